@@ -1,0 +1,2 @@
+//! Orlop command line.
+fn main() {}

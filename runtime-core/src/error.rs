@@ -1,0 +1,227 @@
+//! The one error type of the library.
+//!
+//! An [`Error`] says what was being done, to what, and what the kernel or the
+//! reader of the configuration answered. It is made where the failure is seen
+//! and read by a person at the edge; nothing between logs it.
+//!
+//! Text: lower case, no full stop, names in double quotes. `Display` prints the
+//! whole line, because callers that match on text read one line only.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a program may want to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The bundle, `config.json` or an option says something that can never work.
+    InvalidConfig,
+    /// A feature that this build or this host does not have.
+    Unsupported,
+    /// A container, file or executable does not exist.
+    NotFound,
+    /// A container with that id exists.
+    AlreadyExists,
+    /// The container is not in a state that allows the operation.
+    WrongState,
+    /// The kernel or an LSM refused.
+    Permission,
+    /// Any other answer of the kernel.
+    Os,
+    /// A hook failed or ran out of time.
+    Hook,
+    /// A cgroup could not be made, written or removed.
+    Cgroup,
+    /// A deadline passed.
+    Timeout,
+    /// The init stage died before it reported.
+    ChildDied,
+    /// A state file or a message of the stage that this version can't read.
+    Internal,
+}
+
+/// Where something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A JSON pointer (RFC 6901) into `config.json`.
+    Config(String),
+    /// A path on the host.
+    Path(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(pointer) => write!(f, "config.json: {pointer}"),
+            Self::Path(path) => write!(f, "{:?}", path),
+        }
+    }
+}
+
+/// One failure: what was being done, where, and why it did not work.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    doing: Cow<'static, str>,
+    place: Option<Place>,
+    errno: Option<i32>,
+    hint: Option<Cow<'static, str>>,
+}
+
+impl Error {
+    /// A failure without an errno: `doing` is the whole sentence.
+    #[must_use]
+    pub fn new(kind: Kind, doing: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, doing: doing.into(), place: None, errno: None, hint: None }))
+    }
+
+    /// Something in `config.json` that can't work; `pointer` is its JSON pointer.
+    #[must_use]
+    pub fn config(pointer: impl Into<String>, what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::InvalidConfig, what).at(Place::Config(pointer.into()))
+    }
+
+    /// A field of `config.json` that this version does not carry out.
+    #[must_use]
+    pub fn unsupported(pointer: impl Into<String>, what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Kind::Unsupported, what).at(Place::Config(pointer.into()))
+    }
+
+    /// An answer of the kernel. The kind follows from the errno.
+    #[must_use]
+    pub fn os(errno: i32, doing: impl Into<Cow<'static, str>>) -> Self {
+        let kind = match errno {
+            libc::EPERM | libc::EACCES => Kind::Permission,
+            libc::ENOENT => Kind::NotFound,
+            libc::ENOSYS | libc::EOPNOTSUPP => Kind::Unsupported,
+            libc::ETIMEDOUT => Kind::Timeout,
+            _ => Kind::Os,
+        };
+        let mut error = Self::new(kind, doing);
+        error.0.errno = Some(errno);
+        error
+    }
+
+    /// An answer of the kernel that reached us as an [`std::io::Error`].
+    #[must_use]
+    pub fn io(source: &std::io::Error, doing: impl Into<Cow<'static, str>>) -> Self {
+        match source.raw_os_error() {
+            Some(errno) => Self::os(errno, doing),
+            None => Self::new(Kind::Os, format!("{}: {source}", doing.into())),
+        }
+    }
+
+    /// The same failure, with its place.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.0.place = Some(place);
+        self
+    }
+
+    /// The same failure, at a path of the host.
+    #[must_use]
+    pub fn at_path(self, path: impl AsRef<Path>) -> Self {
+        self.at(Place::Path(path.as_ref().to_path_buf()))
+    }
+
+    /// The same failure under another kind.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    /// The same failure, with a word on what a person can do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// What a program may want to tell apart.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Where it is wrong, when that is known.
+    #[must_use]
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
+    }
+
+    /// The kernel's answer, when it was the kernel that refused.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        self.0.errno
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { doing, place, errno, hint, .. } = &*self.0;
+        f.write_str(doing)?;
+        match place {
+            Some(Place::Config(pointer)) => write!(f, " (config.json: {pointer})")?,
+            Some(Place::Path(path)) => write!(f, " {path:?}")?,
+            None => {}
+        }
+        if let Some(errno) = errno {
+            write!(f, ": {}", errno_text(*errno))?;
+        }
+        if let Some(hint) = hint {
+            write!(f, " ({hint})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The text of an errno, in lower case.
+///
+/// COMPAT(runc): engines look for "no such file or directory" and "permission
+/// denied" in lower case, as Go prints them.
+#[must_use]
+pub fn errno_text(errno: i32) -> String {
+    nix::errno::Errno::from_raw(errno).desc().to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_names_the_act_the_place_and_the_errno() {
+        let error = Error::os(libc::EINVAL, "mounting tmpfs on \"/dev/shm\"")
+            .at(Place::Config("/mounts/3".into()))
+            .hint("size= wants a number");
+        assert_eq!(
+            error.to_string(),
+            "mounting tmpfs on \"/dev/shm\" (config.json: /mounts/3): invalid argument \
+             (size= wants a number)"
+        );
+    }
+
+    #[test]
+    fn the_kind_follows_from_the_errno() {
+        assert_eq!(Error::os(libc::EACCES, "x").kind(), Kind::Permission);
+        assert_eq!(Error::os(libc::ENOENT, "x").kind(), Kind::NotFound);
+        assert_eq!(Error::os(libc::EBUSY, "x").kind(), Kind::Os);
+    }
+
+    #[test]
+    fn an_error_is_one_word_wide_and_can_cross_threads() {
+        fn crosses<T: Send + Sync + 'static>() {}
+        crosses::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+}

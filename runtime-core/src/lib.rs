@@ -1,0 +1,6 @@
+//! Orlop compiles an OCI bundle into a plan, and a tiny sealed init stage
+//! executes the plan inside the new container.
+
+pub mod error;
+
+pub use error::{Error, Kind, Place, Result};
