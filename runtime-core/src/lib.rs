@@ -2,5 +2,7 @@
 //! executes the plan inside the new container.
 
 pub mod error;
+pub mod host;
+pub mod plan;
 
 pub use error::{Error, Kind, Place, Result};

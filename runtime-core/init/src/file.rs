@@ -1,0 +1,189 @@
+//! Files in the root and in /proc: directories, links, devices, parameters.
+
+use core::ffi::CStr;
+
+use crate::mount;
+use crate::path::{self, Make, PathBuf};
+use crate::run::{Done, Fail, Stage, in_part};
+use crate::sys::{self, Errno, Fd, abi};
+use crate::wire::Part;
+
+/// A device node as the config wants it.
+pub struct Node {
+    pub mode: u32,
+    pub major: u32,
+    pub minor: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+pub fn mkdir(stage: &Stage, at: &'static CStr, mode: u32) -> Done {
+    let fd = path::open_or_make(stage.root, at, Make::Dir(mode))?;
+    sys::close(fd);
+    Ok(())
+}
+
+pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr) -> Done {
+    let (parent, name) = path::open_parent(stage.root, at)?;
+    match sys::symlinkat(to, parent, name.as_c_str()) {
+        Ok(()) | Err(Errno(abi::EEXIST)) => {}
+        Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+    }
+    sys::close(parent);
+    Ok(())
+}
+
+/// Makes a node, or binds the host's. One that is there must be the same device:
+/// an image may have put anything in its place.
+pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: bool) -> Done {
+    let (parent, name) = path::open_parent(stage.root, at)?;
+    if bind {
+        match sys::mknodat(parent, name.as_c_str(), abi::S_IFREG | 0o644, 0) {
+            Ok(()) | Err(Errno(abi::EEXIST)) => {}
+            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+        }
+        let place = path::open_child(parent, name.as_c_str()).map_err(in_part(Part::Verify))?;
+        sys::close(parent);
+        mount::bind_host_file(at, place)?;
+        sys::close(place);
+        return Ok(());
+    }
+    let number = abi::device_number(node.major, node.minor);
+    let made = match sys::mknodat(parent, name.as_c_str(), node.mode, number) {
+        Ok(()) => true,
+        Err(Errno(abi::EEXIST)) => false,
+        Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+    };
+    if !made || (node.uid, node.gid) != (0, 0) {
+        let fd = path::open_child(parent, name.as_c_str()).map_err(in_part(Part::Verify))?;
+        let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
+        let same = stat.kind() == node.mode & abi::S_IFMT
+            && (stat.kind() == abi::S_IFIFO
+                || (stat.rdev_major, stat.rdev_minor) == (node.major, node.minor));
+        if !same {
+            return Err(Fail::new(Part::Verify, abi::EEXIST));
+        }
+        sys::chown_fd(fd, node.uid, node.gid).map_err(in_part(Part::SetAttributes))?;
+        sys::close(fd);
+    }
+    sys::close(parent);
+    Ok(())
+}
+
+/// Opens a file of our own procfs: no link, no mount over it.
+fn open_proc_file(stage: &Stage, path: &CStr) -> Done<Fd> {
+    let how = abi::OpenHow {
+        flags: u64::from(abi::O_WRONLY | abi::O_CLOEXEC),
+        mode: 0,
+        resolve: abi::RESOLVE_BENEATH | abi::RESOLVE_NO_SYMLINKS | abi::RESOLVE_NO_XDEV,
+    };
+    sys::openat2(stage.proc, path, &how).map_err(in_part(Part::Open))
+}
+
+fn write_proc_file(stage: &Stage, path: &CStr, value: &'static [u8]) -> Done {
+    let fd = open_proc_file(stage, path)?;
+    sys::write(fd, value).map_err(|errno| Fail {
+        text: value,
+        errno,
+        ..Fail::new(Part::Write, 0)
+    })?;
+    sys::close(fd);
+    Ok(())
+}
+
+pub fn sysctl(stage: &Stage, key: &'static CStr, value: &'static [u8]) -> Done {
+    let mut path = PathBuf::new();
+    path.push(b"sys/").and_then(|()| path.push(key.to_bytes())).map_err(in_part(Part::Resolve))?;
+    write_proc_file(stage, path.as_c_str(), value)
+}
+
+/// /proc/PID/attr/...: by number, because `self` is a link.
+pub fn label(stage: &Stage, file: &'static CStr, value: &'static [u8]) -> Done {
+    let mut path = PathBuf::new();
+    push_number(&mut path, sys::getpid().cast_unsigned())
+        .and_then(|()| path.push(b"/attr/"))
+        .and_then(|()| path.push(file.to_bytes()))
+        .map_err(in_part(Part::Resolve))?;
+    write_proc_file(stage, path.as_c_str(), value)
+}
+
+fn push_number(path: &mut PathBuf, number: u32) -> sys::Sys<()> {
+    let mut digits = [0u8; 10];
+    let mut rest = number;
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    path.push(digits.get(10 - count..).unwrap_or_default())
+}
+
+/// The standard streams: the host's null device becomes the container's, so that
+/// no descriptor of the host's /dev stays open, and what is left belongs to the
+/// container's user, who could not open it again otherwise.
+pub fn stdio(stage: &Stage, uid: u32, gid: u32) -> Done {
+    let mut null = sys::NO_FD;
+    for stream in 0..3 {
+        let Ok(stat) = sys::fstat(stream) else { continue }; // closed by the caller
+        if stat.kind() == abi::S_IFCHR && (stat.rdev_major, stat.rdev_minor) == (1, 3) {
+            if null == sys::NO_FD {
+                null = open_null(stage)?;
+            }
+            sys::dup3(null, stream, 0).map_err(in_part(Part::Attach))?;
+        } else if stat.uid != uid || stat.gid != gid {
+            match sys::chown_fd(stream, uid, gid) {
+                // Ids that are not mapped, a file system that has no owners.
+                Ok(()) | Err(Errno(abi::EPERM | abi::EINVAL | abi::EROFS | abi::ENOSYS)) => {}
+                Err(errno) => return Err(Fail { errno, ..Fail::new(Part::SetAttributes, 0) }),
+            }
+        }
+    }
+    sys::close(null);
+    Ok(())
+}
+
+/// The container's /dev/null, if it is one; reading and writing anything else
+/// that an image calls so would hand it the streams.
+fn open_null(stage: &Stage) -> Done<Fd> {
+    let fd = path::open(stage.root, c"/dev/null", abi::O_RDWR | abi::O_NOCTTY | abi::O_NONBLOCK, 0)
+        .map_err(in_part(Part::Open))?;
+    let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
+    if stat.kind() != abi::S_IFCHR || (stat.rdev_major, stat.rdev_minor) != (1, 3) {
+        return Err(Fail::new(Part::Verify, abi::ENODEV));
+    }
+    sys::fcntl(fd, abi::F_SETFL, 0).map_err(in_part(Part::SetAttributes))?;
+    Ok(fd)
+}
+
+/// Enters the working directory through a descriptor found inside the root, and
+/// asks the kernel whether it really is inside.
+pub fn chdir(stage: &mut Stage, at: &'static CStr, create: bool) -> Done {
+    if stage.in_cwd {
+        return Ok(());
+    }
+    let fd = if create {
+        match path::open_or_make(stage.root, at, Make::Dir(0o755)) {
+            Err(Fail { errno: Errno(abi::EACCES), .. }) => return Ok(()),
+            result => result?,
+        }
+    } else {
+        path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?
+    };
+    match sys::fchdir(fd) {
+        // Root squashed away on a network file system: the user may be let in.
+        Err(Errno(abi::EACCES)) if create => return Ok(()),
+        result => result.map_err(in_part(Part::Whole))?,
+    }
+    sys::close(fd);
+    let mut cwd = [0; path::PATH_MAX];
+    let length = sys::getcwd(&mut cwd).map_err(in_part(Part::OutsideRoot))?;
+    if cwd.get(..length).and_then(|cwd| cwd.first()) != Some(&b'/') {
+        return Err(Fail::new(Part::OutsideRoot, abi::ENOENT));
+    }
+    stage.in_cwd = true;
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! Mounts: the root, what is mounted in it, and the way in.
+//!
+//! Every mount is made detached, configured by its descriptor and only then
+//! attached onto the descriptor of its place; no path is ever looked up twice.
+
+use core::ffi::CStr;
+
+use crate::copy_up;
+use crate::op::{BIND_RECURSIVE, PROPAGATION_RECURSIVE};
+use crate::path::{self, Make, PathBuf};
+use crate::plan::{Slot, Strs, Target};
+use crate::run::{Done, Fail, Stage, in_part};
+use crate::sys::{self, Errno, Fd, NO_FD, abi};
+use crate::wire::Part;
+
+/// A file system to be made.
+pub struct NewMount {
+    pub fs_type: &'static CStr,
+    pub source: &'static CStr,
+    pub options: Strs,
+    pub attributes: u32,
+    pub propagation: u64,
+    pub at: &'static CStr,
+    pub target: Target,
+}
+
+/// A tree of the host to be mounted in the root.
+pub struct Source {
+    pub slot: Slot,
+    pub path: &'static CStr,
+    pub flags: u32,
+    pub top: abi::MountAttr,
+    pub all: abi::MountAttr,
+    pub propagation: u64,
+}
+
+pub fn propagation(kind: u64) -> Done {
+    let attr = abi::MountAttr { propagation: kind, ..abi::MountAttr::default() };
+    sys::mount_setattr(abi::AT_FDCWD, c"/", abi::AT_RECURSIVE, &attr).map_err(in_part(Part::Whole))
+}
+
+/// The mount that holds a directory can only be named by its own root, so go up
+/// until the kernel takes the path for one.
+pub fn parent_private(path: &'static CStr) -> Done {
+    let attr = abi::MountAttr { propagation: abi::MS_PRIVATE, ..abi::MountAttr::default() };
+    let mut bytes = path.to_bytes();
+    loop {
+        let mut prefix = PathBuf::new();
+        prefix.push(if bytes.is_empty() { b"/" } else { bytes }).map_err(in_part(Part::Resolve))?;
+        match sys::mount_setattr(abi::AT_FDCWD, prefix.as_c_str(), 0, &attr) {
+            Err(Errno(abi::EINVAL)) if !bytes.is_empty() => {}
+            result => return result.map_err(in_part(Part::Whole)),
+        }
+        let end = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        bytes = bytes.get(..end).unwrap_or_default();
+    }
+}
+
+pub fn root_tree(stage: &mut Stage, path: &'static CStr) -> Done {
+    let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_RECURSIVE;
+    let place = sys::openat(abi::AT_FDCWD, path, abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC)
+        .map_err(in_part(Part::Open))?;
+    let tree =
+        sys::open_tree(place, c"", flags | abi::AT_EMPTY_PATH).map_err(in_part(Part::MakeMount))?;
+    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::close(place);
+    stage.root = tree;
+    Ok(())
+}
+
+/// Opens the place of a mount, made if it may be, and checks that it is not
+/// inside a procfs: what is mounted there could fake what programs believe.
+fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<Fd>) -> Done<Fd> {
+    let make = if target.has(Target::DIR) {
+        Some(Make::Dir(0o755))
+    } else if target.has(Target::LIKE_SOURCE) {
+        let kind = source.map_or(Ok(abi::S_IFDIR), |fd| Ok(sys::fstat(fd)?.kind()));
+        let kind = kind.map_err(in_part(Part::Verify))?;
+        Some(if kind == abi::S_IFDIR { Make::Dir(0o755) } else { Make::File })
+    } else {
+        None
+    };
+    let fd = match make {
+        Some(make) => path::open_or_make(stage.root, at, make)?,
+        None => path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?,
+    };
+    if target.has(Target::NO_SYMLINK) {
+        let flags = abi::O_PATH | abi::O_DIRECTORY;
+        sys::close(fd);
+        return path::open(stage.root, at, flags, abi::RESOLVE_NO_SYMLINKS)
+            .map_err(in_part(Part::NotDirectory));
+    }
+    if target.0 & (Target::IN_PROC.0 | Target::FROM_PROC.0) == 0
+        && sys::fs_magic(fd).map_err(in_part(Part::Verify))? == abi::PROC_SUPER_MAGIC
+    {
+        return Err(Fail::new(Part::InsideProc, abi::EPERM));
+    }
+    Ok(fd)
+}
+
+pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool, copy_up: bool) -> Done {
+    let place = open_target(stage, new.at, new.target, None)?;
+    let fs = sys::fsopen(new.fs_type).map_err(in_part(Part::OpenFs))?;
+    configure(stage, fs, new.source, new.options)?;
+    let logged = |part| move |errno| Fail { part, errno, text: b"", log: fs };
+    sys::fsconfig_create(fs).map_err(logged(Part::CreateFs))?;
+    let mount = sys::fsmount(fs, new.attributes).map_err(logged(Part::MakeMount))?;
+    sys::close(fs);
+    if copy_up {
+        copy_up::copy_up(place, mount)?;
+    }
+    sys::move_mount(mount, place).map_err(in_part(Part::Attach))?;
+    sys::close(place);
+    set_propagation(mount, new.propagation, 0)?;
+    if keep {
+        stage.proc = mount;
+    } else {
+        sys::close(mount);
+    }
+    Ok(())
+}
+
+fn configure(stage: &Stage, fs: Fd, source: &'static CStr, options: Strs) -> Done {
+    if !source.is_empty() {
+        let failed =
+            |errno| Fail { part: Part::Configure, errno, text: source.to_bytes(), log: NO_FD };
+        sys::fsconfig_string(fs, c"source", source).map_err(failed)?;
+    }
+    let mut words = stage.plan.strs(options);
+    while let (Some(key), Some(value)) = (words.next(), words.next()) {
+        let result = if value.is_empty() {
+            sys::fsconfig_flag(fs, key)
+        } else {
+            sys::fsconfig_string(fs, key, value)
+        };
+        result.map_err(|errno| Fail {
+            part: Part::Configure,
+            errno,
+            text: key.to_bytes(),
+            log: NO_FD,
+        })?;
+    }
+    Ok(())
+}
+
+fn set_propagation(mount: Fd, propagation: u64, flags: u32) -> Done {
+    if propagation == 0 {
+        return Ok(());
+    }
+    let attr = abi::MountAttr { propagation, ..abi::MountAttr::default() };
+    sys::mount_setattr(mount, c"", abi::AT_EMPTY_PATH | flags, &attr)
+        .map_err(in_part(Part::Propagate))
+}
+
+pub fn bind(stage: &Stage, source: &Source, at: &'static CStr, target: Target) -> Done {
+    let tree = match source.slot {
+        Slot::NONE => {
+            let recursive = if source.flags & BIND_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
+            let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | recursive;
+            sys::open_tree(abi::AT_FDCWD, source.path, flags).map_err(in_part(Part::Open))?
+        }
+        slot => stage.plan.slot(slot),
+    };
+    if target.has(Target::FROM_PROC)
+        && sys::fs_magic(tree).map_err(in_part(Part::Verify))? != abi::PROC_SUPER_MAGIC
+    {
+        return Err(Fail::new(Part::NotProc, abi::EPERM));
+    }
+    let place = open_target(stage, at, target, Some(tree))?;
+    for (attr, flags) in [(&source.top, 0), (&source.all, abi::AT_RECURSIVE)] {
+        if attr.set | attr.clear != 0 {
+            sys::mount_setattr(tree, c"", abi::AT_EMPTY_PATH | flags, attr)
+                .map_err(in_part(Part::SetAttributes))?;
+        }
+    }
+    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::close(place);
+    let recursive = if source.flags & PROPAGATION_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
+    set_propagation(tree, source.propagation, recursive)?;
+    sys::close(tree);
+    Ok(())
+}
+
+pub fn change(stage: &Stage, at: &'static CStr, recursive: bool, attr: &abi::MountAttr) -> Done {
+    let fd = path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?;
+    let flags = if recursive { abi::AT_RECURSIVE } else { 0 };
+    sys::mount_setattr(fd, c"", abi::AT_EMPTY_PATH | flags, attr)
+        .map_err(in_part(Part::SetAttributes))?;
+    sys::close(fd);
+    Ok(())
+}
+
+pub fn reconfigure(stage: &Stage, at: &'static CStr, options: Strs) -> Done {
+    let fd = path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?;
+    let fs = sys::fspick(fd).map_err(in_part(Part::OpenFs))?;
+    configure(stage, fs, c"", options)?;
+    sys::fsconfig_reconfigure(fs).map_err(|errno| Fail {
+        part: Part::CreateFs,
+        errno,
+        text: b"",
+        log: fs,
+    })?;
+    sys::close(fs);
+    sys::close(fd);
+    Ok(())
+}
+
+/// Hides what is at a path, whatever it is. Opened once, so that nothing can be
+/// put in its place between the look and the mount.
+pub fn mask(stage: &mut Stage, at: &'static CStr) -> Done {
+    let Some(place) = open_if_there(stage, at)? else { return Ok(()) };
+    let kind = sys::fstat(place).map_err(in_part(Part::Verify))?.kind();
+    let cover = if kind == abi::S_IFDIR { empty_directory(stage)? } else { null_device()? };
+    sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
+    sys::close(place);
+    if stage.empty == NO_FD && kind == abi::S_IFDIR {
+        stage.empty = cover; // attached now, so it may be cloned
+    } else {
+        sys::close(cover);
+    }
+    Ok(())
+}
+
+fn open_if_there(stage: &Stage, at: &'static CStr) -> Done<Option<Fd>> {
+    match path::open(stage.root, at, abi::O_PATH, 0) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno(abi::ENOENT | abi::ENOTDIR)) => Ok(None),
+        Err(errno) => Err(Fail { errno, ..Fail::new(Part::Resolve, 0) }),
+    }
+}
+
+/// One file system for all masked directories, with room for nothing.
+fn empty_directory(stage: &Stage) -> Done<Fd> {
+    if stage.empty != NO_FD {
+        return clone_mount(stage.empty, 0);
+    }
+    let fs = sys::fsopen(c"tmpfs").map_err(in_part(Part::OpenFs))?;
+    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
+        sys::fsconfig_string(fs, key, value).map_err(in_part(Part::Configure))?;
+    }
+    sys::fsconfig_create(fs).map_err(in_part(Part::CreateFs))?;
+    let attributes = abi::MOUNT_ATTR_RDONLY
+        | abi::MOUNT_ATTR_NOSUID
+        | abi::MOUNT_ATTR_NODEV
+        | abi::MOUNT_ATTR_NOEXEC;
+    let mount = sys::fsmount(fs, attributes as u32).map_err(in_part(Part::MakeMount))?;
+    sys::close(fs);
+    Ok(mount)
+}
+
+/// The host's null device, never the container's: that one may be anything.
+fn null_device() -> Done<Fd> {
+    let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC;
+    let tree = sys::open_tree(abi::AT_FDCWD, c"/dev/null", flags).map_err(in_part(Part::Open))?;
+    let stat = sys::fstat(tree).map_err(in_part(Part::Verify))?;
+    if stat.kind() != abi::S_IFCHR || (stat.rdev_major, stat.rdev_minor) != (1, 3) {
+        return Err(Fail::new(Part::Verify, abi::ENODEV));
+    }
+    Ok(tree)
+}
+
+fn clone_mount(fd: Fd, flags: u32) -> Done<Fd> {
+    let flags = flags | abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_EMPTY_PATH;
+    sys::open_tree(fd, c"", flags).map_err(in_part(Part::MakeMount))
+}
+
+pub fn read_only(stage: &Stage, at: &'static CStr) -> Done {
+    let Some(place) = open_if_there(stage, at)? else { return Ok(()) };
+    let tree = clone_mount(place, abi::AT_RECURSIVE)?;
+    let attr = abi::MountAttr { set: abi::MOUNT_ATTR_RDONLY, ..abi::MountAttr::default() };
+    sys::mount_setattr(tree, c"", abi::AT_EMPTY_PATH | abi::AT_RECURSIVE, &attr)
+        .map_err(in_part(Part::SetAttributes))?;
+    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::close(place);
+    sys::close(tree);
+    Ok(())
+}
+
+/// A procfs that is mounted nowhere, so that nothing can be mounted over it.
+pub fn open_proc(stage: &mut Stage) -> Done {
+    let fs = sys::fsopen(c"proc").map_err(in_part(Part::OpenFs))?;
+    sys::fsconfig_create(fs).map_err(in_part(Part::CreateFs))?;
+    stage.proc = sys::fsmount(fs, 0).map_err(in_part(Part::MakeMount))?;
+    sys::close(fs);
+    Ok(())
+}
+
+/// pivot_root(2) with the old root stacked on the new one, then taken away. Its
+/// mounts become slaves first, so that none of them is unmounted on the host.
+pub fn pivot_root(stage: &Stage) -> Done {
+    let old = sys::openat(abi::AT_FDCWD, c"/", abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC)
+        .map_err(in_part(Part::Open))?;
+    sys::fchdir(stage.root).map_err(in_part(Part::Resolve))?;
+    sys::pivot_root(c".", c".").map_err(in_part(Part::Whole))?;
+    sys::fchdir(old).map_err(in_part(Part::Resolve))?;
+    let slave = abi::MountAttr { propagation: abi::MS_SLAVE, ..abi::MountAttr::default() };
+    sys::mount_setattr(old, c"", abi::AT_EMPTY_PATH | abi::AT_RECURSIVE, &slave)
+        .map_err(in_part(Part::Propagate))?;
+    sys::umount(c".", abi::MNT_DETACH).map_err(in_part(Part::Drop))?;
+    sys::close(old);
+    sys::chdir(c"/").map_err(in_part(Part::Resolve))
+}
+
+/// For a root that pivot_root(2) refuses, such as an initramfs: moves the new one
+/// over it.
+pub fn move_root(stage: &Stage) -> Done {
+    sys::fchdir(stage.root).map_err(in_part(Part::Resolve))?;
+    let top = sys::openat(abi::AT_FDCWD, c"/", abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC)
+        .map_err(in_part(Part::Open))?;
+    sys::move_mount(stage.root, top).map_err(in_part(Part::Attach))?;
+    sys::close(top);
+    sys::chroot(c".").map_err(in_part(Part::Whole))?;
+    sys::chdir(c"/").map_err(in_part(Part::Resolve))
+}
+
+pub fn root_propagation(kind: u64, recursive: bool) -> Done {
+    let attr = abi::MountAttr { propagation: kind, ..abi::MountAttr::default() };
+    let flags = if recursive { abi::AT_RECURSIVE } else { 0 };
+    sys::mount_setattr(abi::AT_FDCWD, c"/", flags, &attr).map_err(in_part(Part::Propagate))
+}
+
+pub fn root_read_only(stage: &Stage) -> Done {
+    let attr = abi::MountAttr { set: abi::MOUNT_ATTR_RDONLY, ..abi::MountAttr::default() };
+    sys::mount_setattr(stage.root, c"", abi::AT_EMPTY_PATH, &attr)
+        .map_err(in_part(Part::SetAttributes))
+}
+
+/// Binds an open object of our own mount namespace onto a place: a terminal.
+pub fn bind_fd(fd: Fd, place: Fd) -> Done {
+    let tree = clone_mount(fd, 0)?;
+    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::close(tree);
+    Ok(())
+}
+
+/// A file of the host bound onto a place, not following what it may link to.
+pub fn bind_host_file(path: &'static CStr, place: Fd) -> Done {
+    let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_SYMLINK_NOFOLLOW;
+    let tree = sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
+    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::close(tree);
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Paths inside a hostile root: found and made without ever leaving it.
+//!
+//! The one rule: every lookup is openat2(2) with `RESOLVE_IN_ROOT` from the root's
+//! descriptor, so links and `..` stay inside whatever an image or another
+//! container does meanwhile; every creation is one component below a descriptor.
+
+use core::ffi::CStr;
+
+use crate::run::{Done, Fail, in_part};
+use crate::sys::{self, Errno, Fd, NO_FD, Sys, abi};
+use crate::wire::Part;
+
+/// Longest path the kernel takes, with its NUL.
+pub const PATH_MAX: usize = 4096;
+/// As many links as the kernel follows in one lookup.
+const MOST_LINKS: usize = 40;
+/// A rename elsewhere makes openat2 answer EAGAIN; a storm of them is an attack.
+const MOST_RACES: usize = 128;
+
+/// What to make at the end of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    Dir(u32),
+    File,
+}
+
+/// Opens what is at `path` in the root, following links inside it.
+pub fn open(root: Fd, path: &CStr, flags: u32, resolve: u64) -> Sys<Fd> {
+    let how = abi::OpenHow {
+        flags: u64::from(flags | abi::O_CLOEXEC),
+        mode: 0,
+        resolve: abi::RESOLVE_IN_ROOT | abi::RESOLVE_NO_MAGICLINKS | resolve,
+    };
+    let mut races = 0;
+    loop {
+        match sys::openat2(root, path, &how) {
+            Err(Errno(abi::EAGAIN | abi::EINTR)) if races < MOST_RACES => races += 1,
+            result => return result,
+        }
+    }
+}
+
+/// A path under construction.
+pub struct PathBuf {
+    bytes: [u8; PATH_MAX],
+    len: usize,
+}
+
+impl PathBuf {
+    pub const fn new() -> Self {
+        Self { bytes: [0; PATH_MAX], len: 0 }
+    }
+
+    /// Appends, keeping the terminating NUL; too long is ENAMETOOLONG.
+    pub fn push(&mut self, part: &[u8]) -> Sys<()> {
+        let end = self.len + part.len();
+        let place = match self.bytes.get_mut(self.len..end) {
+            Some(place) if end < PATH_MAX => place,
+            _ => return Err(Errno(abi::ENAMETOOLONG)),
+        };
+        place.copy_from_slice(part);
+        self.len = end;
+        if let Some(nul) = self.bytes.get_mut(end) {
+            *nul = 0;
+        }
+        Ok(())
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+
+    /// The first `len` bytes as a string of its own, for one lookup.
+    fn with_prefix<T>(&mut self, len: usize, look: impl FnOnce(&CStr) -> T) -> T {
+        let saved = self.bytes.get(len).copied().unwrap_or(0);
+        if let Some(byte) = self.bytes.get_mut(len) {
+            *byte = 0;
+        }
+        let result = look(self.as_c_str());
+        if let Some(byte) = self.bytes.get_mut(len) {
+            *byte = saved;
+        }
+        result
+    }
+}
+
+/// Opens (`O_PATH`) what is at `path`; makes it, and the directories above it,
+/// where it is missing. A dangling link is followed to where it points, inside
+/// the root, as every image with a link at /etc/resolv.conf expects.
+pub fn open_or_make(root: Fd, path: &CStr, make: Make) -> Done<Fd> {
+    let resolve_failed = in_part(Part::Resolve);
+    let mut wanted = PathBuf::new();
+    wanted.push(path.to_bytes()).map_err(&resolve_failed)?;
+    for _ in 0..MOST_LINKS {
+        match open(root, wanted.as_c_str(), abi::O_PATH, 0) {
+            Err(Errno(abi::ENOENT)) => {}
+            result => return result.map_err(&resolve_failed),
+        }
+        if let Some(fd) = make_missing(root, &mut wanted, make)? {
+            return Ok(fd);
+        }
+    }
+    Err(Fail::new(Part::Dangling, abi::ELOOP))
+}
+
+/// Makes what is missing of `wanted`. `None`: a dangling link was met and
+/// `wanted` now leads where it points, or somebody else was quicker.
+fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> {
+    let mut parent =
+        open(root, c"/", abi::O_PATH | abi::O_DIRECTORY, 0).map_err(in_part(Part::Resolve))?;
+    let mut start = 0;
+    loop {
+        while wanted.as_bytes().get(start) == Some(&b'/') {
+            start += 1;
+        }
+        let rest = wanted.as_bytes().get(start..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(Some(parent));
+        }
+        let end = start + rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        let last =
+            wanted.as_bytes().get(end..).is_none_or(|rest| rest.iter().all(|byte| *byte == b'/'));
+        let found = wanted.with_prefix(end, |prefix| open(root, prefix, abi::O_PATH, 0));
+        let next = match found {
+            Ok(fd) => fd,
+            Err(Errno(abi::ENOENT)) => {
+                let make = if last { make } else { Make::Dir(0o755) };
+                let mut name = PathBuf::new();
+                let bytes = wanted.as_bytes().get(start..end).unwrap_or_default();
+                name.push(bytes).map_err(in_part(Part::Resolve))?;
+                match make_one(parent, name.as_c_str(), make) {
+                    Ok(fd) => fd,
+                    Err(Errno(abi::EEXIST)) => {
+                        let redirected = redirect(parent, name.as_c_str(), wanted, start, end);
+                        sys::close(parent);
+                        return redirected.map(|()| None);
+                    }
+                    Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+                }
+            }
+            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Resolve, 0) }),
+        };
+        sys::close(parent);
+        parent = next;
+        start = end;
+    }
+}
+
+fn make_one(parent: Fd, name: &CStr, make: Make) -> Sys<Fd> {
+    match make {
+        Make::Dir(mode) => sys::mkdirat(parent, name, mode)?,
+        Make::File => sys::mknodat(parent, name, abi::S_IFREG | 0o644, 0)?,
+    }
+    open_child(parent, name)
+}
+
+/// Opens a component just made, and nothing that was put in its place.
+pub fn open_child(parent: Fd, name: &CStr) -> Sys<Fd> {
+    let how = abi::OpenHow {
+        flags: u64::from(abi::O_PATH | abi::O_NOFOLLOW | abi::O_CLOEXEC),
+        mode: 0,
+        resolve: abi::RESOLVE_BENEATH | abi::RESOLVE_NO_SYMLINKS | abi::RESOLVE_NO_XDEV,
+    };
+    sys::openat2(parent, name, &how)
+}
+
+/// The component `wanted[start..end]` exists but leads nowhere: if it is a link,
+/// put its target in its place.
+fn redirect(parent: Fd, name: &CStr, wanted: &mut PathBuf, start: usize, end: usize) -> Done {
+    let dangling = in_part(Part::Dangling);
+    let mut target = [0; PATH_MAX];
+    let length = match sys::readlinkat(parent, name, &mut target) {
+        Ok(length) => length,
+        // No link: it appeared meanwhile, and the next lookup will find it.
+        Err(Errno(abi::EINVAL | abi::ENOENT)) => return Ok(()),
+        Err(errno) => return Err(dangling(errno)),
+    };
+    let target = target.get(..length).unwrap_or_default();
+    let mut path = PathBuf::new();
+    if target.first() != Some(&b'/') {
+        path.push(wanted.as_bytes().get(..start).unwrap_or_default()).map_err(&dangling)?;
+    }
+    path.push(target).map_err(&dangling)?;
+    path.push(wanted.as_bytes().get(end..).unwrap_or_default()).map_err(&dangling)?;
+    *wanted = path;
+    Ok(())
+}
+
+/// Splits a path into its directory and its last component.
+pub fn split_last(path: &CStr) -> Option<(PathBuf, PathBuf)> {
+    let mut bytes = path.to_bytes();
+    while let Some((b'/', rest)) = bytes.split_last() {
+        bytes = rest;
+    }
+    let cut = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let (dir, name) = bytes.split_at_checked(cut)?;
+    if name.is_empty() || name == b"." || name == b".." {
+        return None;
+    }
+    let (mut directory, mut last) = (PathBuf::new(), PathBuf::new());
+    directory.push(b"/").ok()?;
+    directory.push(dir).ok()?;
+    last.push(name).ok()?;
+    Some((directory, last))
+}
+
+/// The descriptor of the directory that holds `path`, made where it is missing,
+/// and the last component.
+pub fn open_parent(root: Fd, path: &CStr) -> Done<(Fd, PathBuf)> {
+    let (directory, name) = split_last(path).ok_or(Fail::new(Part::Resolve, abi::EINVAL))?;
+    let fd = open_or_make(root, directory.as_c_str(), Make::Dir(0o755))?;
+    if fd == NO_FD {
+        return Err(Fail::new(Part::Resolve, abi::ENOENT));
+    }
+    Ok((fd, name))
+}

@@ -1,0 +1,315 @@
+//! The loop: fetch an op, carry it out, report the first failure.
+
+use core::ffi::CStr;
+
+use crate::op::Op;
+use crate::plan::{Gate, Plan, Slot};
+use crate::sys::{self, Errno, Fd, NO_FD, abi};
+use crate::wire::{GO, HEAD, Message, MessageKind, Part, TEXT_MAX};
+use crate::{console, exec, file, hook, mount, namespace, process};
+
+/// Why an op failed: which part, what the kernel said, and the one string that
+/// only the running stage knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Fail {
+    pub part: Part,
+    pub errno: Errno,
+    pub text: &'static [u8],
+    /// A file system context whose log says more (fsopen(2)).
+    pub log: Fd,
+}
+
+/// The result of an op.
+pub type Done<T = ()> = Result<T, Fail>;
+
+impl Fail {
+    pub const fn new(part: Part, errno: i32) -> Self {
+        Self { part, errno: Errno(errno), text: b"", log: NO_FD }
+    }
+
+    pub const fn text(self, text: &'static CStr) -> Self {
+        Self { text: text.to_bytes(), ..self }
+    }
+}
+
+/// `map_err(in_part(Part::Open))`
+pub fn in_part(part: Part) -> impl Fn(Errno) -> Fail {
+    move |errno| Fail { part, errno, text: b"", log: NO_FD }
+}
+
+/// What the stage knows while it runs.
+pub struct Stage {
+    pub plan: Plan<'static>,
+    /// The container's root directory; set by `RootTree`, the end of `PivotRoot`
+    /// leaves it valid.
+    pub root: Fd,
+    /// The root of a procfs that nobody can mount over.
+    pub proc: Fd,
+    /// The empty read-only file system that masks directories, once mounted.
+    pub empty: Fd,
+    /// Whether `Chdir` has already led into the working directory.
+    pub in_cwd: bool,
+    /// The program found by `FindProgram`.
+    pub program: exec::Program,
+    /// `HOME=...` when the environment has none.
+    pub home: exec::Home,
+    /// Where failures go: the control socket, later the start report.
+    pub report: Fd,
+}
+
+/// The stage's program: `argument` is the plan's descriptor in decimal.
+pub fn main(argument: &CStr) -> ! {
+    let Some(plan) = open_plan(argument) else { sys::exit(abi::PANICKED) };
+    let mut stage = Stage {
+        plan,
+        root: NO_FD,
+        proc: NO_FD,
+        empty: NO_FD,
+        in_cwd: false,
+        program: exec::Program::none(),
+        home: exec::Home::none(),
+        report: plan.slot(Slot::CONTROL),
+    };
+    for index in 0..plan.len() {
+        let result = match plan.op(index) {
+            Some(op) => stage.carry_out(&op, index as u32),
+            None => Err(Fail::new(Part::Decode, abi::EPROTO)),
+        };
+        if let Err(fail) = result {
+            stage.report_failure(index as u32, &fail);
+            sys::exit(1);
+        }
+    }
+    sys::exit(0)
+}
+
+fn open_plan(argument: &CStr) -> Option<Plan<'static>> {
+    let mut fd: Fd = 0;
+    for byte in argument.to_bytes() {
+        fd = fd.checked_mul(10)?.checked_add(Fd::from(byte.checked_sub(b'0')?))?;
+    }
+    let size = sys::fstat(fd).ok()?.size as usize;
+    let bytes = sys::map(fd, size).ok()?;
+    sys::close(fd);
+    Plan::parse(bytes)
+}
+
+impl Stage {
+    fn carry_out(&mut self, op: &Op, index: u32) -> Done {
+        match *op {
+            Op::KeepFds { preserve } => process::keep_fds(self, preserve),
+            Op::WaitFor { gate } => self.wait_for(gate, index, 0),
+            Op::JoinCgroups { slots } => namespace::join_cgroups(self, slots),
+            Op::Join { namespaces } => namespace::join(self, namespaces),
+            Op::JoinProcess { slot, kinds } => namespace::join_process(self, slot, kinds),
+            Op::Unshare { kinds } => sys::unshare(kinds).map_err(in_part(Part::Whole)),
+            Op::CloneInit { kinds } => namespace::clone_init(self, kinds, index),
+            Op::BecomeRoot { groups } => namespace::become_root(groups),
+            Op::EnterTime {} => namespace::enter_time(),
+            Op::Session {} => process::session(),
+            Op::Undumpable {} => process::undumpable(),
+            Op::Keyring { name } => process::keyring(self.plan.str(name)),
+            Op::OomScore { value } => process::oom_score(self.plan.str(value)),
+
+            Op::Propagation { kind } => mount::propagation(kind),
+            Op::RootTree { path } => mount::root_tree(self, self.plan.str(path)),
+            Op::ParentPrivate { path } => mount::parent_private(self.plan.str(path)),
+            Op::Mount {
+                fs_type,
+                source,
+                options,
+                attributes,
+                propagation,
+                at,
+                target,
+                keep,
+                copy_up,
+            } => {
+                let new = mount::NewMount {
+                    fs_type: self.plan.str(fs_type),
+                    source: self.plan.str(source),
+                    options,
+                    attributes,
+                    propagation,
+                    at: self.plan.str(at),
+                    target,
+                };
+                mount::mount(self, &new, keep == 1, copy_up == 1)
+            }
+            Op::Bind {
+                slot,
+                source,
+                flags,
+                set,
+                clear,
+                all_set,
+                all_clear,
+                propagation,
+                at,
+                target,
+            } => {
+                let source = mount::Source {
+                    slot,
+                    path: self.plan.str(source),
+                    flags,
+                    top: abi::MountAttr { set, clear, ..abi::MountAttr::default() },
+                    all: abi::MountAttr {
+                        set: all_set,
+                        clear: all_clear,
+                        ..abi::MountAttr::default()
+                    },
+                    propagation,
+                };
+                mount::bind(self, &source, self.plan.str(at), target)
+            }
+            Op::MountAttributes { at, recursive, set, clear, propagation } => {
+                let attr = abi::MountAttr { set, clear, propagation, userns_fd: 0 };
+                mount::change(self, self.plan.str(at), recursive == 1, &attr)
+            }
+            Op::Reconfigure { at, options } => mount::reconfigure(self, self.plan.str(at), options),
+            Op::Mkdir { at, mode } => file::mkdir(self, self.plan.str(at), mode),
+            Op::Symlink { at, to } => file::symlink(self, self.plan.str(at), self.plan.str(to)),
+            Op::Device { at, mode, major, minor, uid, gid, bind } => {
+                let node = file::Node { mode, major, minor, uid, gid };
+                file::device(self, self.plan.str(at), &node, bind == 1)
+            }
+            Op::Mask { at } => mount::mask(self, self.plan.str(at)),
+            Op::ReadOnly { at } => mount::read_only(self, self.plan.str(at)),
+            Op::OpenProc {} => mount::open_proc(self),
+            Op::Sysctl { key, value } => {
+                file::sysctl(self, self.plan.str(key), self.plan.bytes(value))
+            }
+            Op::PivotRoot {} => mount::pivot_root(self),
+            Op::MoveRoot {} => mount::move_root(self),
+            Op::RootPropagation { kind, recursive } => {
+                mount::root_propagation(kind, recursive == 1)
+            }
+            Op::RootReadOnly {} => mount::root_read_only(self),
+
+            Op::Hook { path, argv, envp, timeout } => hook::hook(self, path, argv, envp, timeout),
+            Op::Console { size, bind, uid, gid } => {
+                console::console(self, size, bind == 1, uid, gid)
+            }
+            Op::Stdio { uid, gid } => file::stdio(self, uid, gid),
+            _ => self.carry_out_process(op, index),
+        }
+    }
+
+    fn carry_out_process(&mut self, op: &Op, index: u32) -> Done {
+        let plan = self.plan;
+        let whole = in_part(Part::Whole);
+        match *op {
+            Op::Hostname { name } => sys::sethostname(plan.bytes(name)).map_err(whole),
+            Op::Domainname { name } => sys::setdomainname(plan.bytes(name)).map_err(whole),
+            Op::ResourceLimit { resource, soft, hard } => {
+                sys::setrlimit(resource, &abi::Rlimit { soft, hard }).map_err(whole)
+            }
+            Op::Umask { mask } => {
+                sys::umask(mask);
+                Ok(())
+            }
+            Op::Personality { persona } => sys::personality(persona).map_err(whole),
+            Op::Scheduler { policy, nice, priority, flags, runtime, deadline, period } => {
+                let size = size_of::<abi::SchedAttr>() as u32;
+                let attr = abi::SchedAttr {
+                    size,
+                    policy,
+                    flags,
+                    nice,
+                    priority,
+                    runtime,
+                    deadline,
+                    period,
+                };
+                sys::sched_setattr(&attr).map_err(whole)
+            }
+            Op::IoPriority { priority } => sys::ioprio_set(priority).map_err(whole),
+            Op::Affinity { mask } => sys::sched_setaffinity(plan.bytes(mask)).map_err(whole),
+            Op::MemoryPolicy { mode, nodes } => {
+                sys::set_mempolicy(mode, plan.bytes(nodes)).map_err(whole)
+            }
+            Op::Label { file, value } => file::label(self, plan.str(file), plan.bytes(value)),
+            Op::Bounding { keep } => process::bounding(keep),
+            Op::Ids { uid, gid, groups, set_groups } => {
+                process::ids(self, uid, gid, groups, set_groups == 1)
+            }
+            Op::Capabilities { effective, permitted, inheritable, ambient } => {
+                process::capabilities(effective, permitted, inheritable, ambient)
+            }
+            Op::NoNewPrivileges {} => {
+                sys::prctl(abi::PR_SET_NO_NEW_PRIVS, 1, 0, 0).map_err(whole).map(drop)
+            }
+            Op::Chdir { path, create } => file::chdir(self, plan.str(path), create == 1),
+            Op::Home { uid } => exec::home(self, uid),
+            Op::FindProgram { name, path } => exec::find_program(self, plan.str(name), path),
+            Op::Seccomp { program, flags, notify } => {
+                process::seccomp(self, plan.bytes(program), flags, notify == 1, index)
+            }
+            Op::WaitStart {} => self.wait_start(),
+            Op::Exec { argv, envp } => exec::exec(self, argv, envp),
+            // Every other op has an arm in `carry_out`.
+            _ => Err(Fail::new(Part::Decode, abi::EPROTO)),
+        }
+    }
+
+    /// Tells the launcher that a gate is reached and waits for its word.
+    pub fn wait_for(&self, gate: Gate, index: u32, part: u32) -> Done {
+        let message =
+            Message { kind: MessageKind::Gate, op: index, part, number: gate as i32, text: b"" };
+        let mut buffer = [0; HEAD + TEXT_MAX];
+        let length = message.write(&mut buffer);
+        let control = self.plan.slot(Slot::CONTROL);
+        let bytes = buffer.get(..length).unwrap_or_default();
+        // write(2), not send(2): a filter may be in force already, and it is
+        // bound to allow read and write.
+        sys::write(control, bytes).map_err(in_part(Part::Gone))?;
+        let mut word = [0; 1];
+        match sys::read(control, &mut word) {
+            Ok(1) if word[0] == GO => Ok(()),
+            Ok(_) => sys::exit(1), // the launcher is gone; nobody to tell
+            Err(errno) => Err(Fail { errno, ..Fail::new(Part::Gone, 0) }),
+        }
+    }
+
+    fn wait_start(&mut self) -> Done {
+        let mut word = [0; 1];
+        let start = self.plan.slot(Slot::START);
+        if start == NO_FD {
+            return Ok(()); // the launcher goes straight on: `Ready` was the start
+        }
+        loop {
+            match sys::read(start, &mut word) {
+                Ok(1) => break,
+                Ok(_) => return Err(Fail::new(Part::Gone, abi::EPROTO)),
+                Err(Errno(abi::EINTR)) => {}
+                Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Gone, 0) }),
+            }
+        }
+        self.report = self.plan.slot(Slot::START_REPORT);
+        Ok(())
+    }
+
+    fn report_failure(&self, index: u32, fail: &Fail) {
+        let mut log = [0; TEXT_MAX];
+        let text = match fail.text {
+            b"" if fail.log != NO_FD => {
+                // A file system context gives one line per read, with its level in
+                // front: `e tmpfs: Unknown parameter 'x'`.
+                let length = sys::read(fail.log, &mut log).unwrap_or(0);
+                let text = log.get(..length).unwrap_or_default();
+                text.strip_prefix(b"e ").unwrap_or(text)
+            }
+            text => text,
+        };
+        let message = Message {
+            kind: MessageKind::Failure,
+            op: index,
+            part: fail.part as u32,
+            number: fail.errno.0,
+            text,
+        };
+        let mut buffer = [0; HEAD + TEXT_MAX];
+        let length = message.write(&mut buffer);
+        let _ = sys::write(self.report, buffer.get(..length).unwrap_or_default());
+    }
+}

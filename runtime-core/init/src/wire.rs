@@ -1,0 +1,159 @@
+//! What travels between the stage and the launcher: one datagram a message over
+//! a `SOCK_SEQPACKET` pair, small and of fixed form.
+//!
+//! ```text
+//! kind | op | part | errno or number | text ...      (32-bit words, then bytes)
+//! ```
+//! The launcher's only word is one byte, [`GO`].
+
+/// The launcher's word: go on.
+pub const GO: u8 = b'g';
+/// Bytes before the text.
+pub const HEAD: usize = 16;
+/// Longest text that travels; longer ones are cut.
+pub const TEXT_MAX: usize = 1024;
+
+/// What a message of the stage says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum MessageKind {
+    /// A gate is reached; `number` is the gate (and for the listener, the
+    /// listener's descriptor is in `part`).
+    Gate = 1,
+    /// An op failed.
+    Failure = 2,
+    /// The init process has been cloned; its pidfd is attached.
+    Init = 3,
+}
+
+/// Which part of an op failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+#[allow(missing_docs)] // the texts are in the launcher, beside their only reader
+pub enum Part {
+    Whole = 0,
+    Decode = 1,
+    Resolve = 2,
+    Create = 3,
+    OpenFs = 4,
+    Configure = 5,
+    CreateFs = 6,
+    MakeMount = 7,
+    Attach = 8,
+    SetAttributes = 9,
+    NotDirectory = 10,
+    InsideProc = 11,
+    NotProc = 12,
+    Open = 13,
+    Verify = 14,
+    Write = 15,
+    Start = 16,
+    Died = 17,
+    TimedOut = 18,
+    OutsideRoot = 19,
+    Groups = 20,
+    Group = 21,
+    User = 22,
+    Peer = 23,
+    Send = 24,
+    NotFoundInPath = 25,
+    IsDirectory = 26,
+    Copy = 27,
+    Gone = 28,
+    ExecFormat = 29,
+    Interpreter = 30,
+    Drop = 31,
+    Propagate = 32,
+    Dangling = 33,
+    Clone = 34,
+    SetPath = 35,
+}
+
+const LAST_PART: u32 = Part::SetPath as u32;
+
+impl Part {
+    /// All parts, in the order of their numbers.
+    pub const ALL: [Self; LAST_PART as usize + 1] = [
+        Self::Whole,
+        Self::Decode,
+        Self::Resolve,
+        Self::Create,
+        Self::OpenFs,
+        Self::Configure,
+        Self::CreateFs,
+        Self::MakeMount,
+        Self::Attach,
+        Self::SetAttributes,
+        Self::NotDirectory,
+        Self::InsideProc,
+        Self::NotProc,
+        Self::Open,
+        Self::Verify,
+        Self::Write,
+        Self::Start,
+        Self::Died,
+        Self::TimedOut,
+        Self::OutsideRoot,
+        Self::Groups,
+        Self::Group,
+        Self::User,
+        Self::Peer,
+        Self::Send,
+        Self::NotFoundInPath,
+        Self::IsDirectory,
+        Self::Copy,
+        Self::Gone,
+        Self::ExecFormat,
+        Self::Interpreter,
+        Self::Drop,
+        Self::Propagate,
+        Self::Dangling,
+        Self::Clone,
+        Self::SetPath,
+    ];
+}
+
+/// A message of the stage, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// What it says.
+    pub kind: MessageKind,
+    /// The op that was running.
+    pub op: u32,
+    /// For a failure its [`Part`], for the listener gate the descriptor.
+    pub part: u32,
+    /// For a failure the errno, for a gate its number, for the init its pid.
+    pub number: i32,
+    /// The one string known only at run time; may be empty.
+    pub text: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Writes it into `buffer`; returns how many bytes it takes.
+    pub fn write(&self, buffer: &mut [u8; HEAD + TEXT_MAX]) -> usize {
+        let words = [self.kind as u32, self.op, self.part, self.number.cast_unsigned()];
+        for (place, word) in buffer.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        let mut length = HEAD;
+        for (place, byte) in buffer.iter_mut().skip(HEAD).zip(self.text) {
+            *place = *byte;
+            length += 1;
+        }
+        length
+    }
+
+    /// Reads one, or `None` when it is not one of ours.
+    #[must_use]
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let word = |i: usize| bytes.get(i * 4..i * 4 + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let kind = match word(0)? {
+            1 => MessageKind::Gate,
+            2 => MessageKind::Failure,
+            3 => MessageKind::Init,
+            _ => return None,
+        };
+        let text = bytes.get(HEAD..)?;
+        Some(Self { kind, op: word(1)?, part: word(2)?, number: word(3)?.cast_signed(), text })
+    }
+}

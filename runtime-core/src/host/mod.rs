@@ -1,0 +1,115 @@
+//! What this host is: probed once, then plain data that the compiler reads.
+//!
+//! Nothing here decides. A test writes a [`HostFacts`] by hand; a caller uses
+//! [`HostFacts::probe`].
+
+mod cgroups;
+
+use std::fs;
+use std::path::Path;
+
+use nix::unistd::{getegid, geteuid};
+
+pub use cgroups::{Cgroups, Hierarchy};
+
+use crate::error::{Error, Kind, Result};
+
+/// The facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Kernel release, major and minor.
+    pub kernel: (u32, u32),
+    /// Effective user id of the caller.
+    pub euid: u32,
+    /// Effective group id of the caller.
+    pub egid: u32,
+    /// Permitted capabilities of the caller, one bit each (capabilities(7)).
+    pub capabilities: u64,
+    /// Capabilities that the caller's bounding set leaves to a child.
+    pub bounding: u64,
+    /// Number of the last capability that the kernel knows.
+    pub last_capability: u32,
+    /// Whether the caller is in a user namespace other than the first.
+    pub in_user_namespace: bool,
+    /// How cgroups are mounted.
+    pub cgroups: Cgroups,
+    /// Whether AppArmor is on.
+    pub apparmor: bool,
+    /// Whether SELinux is on.
+    pub selinux: bool,
+}
+
+/// CAP_SYS_ADMIN (capabilities(7)).
+const SYS_ADMIN: u32 = 21;
+
+impl HostFacts {
+    /// Oldest kernel that Orlop runs on: openat2, mount_setattr, clone3 into a
+    /// cgroup, pidfd_getfd.
+    pub const FLOOR: (u32, u32) = (5, 14);
+
+    /// Looks at the host. A dozen system calls.
+    ///
+    /// # Errors
+    /// A kernel below [`Self::FLOOR`], or a `/proc` that can't be read.
+    pub fn probe() -> Result<Self> {
+        let kernel = kernel()?;
+        if kernel < Self::FLOOR {
+            let ((major, minor), (a, b)) = (kernel, Self::FLOOR);
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("Linux {major}.{minor} is too old: Orlop needs {a}.{b} or newer"),
+            ));
+        }
+        let status = read(Path::new("/proc/self/status"))?;
+        let bits = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+        };
+        let uid_map = read(Path::new("/proc/self/uid_map"))?;
+        let first = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
+        let last = read(Path::new("/proc/sys/kernel/cap_last_cap"))?;
+        let enabled = |path: &str, yes: &str| {
+            fs::read_to_string(path).is_ok_and(|text| text.trim_end().starts_with(yes))
+        };
+        Ok(Self {
+            kernel,
+            euid: geteuid().as_raw(),
+            egid: getegid().as_raw(),
+            capabilities: bits("CapPrm:"),
+            bounding: bits("CapBnd:"),
+            last_capability: last.trim().parse().unwrap_or(40),
+            in_user_namespace: !first,
+            cgroups: Cgroups::probe()?,
+            apparmor: enabled("/sys/module/apparmor/parameters/enabled", "Y"),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        })
+    }
+
+    /// Whether the caller may mount, in its own user namespace.
+    #[must_use]
+    pub fn may_mount(&self) -> bool {
+        self.capabilities >> SYS_ADMIN & 1 == 1
+    }
+
+    /// Whether the caller is not root of the machine: some resources are out of
+    /// its reach whatever its capabilities say.
+    #[must_use]
+    pub fn rootless(&self) -> bool {
+        self.euid != 0 || self.in_user_namespace
+    }
+}
+
+fn kernel() -> Result<(u32, u32)> {
+    let name = nix::sys::utsname::uname()
+        .map_err(|errno| Error::os(errno as i32, "asking for the kernel's release"))?;
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => Err(Error::new(Kind::Unsupported, format!("the kernel calls itself {release:?}"))),
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|error| Error::io(&error, "reading").at_path(path))
+}

@@ -1,0 +1,122 @@
+//! Building a plan: strings and lists into the arena, ops into the list.
+
+use std::collections::HashMap;
+
+use orlop_init::plan::MAX_OPS;
+
+use super::{Bytes, Fill, Op, Origin, Plan, Slot, Str, Strs, Words};
+use crate::error::{Error, Result};
+
+/// A plan under construction. Errors are collected, not returned one by one, so
+/// that a person sees all that is wrong with a bundle at once.
+#[derive(Debug, Default)]
+pub struct Builder {
+    plan: Plan,
+    known: HashMap<Vec<u8>, u32>,
+    errors: Vec<Error>,
+}
+
+impl Builder {
+    /// An empty plan.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut builder = Self::default();
+        builder.plan.arena.push(0); // offset 0 is the empty string
+        builder
+    }
+
+    /// Notes an error; the plan will not be built.
+    pub fn error(&mut self, error: Error) {
+        self.errors.push(error);
+    }
+
+    /// Notes what a person should know.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.plan.warnings.push(warning.into());
+    }
+
+    /// The launcher's half.
+    pub fn outside(&mut self) -> &mut super::Outside {
+        &mut self.plan.outside
+    }
+
+    /// A string. One with a NUL in it was refused when the bundle was read; here
+    /// it would be cut, so it is an error again.
+    pub fn str(&mut self, text: impl AsRef<[u8]>) -> Str {
+        let text = text.as_ref();
+        if text.is_empty() {
+            return Str(0);
+        }
+        if text.contains(&0) {
+            self.error(Error::config("", format!("{:?} contains a NUL byte", lossy(text))));
+            return Str(0);
+        }
+        if let Some(at) = self.known.get(text) {
+            return Str(*at);
+        }
+        let at = self.plan.arena.len() as u32;
+        self.plan.arena.extend_from_slice(text);
+        self.plan.arena.push(0);
+        self.known.insert(text.to_vec(), at);
+        Str(at)
+    }
+
+    /// A run of bytes.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Bytes {
+        self.align();
+        let at = self.plan.arena.len() as u32;
+        self.plan.arena.extend_from_slice(bytes);
+        self.plan.arena.push(0);
+        Bytes { at, len: bytes.len() as u32 }
+    }
+
+    /// A list of numbers.
+    pub fn words(&mut self, words: &[u32]) -> Words {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let Bytes { at, .. } = self.bytes(&bytes);
+        Words { at, len: words.len() as u32 }
+    }
+
+    /// A list of strings.
+    pub fn strs<T: AsRef<[u8]>>(&mut self, texts: impl IntoIterator<Item = T>) -> Strs {
+        let offsets: Vec<u32> = texts.into_iter().map(|text| self.str(text).0).collect();
+        let Words { at, len } = self.words(&offsets);
+        Strs { at, len }
+    }
+
+    /// A slot that the launcher fills with `fill`.
+    pub fn slot(&mut self, fill: Fill) -> Slot {
+        self.plan.fills.push(fill);
+        Slot(Slot::FIRST_FREE + self.plan.fills.len() as u32 - 1)
+    }
+
+    /// Appends an op. `pointer` is its JSON pointer or empty, `doing` the words
+    /// that an error about it begins with.
+    pub fn push(&mut self, op: Op, pointer: impl Into<String>, doing: impl Into<String>) {
+        self.plan.ops.push(op);
+        self.plan.origins.push(Origin { pointer: pointer.into(), doing: doing.into() });
+    }
+
+    /// The plan, or all that is wrong with it.
+    ///
+    /// # Errors
+    /// Those noted by [`Self::error`], and a plan that is too long.
+    pub fn finish(mut self) -> Result<Plan, Vec<Error>> {
+        if self.plan.ops.len() > MAX_OPS {
+            self.error(Error::config(
+                "",
+                format!("the bundle needs more than {MAX_OPS} steps: too many mounts or devices"),
+            ));
+        }
+        if self.errors.is_empty() { Ok(self.plan) } else { Err(self.errors) }
+    }
+
+    fn align(&mut self) {
+        let length = self.plan.arena.len().next_multiple_of(8);
+        self.plan.arena.resize(length, 0);
+    }
+}
+
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
+}

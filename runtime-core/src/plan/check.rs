@@ -1,0 +1,133 @@
+//! The invariants of a plan, as code. Every golden test, the property test and
+//! the fuzzer call it; a plan that breaks one is a bug of the compiler.
+
+use super::{Gate, Op, Plan, Slot, View};
+use orlop_init::op::OP_COUNT;
+use orlop_init::plan::Shown;
+
+/// Checks every invariant.
+///
+/// # Errors
+/// One line for each that is broken, with the number of the op.
+pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
+    let mut broken = Vec::new();
+    let mut order = Order::default();
+    let slots = Slot::FIRST_FREE as usize + plan.fills().len();
+    let bytes = plan.encode(&vec![-1; slots]);
+    match View::parse(&bytes) {
+        None => broken.push("the stage could not read the plan".to_owned()),
+        Some(view) => {
+            for index in 0..view.len() {
+                if view.op(index).as_ref() != plan.ops.get(index) {
+                    broken.push(format!("op {index}: does not survive encoding"));
+                }
+            }
+        }
+    }
+    for (index, (op, origin)) in plan.steps().enumerate() {
+        if origin.doing.is_empty() {
+            broken.push(format!("op {index}: {} has no words for an error", op.name()));
+        }
+        op.operands(&mut |name, operand| {
+            if let Shown::Slot(slot) = operand
+                && slot != Slot::NONE
+                && slot.0 as usize >= slots
+            {
+                broken.push(format!("op {index}: {name} names slot {}, never filled", slot.0));
+            }
+        });
+        if let Err(why) = order.next(op) {
+            broken.push(format!("op {index}: {} {why}", op.name()));
+        }
+    }
+    if !order.done {
+        broken.push("the plan does not end in Exec".to_owned());
+    }
+    const { assert!(OP_COUNT <= 60, "a plan with this many kinds of ops is an interpreter") };
+    if broken.is_empty() { Ok(()) } else { Err(broken) }
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Order {
+    kept: bool,
+    rooted: bool,
+    pivoted: bool,
+    identified: bool,
+    capable: bool,
+    no_new_privileges: bool,
+    filtered: bool,
+    ready: bool,
+    done: bool,
+    gate: Option<Gate>,
+}
+
+impl Order {
+    fn next(&mut self, op: &Op) -> Result<(), &'static str> {
+        if self.done {
+            return Err("comes after Exec");
+        }
+        if !self.kept {
+            self.kept = true;
+            return match op {
+                Op::KeepFds { .. } => Ok(()),
+                _ => Err("comes before KeepFds: inherited descriptors are open"),
+            };
+        }
+        match op {
+            Op::KeepFds { .. } => return Err("comes twice"),
+            Op::WaitFor { gate } => {
+                if self.gate.is_some_and(|before| before as u32 >= *gate as u32) {
+                    return Err("is a gate out of order");
+                }
+                self.gate = Some(*gate);
+                self.ready |= *gate == Gate::Ready;
+            }
+            Op::RootTree { .. } => {
+                if self.rooted {
+                    return Err("comes twice");
+                }
+                self.rooted = true;
+            }
+            Op::Mount { .. } | Op::Bind { .. } | Op::Mask { .. } | Op::ReadOnly { .. }
+                if self.pivoted =>
+            {
+                return Err("needs the host's mounts, which are gone");
+            }
+            Op::PivotRoot {} | Op::MoveRoot {} => {
+                if !self.rooted || self.pivoted {
+                    return Err("needs a root, and only once");
+                }
+                self.pivoted = true;
+            }
+            Op::Ids { .. } => {
+                if self.rooted && !self.pivoted {
+                    return Err("comes while the host's mounts are still there");
+                }
+                self.identified = true;
+            }
+            Op::Capabilities { .. } => {
+                if !self.identified {
+                    return Err("comes before Ids, which needs capabilities");
+                }
+                self.capable = true;
+            }
+            Op::NoNewPrivileges {} => self.no_new_privileges = true,
+            Op::Seccomp { .. } => {
+                if self.capable && !self.no_new_privileges {
+                    return Err("needs CAP_SYS_ADMIN or no_new_privs, and has neither");
+                }
+                self.filtered = true;
+            }
+            Op::WaitStart {} if !self.ready => return Err("comes before the Ready gate"),
+            Op::Exec { .. } => {
+                if !self.capable {
+                    return Err("comes before Capabilities: the program would keep ours");
+                }
+                self.done = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! The plan: what the compiler hands to the launcher.
+//!
+//! It has two halves. The stage's half is a list of [`Op`]s over an arena, each
+//! with its [`Origin`] so that a failure can be told with a place. The launcher's
+//! half ([`Outside`]) is all that must happen in the runtime's own namespaces,
+//! at named gates. Nothing here knows a live descriptor: what only the launcher
+//! knows is a [`Slot`], and `fills` says what belongs into it.
+
+mod build;
+mod check;
+mod dump;
+
+use std::path::PathBuf;
+
+pub use build::Builder;
+pub use check::check;
+pub use dump::{Dump, text};
+pub use orlop_init::plan::{Bytes, Gate, Slot, Str, Strs, Target, Words};
+use orlop_init::plan::{HEADER_WORDS, MAGIC, OP_WORDS};
+pub use orlop_init::{op::Op, plan::Plan as View};
+
+/// A compiled bundle, or the compiled process of an `exec`.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    ops: Vec<Op>,
+    origins: Vec<Origin>,
+    arena: Vec<u8>,
+    fills: Vec<Fill>,
+    /// What happens outside the stage.
+    pub outside: Outside,
+    /// What a person should know though it is no failure, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Where an op comes from, and what it does in words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// JSON pointer into `config.json`; empty for what Orlop does by itself.
+    pub pointer: String,
+    /// What the op is doing, as an error begins: `mounting tmpfs on "/dev/shm"`.
+    pub doing: String,
+}
+
+/// What the launcher puts into a slot, from [`Slot::FIRST_FREE`] on in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fill {
+    /// A detached clone of a tree of the host, opened with the launcher's
+    /// privileges; with the whole tree below it when `recursive`, and seen
+    /// through `ids` when there are any.
+    Tree {
+        /// Path on the host, absolute.
+        path: PathBuf,
+        /// Whether the mounts below come along.
+        recursive: bool,
+        /// The mapping of an idmapped mount (mount_setattr(2)).
+        ids: Option<IdMapping>,
+    },
+    /// A namespace file of the host.
+    Namespace {
+        /// Its path.
+        path: PathBuf,
+        /// `CLONE_NEW*`, checked against the file.
+        kind: u32,
+    },
+    /// `cgroup.procs` of the container's cgroup in hierarchy number `index`
+    /// (cgroup v1, or cgroup v2 where clone3 can't place the child).
+    CgroupProcs {
+        /// Index into the cgroup manager's list.
+        index: usize,
+    },
+}
+
+/// How an idmapped mount or a user namespace translates ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdMapping {
+    /// These extents.
+    Extents {
+        /// User ids.
+        uid: Vec<Extent>,
+        /// Group ids.
+        gid: Vec<Extent>,
+        /// Whether the mounts below are mapped too (`ridmap`).
+        recursive: bool,
+    },
+    /// The container's own user namespace's.
+    Container {
+        /// Whether the mounts below are mapped too (`ridmap`).
+        recursive: bool,
+    },
+}
+
+/// One line of a uid_map (user_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// The launcher's half.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outside {
+    /// Namespaces made by the clone itself (`CLONE_NEW*`).
+    pub clone_flags: u32,
+    /// Whether the clone puts the child into the container's cgroup
+    /// (`CLONE_INTO_CGROUP`).
+    pub into_cgroup: bool,
+    /// At [`Gate::Mapped`]: the maps of the new user namespace.
+    pub maps: Option<Maps>,
+    /// At [`Gate::Mapped`]: a score that only the launcher may set.
+    pub oom_score: Option<i32>,
+    /// At [`Gate::Ready`]: limits that only the launcher may raise.
+    pub limits: Vec<Limit>,
+    /// At [`Gate::Attached`]: `/proc/PID/timens_offsets`, in its own format.
+    pub time_offsets: Option<String>,
+    /// At [`Gate::RuntimeHooks`], in this order: prestart, createRuntime.
+    pub runtime_hooks: Vec<Hook>,
+    /// After the start: poststart.
+    pub poststart: Vec<Hook>,
+    /// After the delete: poststop.
+    pub poststop: Vec<Hook>,
+    /// At [`Gate::Listener`]: the agent that takes the seccomp listener.
+    pub listener: Option<Listener>,
+}
+
+/// The maps of a new user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Maps {
+    /// User ids.
+    pub uid: Vec<Extent>,
+    /// Group ids.
+    pub gid: Vec<Extent>,
+    /// Whether setgroups(2) must be denied first: an unprivileged writer.
+    pub deny_setgroups: bool,
+}
+
+/// A resource limit (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// `RLIMIT_*`
+    pub resource: u32,
+    /// In the resource's unit.
+    pub soft: u64,
+    /// In the resource's unit.
+    pub hard: u64,
+}
+
+/// A hook that runs in the runtime's namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// JSON pointer into `config.json`.
+    pub pointer: String,
+    /// How errors call it: `createRuntime hook #0`.
+    pub name: String,
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// With argv[0]; never empty.
+    pub args: Vec<String>,
+    /// `NAME=value`; nothing is inherited.
+    pub env: Vec<String>,
+    /// In seconds; `None` waits for ever.
+    pub timeout: Option<u32>,
+}
+
+/// Where a seccomp listener goes (runtime-spec, config-linux, seccomp).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Path of the agent's unix socket.
+    pub path: PathBuf,
+    /// Handed on as it is.
+    pub metadata: String,
+}
+
+impl Plan {
+    /// The ops in order, each with its origin.
+    pub fn steps(&self) -> impl Iterator<Item = (&Op, &Origin)> {
+        self.ops.iter().zip(&self.origins)
+    }
+
+    /// The origin of op number `index`.
+    #[must_use]
+    pub fn origin(&self, index: usize) -> Option<&Origin> {
+        self.origins.get(index)
+    }
+
+    /// What belongs into the free slots, from [`Slot::FIRST_FREE`] on.
+    #[must_use]
+    pub fn fills(&self) -> &[Fill] {
+        &self.fills
+    }
+
+    /// The gates that the stage will stop at, in order.
+    pub fn gates(&self) -> impl Iterator<Item = Gate> {
+        self.ops.iter().filter_map(|op| match op {
+            Op::WaitFor { gate } => Some(*gate),
+            Op::Seccomp { notify: 1, .. } => Some(Gate::Listener),
+            _ => None,
+        })
+    }
+
+    /// The bytes that the stage reads, with these descriptors in the slots (-1
+    /// for none; the slot's number is the index).
+    #[must_use]
+    pub fn encode(&self, slots: &[i32]) -> Vec<u8> {
+        let slot_words = slots.len().next_multiple_of(2);
+        let words = HEADER_WORDS + slot_words + self.ops.len() * OP_WORDS;
+        let mut bytes = Vec::with_capacity(words * 4 + self.arena.len() + 8);
+        let mut put = |word: u32| bytes.extend_from_slice(&word.to_ne_bytes());
+        let arena = self.arena.len().max(1);
+        for word in [MAGIC, slots.len() as u32, self.ops.len() as u32, arena as u32, 0, 0, 0, 0] {
+            put(word);
+        }
+        for index in 0..slot_words {
+            put(slots.get(index).copied().unwrap_or(-1).cast_unsigned());
+        }
+        for op in &self.ops {
+            op.encode().into_iter().for_each(&mut put);
+        }
+        bytes.extend_from_slice(&self.arena);
+        bytes.resize(words * 4 + arena, 0);
+        bytes
+    }
+}
