@@ -25,7 +25,7 @@ fn main() {
         "relocation-model=static",
         "target-feature=+crt-static",
         "default-linker-libraries=no",
-        "strip=none",
+        "strip=debuginfo",
         // Nothing is loaded at run time: no libc, no start files, no interpreter.
         "link-arg=-nostdlib",
         "link-arg=-nostartfiles",

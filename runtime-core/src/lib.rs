@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod host;
+pub mod launch;
 pub mod plan;
 
 pub use error::{Error, Kind, Place, Result};

@@ -202,7 +202,7 @@ impl Stage {
             Op::Hostname { name } => sys::sethostname(plan.bytes(name)).map_err(whole),
             Op::Domainname { name } => sys::setdomainname(plan.bytes(name)).map_err(whole),
             Op::ResourceLimit { resource, soft, hard } => {
-                sys::setrlimit(resource, &abi::Rlimit { soft, hard }).map_err(whole)
+                sys::prlimit(0, resource, &abi::Rlimit { soft, hard }).map_err(whole)
             }
             Op::Umask { mask } => {
                 sys::umask(mask);

@@ -433,9 +433,9 @@ pub fn umask(mask: u32) {
     let _ = call!(UMASK, mask);
 }
 
-/// prlimit64(2) of this process.
-pub fn setrlimit(resource: u32, limit: &Rlimit) -> Sys<()> {
-    call!(PRLIMIT64, 0, resource, limit as *const Rlimit, 0).map(drop)
+/// prlimit64(2) of a process, 0 being this one.
+pub fn prlimit(pid: i32, resource: u32, limit: &Rlimit) -> Sys<()> {
+    call!(PRLIMIT64, pid, resource, limit as *const Rlimit, 0).map(drop)
 }
 
 /// personality(2)
@@ -511,6 +511,16 @@ pub fn block_signals() -> u64 {
 /// The counterpart of [`block_signals`].
 pub fn restore_signals(before: u64) {
     let _ = call!(RT_SIGPROCMASK, abi::SIG_SETMASK, &before as *const u64, 0, 8);
+}
+
+/// pidfd_open(2). KERNEL(<5.3): absent.
+pub fn pidfd_open(pid: i32) -> Sys<Fd> {
+    call!(PIDFD_OPEN, pid, 0).map(|fd| fd as Fd)
+}
+
+/// pidfd_getfd(2): a copy of another process's descriptor. KERNEL(<5.6): absent.
+pub fn pidfd_getfd(pidfd: Fd, fd: Fd) -> Sys<Fd> {
+    call!(PIDFD_GETFD, pidfd, fd, 0).map(|fd| fd as Fd)
 }
 
 /// pidfd_send_signal(2)

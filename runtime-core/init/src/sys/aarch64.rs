@@ -140,9 +140,11 @@ pub(super) mod nr {
     pub(in crate::sys) const FSCONFIG: usize = 431;
     pub(in crate::sys) const FSMOUNT: usize = 432;
     pub(in crate::sys) const FSPICK: usize = 433;
+    pub(in crate::sys) const PIDFD_OPEN: usize = 434;
     pub(in crate::sys) const CLONE3: usize = 435;
     pub(in crate::sys) const CLOSE_RANGE: usize = 436;
     pub(in crate::sys) const OPENAT2: usize = 437;
+    pub(in crate::sys) const PIDFD_GETFD: usize = 438;
     pub(in crate::sys) const FACCESSAT2: usize = 439;
     pub(in crate::sys) const MOUNT_SETATTR: usize = 442;
 }

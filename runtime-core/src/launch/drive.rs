@@ -1,0 +1,287 @@
+//! The driver: a loop over the gates at which the stage waits.
+
+use std::fs;
+use std::io::{IoSliceMut, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use orlop_init::sys::{self, Errno, abi};
+use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
+
+use super::clone::Cloned;
+use super::{hooks, ids, listener, owned, report};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Gate, Op, Plan};
+
+/// How long the stage may take from one message to the next, in milliseconds,
+/// when no hook runs in it. Only a file system that does not answer takes longer.
+const PATIENCE: i64 = 120_000;
+
+/// Where the stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// It waits at a gate.
+    Gate(Gate),
+    /// It has executed its program.
+    Executed,
+}
+
+/// What the launcher is told when it runs hooks or hands on a listener: the
+/// container's state as the spec wants it on a hook's standard input.
+pub type StateOf<'a> = &'a dyn Fn(i32) -> Vec<u8>;
+
+/// A stage that is running, a child of this process. Dropping it ends it: the
+/// stage exits when its socket closes at a gate, and is killed here anyway.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    hook_state: Option<OwnedFd>,
+    /// Number of the listener, while the stage waits at that gate.
+    part: u32,
+    released: bool,
+}
+
+impl Child {
+    pub(super) fn new(cloned: Cloned, control: OwnedFd, hook_state: Option<OwnedFd>) -> Self {
+        let Cloned { pid, pidfd } = cloned;
+        Self { pid, pidfd, control, hook_state, part: 0, released: false }
+    }
+
+    /// Its process id, as this process sees it.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its pidfd.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Does at each gate what `plan` says, until the stage is at [`Gate::Ready`]
+    /// or has executed its program. `state` makes the container's state from the
+    /// init's pid, `directory` is where hooks run.
+    ///
+    /// # Errors
+    /// A failure of the stage with its place, a hook, or what a gate's work says.
+    pub fn drive(&mut self, plan: &Plan, state: StateOf<'_>, directory: &Path) -> Result<Reached> {
+        let outside = &plan.outside;
+        loop {
+            let gate = match self.next(plan)? {
+                Reached::Gate(gate) => gate,
+                Reached::Executed => return Ok(Reached::Executed),
+            };
+            match gate {
+                Gate::Mapped => {
+                    if let Some(score) = outside.oom_score {
+                        self.put("oom_score_adj", &score.to_string())?;
+                    }
+                    if let Some(maps) = &outside.maps {
+                        ids::write(self.pid, maps)?;
+                    }
+                }
+                Gate::Attached => {
+                    if let Some(offsets) = &outside.time_offsets {
+                        self.put("timens_offsets", offsets)?;
+                    }
+                }
+                Gate::RuntimeHooks => {
+                    let state = state(self.pid);
+                    self.give_state(&state)?;
+                    hooks::run(&outside.runtime_hooks, &state, directory)?;
+                }
+                Gate::Listener => {
+                    if let Some(agent) = &outside.listener {
+                        let number = self.part.cast_signed();
+                        listener::hand_on(agent, self.pidfd(), number, &state(self.pid))?;
+                    }
+                }
+                Gate::Ready => {
+                    for limit in &outside.limits {
+                        let rlimit = abi::Rlimit { soft: limit.soft, hard: limit.hard };
+                        sys::prlimit(self.pid, limit.resource, &rlimit).map_err(
+                            |Errno(errno)| {
+                                let number = limit.resource;
+                                Error::os(errno, format!("error setting rlimit type {number}"))
+                            },
+                        )?;
+                    }
+                    return Ok(Reached::Gate(Gate::Ready));
+                }
+            }
+            self.go()?;
+        }
+    }
+
+    /// Lets a stage that is at [`Gate::Ready`] go on, after telling it the state
+    /// that its startContainer hooks read. From here on the process lives on
+    /// when this value is dropped.
+    ///
+    /// # Errors
+    /// The stage is gone.
+    pub fn release(&mut self, state: StateOf<'_>) -> Result<()> {
+        if self.hook_state.is_some() {
+            self.give_state(&state(self.pid))?;
+        }
+        self.go()?;
+        self.released = true;
+        Ok(())
+    }
+
+    /// Waits until a released stage, or one without a ready gate, has executed
+    /// its program.
+    ///
+    /// # Errors
+    /// A failure of the stage with its place.
+    pub fn executed(&mut self, plan: &Plan) -> Result<()> {
+        match self.next(plan)? {
+            Reached::Executed => Ok(()),
+            Reached::Gate(gate) => {
+                Err(Error::new(Kind::Internal, format!("the stage came to {gate:?} too late")))
+            }
+        }
+    }
+
+    /// The next message of the stage.
+    pub(super) fn next(&mut self, plan: &Plan) -> Result<Reached> {
+        let patience = if plan.steps().any(|(op, _)| matches!(op, Op::Hook { .. })) {
+            -1 // hooks have timeouts of their own, or none by the user's wish
+        } else {
+            PATIENCE
+        };
+        loop {
+            let mut buffer = [0; HEAD + TEXT_MAX];
+            match sys::wait_readable(self.control.as_raw_fd(), patience) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        format!("the init stage did not answer within {} s", PATIENCE / 1000),
+                    ));
+                }
+                Err(Errno(abi::EINTR)) => continue,
+                Err(Errno(errno)) => return Err(Error::os(errno, "waiting for the init stage")),
+            }
+            let (length, fds) = receive(self.control.as_fd(), &mut buffer)?;
+            let bytes = buffer.get(..length).unwrap_or_default();
+            if bytes.is_empty() {
+                return self.silence(plan);
+            }
+            let message = Message::read(bytes).ok_or_else(|| {
+                Error::new(Kind::Internal, "the init stage sent what is no message")
+            })?;
+            match message.kind {
+                MessageKind::Failure => return Err(report::failure(plan, &message)),
+                MessageKind::Init => self.follow(message.number, fds)?,
+                MessageKind::Gate => {
+                    self.part = message.part;
+                    return match Gate::from_number(message.number.cast_unsigned()) {
+                        Some(gate) => Ok(Reached::Gate(gate)),
+                        None => Err(Error::new(Kind::Internal, "the stage is at an unknown gate")),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The socket closed: the program was executed, or the stage died. Before
+    /// the ready gate only the latter can be.
+    fn silence(&mut self, plan: &Plan) -> Result<Reached> {
+        let gated = plan.gates().any(|gate| gate == Gate::Ready);
+        if self.released || (!gated && has_exec(plan)) {
+            self.released = true;
+            return Ok(Reached::Executed);
+        }
+        let status = sys::wait(self.pid).ok();
+        self.pid = 0;
+        Err(report::died(status))
+    }
+
+    /// The process cloned the container's init, which is our child too, and ends.
+    fn follow(&mut self, pid: i32, fds: Vec<OwnedFd>) -> Result<()> {
+        let pidfd = fds.into_iter().next().ok_or_else(|| {
+            Error::new(Kind::Internal, "the init stage sent no pidfd for its child")
+        })?;
+        let _ = sys::wait(self.pid);
+        self.pid = pid;
+        self.pidfd = pidfd;
+        Ok(())
+    }
+
+    fn go(&self) -> Result<()> {
+        sys::send(self.control.as_raw_fd(), &[GO])
+            .map(drop)
+            .map_err(|Errno(errno)| Error::os(errno, "telling the init stage to go on"))
+    }
+
+    fn put(&self, file: &str, text: &str) -> Result<()> {
+        let path = format!("/proc/{}/{file}", self.pid);
+        fs::write(&path, text).map_err(|error| {
+            // COMPAT(runc): its words for the oom score.
+            Error::io(&error, format!("failed to update {path} with {:?}", text.trim_end()))
+        })
+    }
+
+    fn give_state(&mut self, state: &[u8]) -> Result<()> {
+        let Some(fd) = &self.hook_state else { return Ok(()) };
+        let written = fd.try_clone().and_then(|fd| {
+            let mut file = fs::File::from(fd);
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(state)
+        });
+        written.map_err(|error| Error::io(&error, "passing the state to hooks"))
+    }
+
+    /// Kills the process and waits for it.
+    pub fn abandon(mut self) {
+        self.released = false;
+        drop(self);
+    }
+
+    /// The process, to be watched by its new owner, who must wait for it.
+    ///
+    /// # Errors
+    /// No descriptor is left for its pidfd; the process is killed then.
+    pub fn into_process(mut self) -> Result<(i32, OwnedFd)> {
+        let pidfd = self.pidfd.try_clone();
+        let pidfd = pidfd.map_err(|error| Error::io(&error, "keeping the pidfd"))?;
+        self.released = true;
+        Ok((self.pid, pidfd))
+    }
+}
+
+fn has_exec(plan: &Plan) -> bool {
+    plan.steps().any(|(op, _)| matches!(op, Op::Exec { .. }))
+}
+
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([i32; 2]);
+    let mut slices = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)
+        .map_err(|errno| Error::os(errno as i32, "hearing from the init stage"))?;
+    let mut fds = Vec::new();
+    if let Ok(controls) = message.cmsgs() {
+        for control in controls {
+            if let ControlMessageOwned::ScmRights(rights) = control {
+                fds.extend(rights.into_iter().filter_map(|fd| owned(Ok(fd)).ok()));
+            }
+        }
+    }
+    Ok((message.bytes, fds))
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.released || self.pid == 0 {
+            return;
+        }
+        let _ = sys::pidfd_send_signal(self.pidfd.as_raw_fd(), abi::SIGKILL);
+        let _ = sys::wait(self.pid);
+    }
+}

@@ -1,0 +1,49 @@
+//! Handing a seccomp listener to its agent (runtime-spec, config-linux,
+//! "The Container Process State").
+
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use orlop_init::sys;
+
+use super::owned;
+use crate::error::{Error, Result};
+use crate::plan::Listener;
+
+/// Takes descriptor `number` of the process behind `pidfd`, which is waiting at
+/// a gate, and sends it to the agent together with `state`.
+///
+/// # Errors
+/// pidfd_getfd(2), and the agent's socket.
+pub(super) fn hand_on(
+    listener: &Listener,
+    pidfd: BorrowedFd<'_>,
+    number: i32,
+    state: &[u8],
+) -> Result<()> {
+    let fd = owned(sys::pidfd_getfd(pidfd.as_raw_fd(), number))
+        .map_err(|errno| Error::os(errno, "taking the seccomp listener"))?;
+    let agent = UnixStream::connect(&listener.path).map_err(|error| {
+        Error::io(&error, "connecting to the seccomp agent").at_path(&listener.path)
+    })?;
+    let fds = [fd.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let sent = sendmsg::<()>(
+        agent.as_raw_fd(),
+        &[IoSlice::new(state)],
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map_err(|errno| {
+        Error::os(errno as i32, "sending the seccomp listener").at_path(&listener.path)
+    })?;
+    if sent < state.len() {
+        std::io::Write::write_all(&mut &agent, &state[sent..]).map_err(|error| {
+            Error::io(&error, "sending the container's state").at_path(&listener.path)
+        })?;
+    }
+    Ok(())
+}

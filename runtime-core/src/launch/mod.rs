@@ -1,0 +1,134 @@
+//! The parent side: from a plan to a process that has reached a gate.
+//!
+//! [`launch`] fills the slots, clones the stage and returns a [`Child`];
+//! [`Child::drive`] does at each gate what the plan says ([`crate::plan::Outside`])
+//! until the stage is ready, has executed its program, or has failed. Nothing of
+//! the caller is changed: its working directory, umask, environment, dumpable
+//! flag, oom score, signals and descriptors are as before on return.
+
+mod clone;
+mod drive;
+mod hooks;
+mod ids;
+mod listener;
+mod report;
+mod slots;
+mod stage;
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use orlop_init::sys::{self, Errno, abi};
+
+pub(crate) use clone::owned;
+pub use drive::{Child, Reached, StateOf};
+pub use hooks::run as run_hooks;
+
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Slot};
+
+/// What the launcher hands to the stage beside the plan's own fills.
+#[derive(Debug, Default)]
+pub struct Kit<'a> {
+    /// The container's cgroup, for `CLONE_INTO_CGROUP`.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// `cgroup.procs` of each hierarchy, opened for writing.
+    pub cgroup_procs: &'a [OwnedFd],
+    /// The FIFO whose byte starts the container; without one, passing the ready
+    /// gate is the start.
+    pub start: Option<BorrowedFd<'a>>,
+    /// The FIFO for what goes wrong between start and exec.
+    pub start_report: Option<BorrowedFd<'a>>,
+    /// A connected socket that takes the terminal's master.
+    pub console: Option<BorrowedFd<'a>>,
+    /// A pidfd of the process whose namespaces are joined.
+    pub target: Option<BorrowedFd<'a>>,
+}
+
+/// Starts the stage with `plan`.
+///
+/// # Errors
+/// A source, namespace or descriptor that can't be had, and what clone3(2) says.
+pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
+    check_preserved(plan)?;
+    let program = stage::program()?;
+    let (control, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|errno| Error::os(errno as i32, "making the control socket"))?;
+    let filled = slots::fill(plan, kit)?;
+    // Only what hooks read: most containers have none.
+    let hook_state = if plan.steps().any(|(op, _)| matches!(op, crate::plan::Op::Hook { .. })) {
+        Some(memfd(c"orlop-hook-state")?)
+    } else {
+        None
+    };
+    let mut table = vec![sys::NO_FD; Slot::FIRST_FREE as usize + filled.len()];
+    let fixed = [
+        (Slot::CONTROL, Some(theirs.as_fd())),
+        (Slot::START, kit.start),
+        (Slot::START_REPORT, kit.start_report),
+        (Slot::CONSOLE, kit.console),
+        (Slot::HOOK_STATE, hook_state.as_ref().map(AsFd::as_fd)),
+        (Slot::TARGET, kit.target),
+    ];
+    for (slot, fd) in fixed {
+        table[slot.0 as usize] = fd.map_or(sys::NO_FD, |fd| fd.as_raw_fd());
+    }
+    for (place, fd) in table.iter_mut().skip(Slot::FIRST_FREE as usize).zip(&filled) {
+        *place = fd.as_raw_fd();
+    }
+    let plan_file = plan_file(plan, &table)?;
+    let preserved = 3..3 + preserved(plan).cast_signed();
+    let inherit = table.iter().copied().filter(|fd| *fd >= 0).chain(preserved).collect();
+    let cloned = clone::clone(&clone::Request {
+        program,
+        plan: plan_file.as_fd(),
+        inherit,
+        flags: plan.outside.clone_flags,
+        cgroup: kit.cgroup,
+    })?;
+    Ok(Child::new(cloned, control, hook_state))
+}
+
+fn preserved(plan: &Plan) -> u32 {
+    plan.steps()
+        .find_map(|(op, _)| match op {
+            crate::plan::Op::KeepFds { preserve } => Some(*preserve),
+            _ => None,
+        })
+        .unwrap_or(0)
+}
+
+/// Descriptors that the caller wants to pass on must be open, or the stage's own
+/// could take their numbers.
+fn check_preserved(plan: &Plan) -> Result<()> {
+    let count = preserved(plan);
+    for fd in 3..3 + count {
+        sys::fcntl(fd.cast_signed(), F_GETFD, 0).map_err(|Errno(errno)| {
+            // COMPAT(runc): the words of its own check.
+            Error::os(errno, format!("unable to stat preserved-fd {fd} (of {count})"))
+        })?;
+    }
+    Ok(())
+}
+
+/// fcntl(2): the flags of a descriptor, or EBADF.
+const F_GETFD: u32 = 1;
+
+fn plan_file(plan: &Plan, table: &[i32]) -> Result<OwnedFd> {
+    let fd = memfd(c"orlop-plan")?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(&plan.encode(table)).map_err(|error| Error::io(&error, "writing the plan"))?;
+    Ok(file.into())
+}
+
+/// A memory file that can't be executed where the kernel knows how to say so.
+fn memfd(name: &std::ffi::CStr) -> Result<OwnedFd> {
+    // KERNEL(<6.3): MFD_NOEXEC_SEAL is unknown.
+    let fd = match sys::memfd_create(name, abi::MFD_CLOEXEC | abi::MFD_NOEXEC_SEAL) {
+        Err(Errno(abi::EINVAL)) => sys::memfd_create(name, abi::MFD_CLOEXEC),
+        result => result,
+    };
+    owned(fd).map_err(|errno| Error::os(errno, "making a memory file"))
+}

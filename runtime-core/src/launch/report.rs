@@ -1,0 +1,150 @@
+//! What a failure of the stage says to a person: op, part, errno and the one
+//! run-time string become an error with a place.
+
+use nix::sys::wait::WaitStatus;
+use orlop_init::sys::abi;
+use orlop_init::wire::{Message, Part};
+
+use crate::error::{Error, Kind, Place};
+use crate::plan::{Op, Plan};
+
+/// The error for a failure message of the stage.
+#[must_use]
+pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
+    let Some((op, origin)) = plan.steps().nth(message.op as usize) else {
+        return Error::new(Kind::Internal, format!("the init stage failed at op {}", message.op));
+    };
+    let part = Part::ALL.get(message.part as usize).copied().unwrap_or(Part::Whole);
+    let text = String::from_utf8_lossy(message.text).trim().replace('\n', "; ");
+    let at = |error: Error| {
+        if origin.pointer.is_empty() {
+            error
+        } else {
+            error.at(Place::Config(origin.pointer.clone()))
+        }
+    };
+    match op {
+        Op::FindProgram { .. } => at(program(part, message.number, &origin.doing)),
+        Op::Exec { .. } => at(exec(part, message.number, &origin.doing)),
+        Op::Hook { .. } => at(hook(part, message.number, &text, &origin.doing)),
+        _ => {
+            let mut doing = origin.doing.clone();
+            let phrase = phrase(part);
+            if !phrase.is_empty() {
+                doing = format!("{doing}: {phrase}");
+            }
+            if !text.is_empty() {
+                // The kernel's own words, or the option it did not like.
+                let quoted = if part == Part::CreateFs { text } else { format!("{text:?}") };
+                doing = format!("{doing}: {quoted}");
+            }
+            at(if message.number == 0 {
+                Error::new(Kind::Os, doing)
+            } else {
+                Error::os(message.number, doing)
+            })
+        }
+    }
+}
+
+/// COMPAT(runc): engines look for "executable file not found in $PATH", "no such
+/// file or directory", "permission denied" and "is a directory" behind the name.
+fn program(part: Part, errno: i32, doing: &str) -> Error {
+    match part {
+        Part::NotFoundInPath => {
+            Error::new(Kind::NotFound, format!("{doing}: executable file not found in $PATH"))
+        }
+        Part::IsDirectory => Error::new(Kind::InvalidConfig, format!("{doing}: is a directory")),
+        _ => Error::os(errno, format!("{doing}: opening the program")),
+    }
+}
+
+fn exec(part: Part, errno: i32, doing: &str) -> Error {
+    let error = Error::os(errno, doing.to_owned());
+    match part {
+        Part::ExecFormat => error.hint(
+            "it is no program for this machine: another architecture, or a script without #!",
+        ),
+        Part::Interpreter => {
+            error.hint("the file is there; the interpreter or dynamic loader that it names is not")
+        }
+        _ => error,
+    }
+}
+
+fn hook(part: Part, number: i32, output: &str, doing: &str) -> Error {
+    let doing = match part {
+        Part::TimedOut => format!("{doing}: hook ran past its timeout"),
+        Part::Died => format!("{doing}: {}", status(number)),
+        _ => return Error::os(number, format!("{doing}: starting it")).of_kind(Kind::Hook),
+    };
+    let tail = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
+    Error::new(Kind::Hook, format!("{doing}{tail}"))
+}
+
+/// A wait status in words, as Go prints it (COMPAT(runc)).
+#[must_use]
+pub(super) fn status(raw: i32) -> String {
+    match WaitStatus::from_raw(nix::unistd::Pid::from_raw(1), raw) {
+        Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {}", signal.as_str()),
+        _ => format!("wait status {raw:#x}"),
+    }
+}
+
+/// The stage is gone without a word.
+#[must_use]
+pub(super) fn died(raw: Option<i32>) -> Error {
+    match raw {
+        Some(raw) if raw == abi::PANICKED << 8 => {
+            Error::new(Kind::Internal, "the init stage could not read its plan")
+        }
+        Some(raw) => Error::new(
+            Kind::ChildDied,
+            format!("the init process died before it was ready: {}", status(raw)),
+        ),
+        None => Error::new(Kind::ChildDied, "the init process died before it was ready"),
+    }
+}
+
+fn phrase(part: Part) -> &'static str {
+    match part {
+        Part::Whole
+        | Part::Died
+        | Part::TimedOut
+        | Part::NotFoundInPath
+        | Part::IsDirectory
+        | Part::ExecFormat
+        | Part::Interpreter => "",
+        Part::Decode => "the init stage does not know this step",
+        Part::Resolve => "finding the place in the root",
+        Part::Create => "creating the place in the root",
+        Part::OpenFs => "opening the file system type",
+        Part::Configure => "setting an option",
+        Part::CreateFs => "creating the file system",
+        Part::MakeMount => "making the mount",
+        Part::Attach => "attaching it",
+        Part::SetAttributes => "setting attributes",
+        // COMPAT(runc): the words of its own check.
+        Part::NotDirectory => "must be mounted on ordinary directory",
+        Part::InsideProc => "cannot be mounted because it is inside /proc",
+        Part::NotProc => "cannot be mounted because it is not of type proc",
+        Part::Open => "opening it",
+        Part::Verify => "it is not what it should be",
+        Part::Write => "writing",
+        Part::Start => "starting it",
+        Part::OutsideRoot => "it lies outside of the container's root",
+        Part::Groups => "setgroups",
+        Part::Group => "setgid",
+        Part::User => "setuid",
+        Part::Peer => "opening the terminal's other end",
+        Part::Send => "sending the terminal",
+        Part::Copy => "copying up",
+        Part::Gone => "the launcher is gone",
+        Part::Drop => "dropping",
+        Part::Propagate => "setting the propagation",
+        Part::Dangling => "following a dangling link",
+        Part::Clone => "cloning",
+        Part::SetPath => "setting the path",
+    }
+}

@@ -1,0 +1,230 @@
+//! The launcher and the stage with plans written by hand: safe in a process
+//! with threads, and nothing of the caller is changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, geteuid};
+use orlop::launch::{Child, Kit, Reached, launch};
+use orlop::plan::{Builder, Gate, Op, Plan, Slot, Target};
+use orlop_init::op::BIND_RECURSIVE;
+use orlop_init::sys::abi;
+
+const NAMESPACES: u32 =
+    abi::CLONE_NEWPID | abi::CLONE_NEWNS | abi::CLONE_NEWIPC | abi::CLONE_NEWUTS;
+
+fn skip_unless_root(test: &str) -> bool {
+    if geteuid().is_root() {
+        return false;
+    }
+    println!("SKIP {test}: needs root");
+    true
+}
+
+/// A root with the host's programs in it, read-only.
+fn plan(root: &Path, argv: &[&str]) -> Plan {
+    let mut plan = Builder::new();
+    let no_op = |plan: &mut Builder, op: Op| plan.push(op, "", format!("doing {}", op.name()));
+    no_op(&mut plan, Op::KeepFds { preserve: 0 });
+    no_op(&mut plan, Op::Session {});
+    no_op(&mut plan, Op::Undumpable {});
+    no_op(&mut plan, Op::Propagation { kind: abi::MS_SLAVE });
+    let path = plan.str(root.as_os_str().as_encoded_bytes());
+    no_op(&mut plan, Op::RootTree { path });
+    for dir in ["/usr", "/bin", "/lib", "/lib64"] {
+        if !Path::new(dir).exists() {
+            continue;
+        }
+        let (source, at) = (plan.str(dir), plan.str(dir));
+        let bind = Op::Bind {
+            slot: Slot::NONE,
+            source,
+            flags: BIND_RECURSIVE,
+            set: 0,
+            clear: 0,
+            all_set: abi::MOUNT_ATTR_RDONLY,
+            all_clear: 0,
+            propagation: 0,
+            at,
+            target: Target::LIKE_SOURCE,
+        };
+        no_op(&mut plan, bind);
+    }
+    no_op(&mut plan, Op::PivotRoot {});
+    let name = plan.bytes(b"launched");
+    no_op(&mut plan, Op::Hostname { name });
+    let groups = plan.words(&[]);
+    no_op(&mut plan, Op::Ids { uid: 0, gid: 0, groups, set_groups: 1 });
+    no_op(&mut plan, Op::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 });
+    let (name, path) = (plan.str(argv[0]), plan.strs(["/usr/bin", "/bin"]));
+    plan.push(Op::FindProgram { name, path }, "/process/args", format!("exec: {:?}", argv[0]));
+    no_op(&mut plan, Op::WaitFor { gate: Gate::Ready });
+    no_op(&mut plan, Op::WaitStart {});
+    let (argv, envp) = (plan.strs(argv), plan.strs(["PATH=/usr/bin:/bin"]));
+    no_op(&mut plan, Op::Exec { argv, envp });
+    plan.outside().clone_flags = NAMESPACES;
+    let plan = plan.finish().expect("the plan is sound");
+    orlop::plan::check(&plan).expect("the plan keeps the invariants");
+    plan
+}
+
+fn start(plan: &Plan) -> Child {
+    let mut child = launch(plan, &Kit::default()).expect("the stage starts");
+    let reached = child.drive(plan, &|_| Vec::new(), Path::new("/")).expect("the stage gets ready");
+    assert_eq!(reached, Reached::Gate(Gate::Ready));
+    child
+}
+
+fn finish(mut child: Child, plan: &Plan) -> WaitStatus {
+    child.release(&|_| Vec::new()).expect("the stage hears us");
+    child.executed(plan).expect("the program is executed");
+    let (pid, _pidfd) = child.into_process().expect("its pidfd can be kept");
+    waitpid(Pid::from_raw(pid), None).expect("it is our child")
+}
+
+#[test]
+fn a_plan_written_by_hand_becomes_a_process() {
+    if skip_unless_root("a_plan_written_by_hand_becomes_a_process") {
+        return;
+    }
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(
+        root.path(),
+        &[
+            "sh",
+            "-c",
+            "test $(uname -n) = launched && exit $(( $$ + 40 ))",
+        ],
+    );
+    let status = finish(start(&plan), &plan);
+    assert!(matches!(status, WaitStatus::Exited(_, 41)), "{status:?}");
+}
+
+#[test]
+fn a_missing_program_is_told_before_the_start() {
+    if skip_unless_root("a_missing_program_is_told_before_the_start") {
+        return;
+    }
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(root.path(), &["no-such-program"]);
+    let mut child = launch(&plan, &Kit::default()).expect("the stage starts");
+    let error =
+        child.drive(&plan, &|_| Vec::new(), Path::new("/")).expect_err("there is no such program");
+    assert_eq!(
+        error.to_string(),
+        "exec: \"no-such-program\": executable file not found in $PATH \
+         (config.json: /process/args)"
+    );
+}
+
+/// What an embedder would notice.
+fn caller() -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::new();
+    let own = fs::read_to_string("/proc/thread-self/status").expect("/proc is there");
+    for key in ["Umask", "SigBlk", "SigIgn", "SigCgt", "NoNewPrivs", "CapEff", "Seccomp", "Uid"] {
+        let line = own.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        facts.insert(key.to_owned(), line.to_owned());
+    }
+    for file in ["oom_score_adj", "environ", "limits", "mountinfo", "coredump_filter"] {
+        let text = fs::read(format!("/proc/self/{file}")).expect("/proc is there");
+        facts.insert(file.to_owned(), String::from_utf8_lossy(&text).into_owned());
+    }
+    for link in ["cwd", "root", "exe", "ns/mnt", "ns/pid_for_children", "ns/uts", "ns/user"] {
+        let target = fs::read_link(format!("/proc/thread-self/{link}")).expect("/proc is there");
+        facts.insert(link.to_owned(), target.display().to_string());
+    }
+    // Owned by root when not dumpable, by the owner otherwise: readable at all?
+    let dumpable = nix::sys::prctl::get_dumpable().expect("prctl answers");
+    facts.insert("dumpable".to_owned(), dumpable.to_string());
+    let children = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    facts.insert("children".to_owned(), fs::read_to_string(children).unwrap_or_default());
+    facts
+}
+
+fn descriptors() -> BTreeMap<i32, String> {
+    let dir = fs::read_dir("/proc/self/fd").expect("/proc is there");
+    dir.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let number = path.file_name()?.to_str()?.parse().ok()?;
+        let target = fs::read_link(&path).ok()?.display().to_string();
+        (!target.starts_with("/proc/")).then_some((number, target))
+    })
+    .collect()
+}
+
+#[test]
+fn the_caller_is_as_before() {
+    if skip_unless_root("the_caller_is_as_before") {
+        return;
+    }
+    // In a process of its own: other tests of this file open descriptors.
+    let own = std::env::current_exe().expect("we are a file");
+    let output = std::process::Command::new(own)
+        .args(["--exact", "the_caller_alone", "--nocapture", "--include-ignored"])
+        .env("ORLOP_TEST_ALONE", "1")
+        .output()
+        .expect("we can run again");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_caller_alone() {
+    if std::env::var_os("ORLOP_TEST_ALONE").is_none() {
+        return; // the body of the test above
+    }
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(root.path(), &["true"]);
+    drop(start(&plan)); // makes the program's memfd, which is kept
+    let (before, open) = (caller(), descriptors());
+    finish(start(&plan), &plan);
+    drop(start(&plan));
+    let broken = self::plan(root.path(), &["no-such-program"]);
+    let mut child = launch(&broken, &Kit::default()).expect("the stage starts");
+    child.drive(&broken, &|_| Vec::new(), Path::new("/")).expect_err("no such program");
+    drop(child);
+    assert_eq!(before, caller());
+    assert_eq!(open, descriptors());
+}
+
+/// The claim that the whole design rests on: a process whose threads hold the
+/// allocator's and the C library's locks all the time can launch.
+#[test]
+fn two_thousand_launches_beside_busy_threads() {
+    if skip_unless_root("two_thousand_launches_beside_busy_threads") {
+        return;
+    }
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let busy: Vec<_> = (0..8)
+        .map(|number| {
+            thread::spawn(move || {
+                while !DONE.load(Ordering::Relaxed) {
+                    if number % 2 == 0 {
+                        let blocks: Vec<Vec<u8>> =
+                            (1..64).map(|size| vec![0; size * 512]).collect();
+                        std::hint::black_box(&blocks);
+                    } else {
+                        thread::spawn(|| std::hint::black_box(vec![0u8; 4096]).len())
+                            .join()
+                            .expect("the thread ends");
+                    }
+                }
+            })
+        })
+        .collect();
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(root.path(), &["true"]);
+    for _ in 0..2000 {
+        let child = start(&plan);
+        assert!(child.pidfd().as_raw_fd() > 2);
+        drop(child); // killed and waited for: the launch is what counts
+    }
+    DONE.store(true, Ordering::Relaxed);
+    for thread in busy {
+        thread.join().expect("the thread ends");
+    }
+}
