@@ -216,7 +216,7 @@ impl<'a> Reference<'a> {
             return match (stub(abi), data.nr) {
                 (Some(_), _) => ENOSYS,
                 (None, u32::MAX) => self.default,
-                (None, nr) if nr >= X32_BIT && nr < u32::MAX => KILL_PROCESS,
+                (None, X32_BIT..u32::MAX) => KILL_PROCESS,
                 (None, _) => self.default,
             };
         }
