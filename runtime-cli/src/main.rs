@@ -1,2 +1,62 @@
-//! Orlop command line.
-fn main() {}
+//! Orlop's command line: runc's commands, exit codes and texts over the library.
+//!
+//! This file decides the order of things: arguments, log, command, report. It
+//! knows nothing of containers.
+//!
+//! Descriptors 0 to 2 need no care here: before `main`, std polls them and opens
+//! `/dev/null` in the place of a closed one, so no file of ours lands there.
+
+mod args;
+mod commands;
+mod compat;
+mod log;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use args::{Globals, Usage};
+
+fn main() -> ExitCode {
+    let mut to_file = false;
+    let mut verb = "";
+    let result = run(&mut to_file, &mut verb);
+    let error = match result {
+        Ok(status) => return ExitCode::from(status),
+        Err(error) => error,
+    };
+    let message = match error.downcast_ref::<Usage>() {
+        Some(Usage::Help(text)) => return help(text),
+        Some(Usage::Wrong(text)) => text.clone(),
+        None => format!("{}{error:#}", compat::prefix(verb)),
+    };
+    ::log::error!("{message}");
+    if to_file {
+        // COMPAT(runc): the log file is for the engine, stderr for the person.
+        let _ = writeln!(std::io::stderr(), "{message}");
+    }
+    let usage = error.is::<Usage>();
+    ExitCode::from(if usage { compat::FAILURE } else { compat::failure(verb) })
+}
+
+fn run(to_file: &mut bool, verb: &mut &'static str) -> anyhow::Result<u8> {
+    let globals = match Globals::parse(std::env::args_os().skip(1)) {
+        Ok(globals) => globals,
+        Err(error) => {
+            log::start(None, "text", false)?;
+            return Err(error);
+        }
+    };
+    if globals.version {
+        commands::print(&compat::version())?;
+        return Ok(0);
+    }
+    *to_file = log::start(globals.log.as_deref(), &globals.log_format, globals.debug)?;
+    commands::dispatch(globals, verb)
+}
+
+fn help(text: &str) -> ExitCode {
+    match commands::print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(compat::FAILURE),
+    }
+}

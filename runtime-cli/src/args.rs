@@ -1,0 +1,209 @@
+//! The global flags, and how a command's own flags are read.
+//!
+//! Arguments are read in two steps: the flags before the command, then those of
+//! the one command that was named. Only that command's part of the tree is ever
+//! built, which is a good half of the start-up time. What the flags mean is
+//! decided by the commands.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::builder::{BoolishValueParser, StyledStr, ValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, Command};
+use nix::unistd::geteuid;
+
+use crate::{commands, compat};
+
+/// The command line asks for help, or can't be understood.
+#[derive(Debug)]
+pub(crate) enum Usage {
+    /// The text that was asked for.
+    Help(String),
+    /// What is wrong, in one line.
+    Wrong(String),
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Help(text) | Self::Wrong(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// What stands before the command.
+#[derive(Debug, Args)]
+pub(crate) struct Globals {
+    /// Log what happens in detail
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Append the log to this file instead of writing it to stderr
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// How to write the log: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: String,
+    /// Where the state of the containers is kept [default: /run/orlop, or
+    /// $XDG_RUNTIME_DIR/orlop without privileges]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Let systemd manage the cgroups (not built: refused)
+    #[arg(long)]
+    pub(crate) systemd_cgroup: bool,
+    /// Whether cgroups may be out of reach: true, false or auto
+    #[arg(long, value_name = "BOOL", default_value = "auto")]
+    pub(crate) rootless: String,
+    /// Print the version
+    #[arg(short, long)]
+    pub(crate) version: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    pub(crate) rest: Vec<OsString>,
+}
+
+impl Globals {
+    /// Reads everything up to the command.
+    pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Self> {
+        let command = Command::new(compat::program())
+            .about("A low-level OCI container runtime")
+            .override_usage(format!("{} [FLAGS] COMMAND [ARGUMENTS]", compat::program()))
+            .after_help(commands::summary());
+        parse(command, arguments)
+    }
+
+    /// Where the containers are, and whether the user chose the place.
+    pub(crate) fn root(&self) -> anyhow::Result<(PathBuf, bool)> {
+        if let Some(root) = &self.root {
+            let root = std::path::absolute(root).context("the working directory is gone")?;
+            let root = clean(&root);
+            // COMPAT(runc): every container's files below it are removed by name.
+            if root.parent().is_none() {
+                anyhow::bail!("option --root must not be \"/\"");
+            }
+            return Ok((root, true));
+        }
+        let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        match own.filter(|_| in_own_name()) {
+            Some(dir) => Ok((PathBuf::from(dir).join("orlop"), false)),
+            None => Ok(("/run/orlop".into(), false)),
+        }
+    }
+}
+
+/// Whether the caller's files belong below `$XDG_RUNTIME_DIR`.
+///
+/// COMPAT(runc): root in a user namespace counts as a user unless it calls itself
+/// root; real root never does.
+fn in_own_name() -> bool {
+    if !geteuid().is_root() {
+        return true;
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let first = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    !first && std::env::var_os("USER").is_none_or(|user| user != "root")
+}
+
+/// `path` without `.` and `..`, by its text alone.
+fn clean(path: &std::path::Path) -> PathBuf {
+    use std::path::Component;
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// Reads `arguments` as `T`'s.
+pub(crate) fn parse<T: Args>(
+    command: Command,
+    arguments: impl Iterator<Item = OsString>,
+) -> anyhow::Result<T> {
+    let command = T::augment_args(command)
+        .no_binary_name(true)
+        .disable_help_subcommand(true)
+        .disable_version_flag(true)
+        .mut_args(like_go);
+    let matches = command.try_get_matches_from(arguments).map_err(|error| usage(&error))?;
+    Ok(T::from_arg_matches(&matches).map_err(|error| usage(&error))?)
+}
+
+/// COMPAT(runc): a switch may be given a value (`--detach=false`), and an option
+/// takes the next argument whatever it looks like (`--cpu-quota -1`).
+fn like_go(arg: Arg) -> Arg {
+    match arg.get_action() {
+        ArgAction::SetTrue => arg
+            .action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .value_name("BOOL")
+            .value_parser(ValueParser::new(BoolishValueParser::new()))
+            .default_missing_value("true")
+            .default_value("false")
+            .hide_default_value(true),
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
+        _ => arg,
+    }
+}
+
+fn usage(error: &clap::Error) -> Usage {
+    let text: StyledStr = error.render();
+    let text = text.to_string();
+    if error.kind() == ErrorKind::DisplayHelp {
+        return Usage::Help(text);
+    }
+    // One line: engines read one, and the rest is what --help prints.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    Usage::Wrong(first.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn globals(line: &str) -> anyhow::Result<Globals> {
+        Globals::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    // go-runc/runc.go (Runc.args): --root --debug --log --log-format
+    // --systemd-cgroup --rootless=B, then the command.
+    #[test]
+    fn reads_what_containerd_passes() {
+        let globals = globals(
+            "--root /r --debug --log /l --log-format json --systemd-cgroup --rootless=true \
+             create --bundle /b --pid-file /p id",
+        )
+        .unwrap();
+        assert_eq!(globals.root().unwrap(), ("/r".into(), true));
+        assert!(globals.debug && globals.systemd_cgroup);
+        assert_eq!(globals.log_format, "json");
+        assert_eq!(globals.rootless, "true");
+        assert_eq!(globals.rest, ["create", "--bundle", "/b", "--pid-file", "/p", "id"]);
+    }
+
+    #[test]
+    fn switches_take_a_value_after_an_equals_sign_only() {
+        let globals = globals("--debug=false --systemd-cgroup state x").unwrap();
+        assert!(!globals.debug && globals.systemd_cgroup);
+        assert_eq!(globals.rest, ["state", "x"]);
+    }
+
+    #[test]
+    fn the_root_is_never_the_root_directory() {
+        for root in ["/", "/a/..", "/../../"] {
+            assert!(globals(&format!("--root {root} list")).unwrap().root().is_err(), "{root}");
+        }
+        let (root, _) = globals("--root /a/./b/../c list").unwrap().root().unwrap();
+        assert_eq!(root, PathBuf::from("/a/c"));
+    }
+}

@@ -1,0 +1,82 @@
+//! What `create` and `run` have in common: the bundle and how a container is made
+//! from it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use nix::unistd::geteuid;
+use orlop::container::CreateOptions;
+use orlop::host::HostFacts;
+use orlop::{Error, Result};
+
+use crate::args::Globals;
+
+/// The flags of both commands.
+#[derive(Debug, Args)]
+pub(super) struct Creation {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    bundle: PathBuf,
+    /// Send the master of the container's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Write the process id to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Move the root instead of pivoting, for a root on a ramdisk
+    #[arg(long)]
+    no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Pass this many descriptors after stdio and $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u32,
+    /// The new container
+    #[arg(value_name = "CONTAINER-ID")]
+    pub(super) id: String,
+}
+
+impl Creation {
+    /// The same for the library.
+    pub(super) fn options(self, globals: &Globals) -> anyhow::Result<CreateOptions> {
+        if globals.systemd_cgroup {
+            bail!("--systemd-cgroup: the systemd cgroup driver is not built");
+        }
+        rootless(&globals.rootless)?;
+        Ok(CreateOptions {
+            bundle: directory(&self.bundle)?,
+            console_socket: self.console_socket,
+            pid_file: self.pid_file,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            systemd_cgroup: false,
+        })
+    }
+}
+
+/// The bundle's directory as the state shows it: absolute, without links.
+pub(super) fn directory(bundle: &Path) -> Result<PathBuf> {
+    let path = bundle.canonicalize();
+    path.map_err(|error| Error::io(&error, "opening the bundle").at_path(bundle))
+}
+
+/// The library finds out by itself whether cgroups may be out of reach; a value that
+/// would have it think otherwise is refused.
+fn rootless(value: &str) -> anyhow::Result<()> {
+    let wanted = match value.to_ascii_lowercase().as_str() {
+        "" | "auto" => return Ok(()),
+        "true" | "t" | "1" => true,
+        "false" | "f" | "0" => false,
+        _ => bail!("invalid --rootless {value:?}: neither true, false nor auto"),
+    };
+    let found = !geteuid().is_root() || HostFacts::probe()?.rootless();
+    if wanted != found {
+        bail!(
+            "--rootless {value}: the caller's privileges say {found}, and overriding is not built"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! `delete`: all that is left of a container.
+
+use clap::Args;
+
+use super::Call;
+
+#[derive(Debug, Args)]
+struct Arguments {
+    /// Kill it first; an unknown container is no error then
+    #[arg(short, long)]
+    force: bool,
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
+}
+
+pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
+    let Arguments { force, id } = call.parse()?;
+    if force {
+        // By name, not through `open`: what is left may have no readable state.
+        call.store()?.delete_force(&id)?;
+    } else {
+        call.open(&id)?.delete(false)?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,276 @@
+//! `exec`: a further process of a container, from a file or from the container's own
+//! process and flags.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
+use orlop::Error;
+use orlop::container::{Container, ExecOptions};
+
+use super::Call;
+
+#[derive(Debug, Args)]
+struct Arguments {
+    /// Send the master of the process's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Return as soon as the process has started
+    #[arg(short, long)]
+    detach: bool,
+    /// Write the process id to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Pass this many descriptors after stdio and $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u32,
+    /// Exec in a paused container too; the process starts when it is resumed
+    #[arg(long)]
+    ignore_paused: bool,
+    /// Put the process into this cgroup (not built: refused)
+    #[arg(long, value_name = "CGROUP")]
+    cgroup: Vec<String>,
+    /// Read the process from this file; the flags below do not count then
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
+    /// The container, and the command with its arguments
+    #[arg(trailing_var_arg = true, required = true, value_names = ["CONTAINER-ID", "COMMAND"], num_args = 1..)]
+    arguments: Vec<String>,
+}
+
+/// What differs from the container's own process.
+#[derive(Debug, Default, Args)]
+struct Changes {
+    /// The working directory
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// A further environment variable
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// The user, and the group
+    #[arg(short, long, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// A further group
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// The SELinux label
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// The AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// Whether the process may gain privileges no more
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    no_new_privs: Option<bool>,
+    /// A further capability
+    #[arg(short, long, value_name = "CAPABILITY")]
+    cap: Vec<String>,
+}
+
+pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
+    let mut arguments: Arguments = call.parse()?;
+    let id = arguments.arguments.remove(0);
+    let container = call.open(&id)?;
+    ensure!(arguments.cgroup.is_empty(), "--cgroup: not built");
+    let process = match &arguments.process {
+        Some(file) => read(file)?,
+        None => arguments.changes.apply(own(&container)?, arguments.arguments)?,
+    };
+    let status = container.exec(&ExecOptions {
+        process,
+        console_socket: arguments.console_socket,
+        pid_file: arguments.pid_file,
+        detach: arguments.detach,
+        preserve_fds: arguments.preserve_fds,
+        ignore_paused: arguments.ignore_paused,
+    })?;
+    u8::try_from(status).context("the exit status is out of range")
+}
+
+fn read(file: &Path) -> anyhow::Result<Process> {
+    let text = fs::read(file).map_err(|error| Error::io(&error, "reading").at_path(file))?;
+    serde_json::from_slice(&text).with_context(|| format!("reading the process in {file:?}"))
+}
+
+/// The process of the container's configuration.
+fn own(container: &Container) -> anyhow::Result<Process> {
+    let spec = container.spec()?;
+    spec.process().clone().context("the container's config.json has no process: use --process")
+}
+
+impl Changes {
+    /// `process` with another command and with these changes.
+    fn apply(self, mut process: Process, command: Vec<String>) -> anyhow::Result<Process> {
+        ensure!(!command.is_empty(), "exec args cannot be empty");
+        process.set_args(Some(command)).set_terminal(Some(self.tty));
+        if let Some(cwd) = self.cwd {
+            process.set_cwd(cwd);
+        }
+        if !self.env.is_empty() {
+            process.env_mut().get_or_insert_default().extend(self.env);
+        }
+        if let Some(user) = &self.user {
+            let (uid, gid) = user.split_once(':').map_or((&**user, None), |(u, g)| (u, Some(g)));
+            process.user_mut().set_uid(number(uid).context("bad uid")?);
+            if let Some(gid) = gid {
+                process.user_mut().set_gid(number(gid).context("bad gid")?);
+            }
+        }
+        if !self.additional_gids.is_empty() {
+            let gids = process.user_mut().additional_gids_mut().get_or_insert_default();
+            gids.extend(self.additional_gids);
+        }
+        if self.process_label.is_some() {
+            process.set_selinux_label(self.process_label);
+        }
+        if self.apparmor.is_some() {
+            process.set_apparmor_profile(self.apparmor);
+        }
+        if self.no_new_privs.is_some() {
+            process.set_no_new_privileges(self.no_new_privs);
+        }
+        if !self.cap.is_empty() {
+            let mut capabilities = process.capabilities().clone().unwrap_or_else(none);
+            for name in &self.cap {
+                add(&mut capabilities, name);
+            }
+            process.set_capabilities(Some(capabilities));
+        }
+        Ok(process)
+    }
+}
+
+/// A user or group. The last number means "no change" to the kernel: as an id it
+/// would leave the process root.
+fn number(text: &str) -> anyhow::Result<u32> {
+    match text.parse() {
+        Ok(u32::MAX) => bail!("{text} is not an id"),
+        parsed => parsed.with_context(|| format!("{text:?}")),
+    }
+}
+
+/// No capability in any set. (The type's own default has some.)
+fn none() -> LinuxCapabilities {
+    let mut none = LinuxCapabilities::default();
+    none.set_bounding(None).set_effective(None).set_inheritable(None);
+    none.set_permitted(None).set_ambient(None);
+    none
+}
+
+/// COMPAT(runc): into every set but the inheritable one, and into the ambient one
+/// only if that has any to begin with; an unknown name is told and left out.
+fn add(capabilities: &mut LinuxCapabilities, name: &str) {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    let Ok(capability) = bare.parse::<Capability>() else {
+        log::warn!("ignoring unknown or unavailable capabilities: [{name}]");
+        return;
+    };
+    let with = |set: &Option<Capabilities>| {
+        let mut set = set.clone().unwrap_or_default();
+        set.insert(capability);
+        Some(set)
+    };
+    capabilities.set_bounding(with(capabilities.bounding()));
+    capabilities.set_effective(with(capabilities.effective()));
+    capabilities.set_permitted(with(capabilities.permitted()));
+    if capabilities.inheritable().is_some() {
+        capabilities.set_ambient(with(capabilities.ambient()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn process() -> Process {
+        serde_json::from_value(json!({
+            "terminal": true,
+            "user": {"uid": 1, "gid": 2, "additionalGids": [3]},
+            "args": ["sh"],
+            "env": ["A=1"],
+            "cwd": "/",
+            "noNewPrivileges": true,
+            "capabilities": {"bounding": ["CAP_KILL"]},
+        }))
+        .unwrap()
+    }
+
+    fn applied(changes: Changes) -> Process {
+        changes.apply(process(), vec!["ls".into(), "-l".into()]).unwrap()
+    }
+
+    #[test]
+    fn without_flags_only_the_command_and_the_terminal_differ() {
+        let mut wanted = process();
+        wanted.set_args(Some(vec!["ls".into(), "-l".into()])).set_terminal(Some(false));
+        assert_eq!(applied(Changes::default()), wanted);
+    }
+
+    #[test]
+    fn a_command_is_needed() {
+        let error = Changes::default().apply(process(), Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "exec args cannot be empty");
+    }
+
+    #[test]
+    fn flags_override_or_add() {
+        let process = applied(Changes {
+            cwd: Some("/tmp".into()),
+            env: vec!["B=2".into()],
+            tty: true,
+            user: Some("7:8".into()),
+            additional_gids: vec![9],
+            process_label: Some("label".into()),
+            apparmor: Some("profile".into()),
+            no_new_privs: Some(false),
+            cap: vec![],
+        });
+        assert_eq!(process.cwd(), Path::new("/tmp"));
+        assert_eq!(process.env().as_ref().unwrap(), &["A=1", "B=2"]);
+        assert_eq!(process.terminal(), Some(true));
+        assert_eq!((process.user().uid(), process.user().gid()), (7, 8));
+        assert_eq!(process.user().additional_gids().as_ref().unwrap(), &[3, 9]);
+        assert_eq!(process.selinux_label().as_deref(), Some("label"));
+        assert_eq!(process.apparmor_profile().as_deref(), Some("profile"));
+        assert_eq!(process.no_new_privileges(), Some(false));
+    }
+
+    #[test]
+    fn a_user_without_a_group_keeps_the_group() {
+        let process = applied(Changes { user: Some("7".into()), ..Changes::default() });
+        assert_eq!((process.user().uid(), process.user().gid()), (7, 2));
+    }
+
+    #[test]
+    fn what_is_no_user_is_refused() {
+        for user in ["", "-1", "4294967295", "1:4294967295", "root", "1:", "1:2:3", "4294967296"] {
+            let changes = Changes { user: Some(user.into()), ..Changes::default() };
+            assert!(changes.apply(process(), vec!["x".into()]).is_err(), "{user}");
+        }
+    }
+
+    #[test]
+    fn capabilities_go_where_runc_puts_them() {
+        let cap = vec!["CAP_BPF".into(), "CAP_BOGUS".into()];
+        let process = applied(Changes { cap, ..Changes::default() });
+        let sets = process.capabilities().as_ref().unwrap();
+        let bpf = Capabilities::from([Capability::Bpf]);
+        assert_eq!(
+            sets.bounding().as_ref().unwrap(),
+            &Capabilities::from([Capability::Kill, Capability::Bpf])
+        );
+        assert_eq!(sets.effective().as_ref(), Some(&bpf));
+        assert_eq!(sets.permitted().as_ref(), Some(&bpf));
+        assert_eq!((sets.inheritable(), sets.ambient()), (&None, &None));
+    }
+}

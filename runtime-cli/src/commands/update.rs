@@ -1,0 +1,211 @@
+//! `update`: limits of a running container, from flags or from a file.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use orlop::Error;
+
+use super::{Call, size};
+
+#[derive(Debug, Default, Args)]
+struct Arguments {
+    /// Read linux.resources from this file ("-": stdin); no other flag counts then
+    #[arg(short, long, value_name = "FILE")]
+    resources: Option<PathBuf>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "N")]
+    blkio_weight: Option<u16>,
+    /// Period of the CPU limit, in microseconds
+    #[arg(long, value_name = "N")]
+    cpu_period: Option<u64>,
+    /// CPU time in each period, in microseconds; -1 for no limit
+    #[arg(long, value_name = "N")]
+    cpu_quota: Option<i64>,
+    /// Unused CPU time that a period may borrow, in microseconds
+    #[arg(long, value_name = "N")]
+    cpu_burst: Option<u64>,
+    /// Weight of CPU time
+    #[arg(long, value_name = "N")]
+    cpu_share: Option<u64>,
+    /// Period of the real-time limit, in microseconds (cgroup v1)
+    #[arg(long, value_name = "N")]
+    cpu_rt_period: Option<u64>,
+    /// Real-time CPU time in each period, in microseconds (cgroup v1)
+    #[arg(long, value_name = "N")]
+    cpu_rt_runtime: Option<i64>,
+    /// Whether to run only when the CPU is idle: 0 or 1
+    #[arg(long, value_name = "N")]
+    cpu_idle: Option<i64>,
+    /// CPUs to run on
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to allocate from
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Memory; -1 for no limit
+    #[arg(long, value_name = "SIZE", value_parser = size::bytes)]
+    memory: Option<i64>,
+    /// Memory that is left to the container when it is short
+    #[arg(long, value_name = "SIZE", value_parser = size::bytes)]
+    memory_reservation: Option<i64>,
+    /// Memory and swap together; -1 for no limit
+    #[arg(long, value_name = "SIZE", value_parser = size::bytes)]
+    memory_swap: Option<i64>,
+    /// Processes and threads; -1 for no limit
+    #[arg(long, value_name = "N")]
+    pids_limit: Option<i64>,
+    /// Kernel memory: without effect
+    #[arg(long, hide = true)]
+    kernel_memory: Option<String>,
+    /// Kernel memory for TCP: without effect
+    #[arg(long, hide = true)]
+    kernel_memory_tcp: Option<String>,
+    /// L3 cache (not built: refused)
+    #[arg(long, value_name = "SCHEMA")]
+    l3_cache_schema: Option<String>,
+    /// Memory bandwidth (not built: refused)
+    #[arg(long, value_name = "SCHEMA")]
+    mem_bw_schema: Option<String>,
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
+}
+
+pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
+    let arguments: Arguments = call.parse()?;
+    for (flag, value) in [
+        ("--l3-cache-schema", &arguments.l3_cache_schema),
+        ("--mem-bw-schema", &arguments.mem_bw_schema),
+    ] {
+        if value.is_some() {
+            bail!("{flag}: Intel RDT is not built");
+        }
+    }
+    if arguments.kernel_memory.is_some() || arguments.kernel_memory_tcp.is_some() {
+        log::warn!("kernel memory settings are ignored: the kernel has none any more");
+    }
+    let container = call.open(&arguments.id)?;
+    let resources = match &arguments.resources {
+        Some(file) => read(file)?,
+        None => arguments.resources(),
+    };
+    container.update(&fixed(resources))?;
+    Ok(0)
+}
+
+fn read(file: &PathBuf) -> anyhow::Result<LinuxResources> {
+    let mut text = String::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    };
+    read.map_err(|error| Error::io(&error, "reading").at_path(file))?;
+    let mut resources: LinuxResources =
+        serde_json::from_str(&text).with_context(|| format!("reading the limits in {file:?}"))?;
+    // COMPAT(runc): an update leaves devices as they are; engines send the whole
+    // object of config.json.
+    resources.set_devices(None);
+    Ok(resources)
+}
+
+impl Arguments {
+    /// What the flags say; a part without any flag stays absent.
+    fn resources(&self) -> LinuxResources {
+        let mut resources = LinuxResources::default();
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(self.memory).set_swap(self.memory_swap);
+        memory.set_reservation(self.memory_reservation);
+        let mut cpu = LinuxCpu::default();
+        cpu.set_period(self.cpu_period).set_quota(self.cpu_quota).set_burst(self.cpu_burst);
+        cpu.set_shares(self.cpu_share).set_idle(self.cpu_idle);
+        cpu.set_realtime_period(self.cpu_rt_period).set_realtime_runtime(self.cpu_rt_runtime);
+        cpu.set_cpus(self.cpuset_cpus.clone()).set_mems(self.cpuset_mems.clone());
+        let mut block_io = LinuxBlockIo::default();
+        // COMPAT(runc): 0 is no weight.
+        block_io.set_weight(self.blkio_weight.filter(|weight| *weight != 0));
+        let pids = self.pids_limit.map(|limit| {
+            let mut pids = LinuxPids::default();
+            pids.set_limit(limit);
+            pids
+        });
+        resources.set_memory(said(memory)).set_cpu(said(cpu)).set_block_io(said(block_io));
+        resources.set_pids(pids);
+        resources
+    }
+}
+
+/// `part`, if it says anything.
+fn said<T: Default + PartialEq>(part: T) -> Option<T> {
+    Some(part).filter(|part| *part != T::default())
+}
+
+/// COMPAT(runc): memory without a limit has swap without a limit, unless told.
+fn fixed(mut resources: LinuxResources) -> LinuxResources {
+    if let Some(memory) = resources.memory_mut()
+        && memory.limit() == Some(-1)
+        && memory.swap().is_none()
+    {
+        memory.set_swap(Some(-1));
+    }
+    resources
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn parsed(line: &str) -> anyhow::Result<Arguments> {
+        let words = line.split_whitespace().map(OsString::from);
+        crate::args::parse(clap::Command::new("update"), words)
+    }
+
+    fn resources(line: &str) -> LinuxResources {
+        fixed(parsed(line).unwrap().resources())
+    }
+
+    #[test]
+    fn flags_become_resources() {
+        let found = resources(
+            "--memory 1m --memory-swap=-1 --memory-reservation 512k --cpu-quota -1 \
+             --cpu-period 100000 --cpu-share 2 --cpu-burst 3 --cpu-idle 1 --cpu-rt-period 4 \
+             --cpu-rt-runtime 5 --cpuset-cpus 0-1 --cpuset-mems 0 --pids-limit -1 \
+             --blkio-weight 500 x",
+        );
+        let wanted: LinuxResources = serde_json::from_str(
+            r#"{"memory": {"limit": 1048576, "swap": -1, "reservation": 524288},
+                "cpu": {"quota": -1, "period": 100000, "shares": 2, "burst": 3, "idle": 1,
+                        "realtimePeriod": 4, "realtimeRuntime": 5, "cpus": "0-1", "mems": "0"},
+                "pids": {"limit": -1}, "blockIO": {"weight": 500}}"#,
+        )
+        .unwrap();
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn what_is_not_said_is_absent() {
+        assert_eq!(resources("x"), LinuxResources::default());
+        assert_eq!(resources("--blkio-weight 0 x"), LinuxResources::default());
+        assert!(resources("--pids-limit 0 x").pids().is_some());
+    }
+
+    #[test]
+    fn unlimited_memory_takes_swap_along() {
+        let swap = |line: &str| resources(line).memory().unwrap().swap();
+        assert_eq!(swap("--memory -1 x"), Some(-1));
+        assert_eq!(swap("--memory -1 --memory-swap 1g x"), Some(1 << 30));
+        assert_eq!(swap("--memory 1g x"), None);
+    }
+
+    #[test]
+    fn what_is_no_limit_is_refused() {
+        for line in ["--memory lots x", "--cpu-period -1 x", "--pids-limit 1.5 x", "--memory"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What engines match on: texts, exit codes and the version's lines.
+//!
+//! Everything here is read by a program that we can't change; each has a test
+//! that names the reader. What only a person reads is not here.
+
+use std::path::Path;
+
+use orlop::{Error, Kind};
+
+/// Any failure.
+pub(crate) const FAILURE: u8 = 1;
+
+/// COMPAT(runc): `exec` fails with this before its process runs, so that an engine
+/// can tell our failure from most exit codes of the process.
+const EXEC_FAILURE: u8 = 255;
+
+/// Unknown id.
+const NO_SUCH: &str = "container does not exist";
+
+/// A signal for a container whose init process is gone.
+const NOT_RUNNING: &str = "container not running";
+
+/// The newest specification that we follow.
+pub(crate) const SPEC: &str = "1.3.0";
+
+/// The name we are called by: `runc` through a link of that name.
+pub(crate) fn program() -> &'static str {
+    program_of(std::env::args_os().next().unwrap_or_default().as_ref())
+}
+
+fn program_of(path: &Path) -> &'static str {
+    if path.file_name().is_some_and(|name| name == "runc") { "runc" } else { "orlop" }
+}
+
+/// What `--version` prints.
+pub(crate) fn version() -> String {
+    version_of(program())
+}
+
+fn version_of(program: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{program} version {version}\ncommit: {}\nspec: {SPEC}\n", commit())
+}
+
+/// The commit that this was built from, as the build was told.
+pub(crate) fn commit() -> &'static str {
+    option_env!("ORLOP_COMMIT").unwrap_or("unknown")
+}
+
+/// What stands before the message of a failed command.
+pub(crate) fn prefix(verb: &str) -> String {
+    match verb {
+        "create" | "run" => format!("{} {verb} failed: ", program()),
+        "exec" => "exec failed: ".into(),
+        _ => String::new(),
+    }
+}
+
+/// The exit code of a failed command.
+pub(crate) fn failure(verb: &str) -> u8 {
+    if verb == "exec" { EXEC_FAILURE } else { FAILURE }
+}
+
+/// Why a container could not be opened.
+pub(crate) fn not_opened(error: Error) -> anyhow::Error {
+    if error.kind() == Kind::NotFound { anyhow::anyhow!(NO_SUCH) } else { error.into() }
+}
+
+/// Why a container could not be signalled.
+pub(crate) fn not_signalled(error: Error) -> anyhow::Error {
+    match error.kind() {
+        Kind::WrongState => anyhow::anyhow!(NOT_RUNNING),
+        Kind::NotFound => anyhow::anyhow!(NO_SUCH),
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // go-runc/runc.go (parseVersion): the line that starts with "runc version ",
+    // then "commit: " and "spec: "; moby daemon/info_unix.go (parseRuntimeVersion):
+    // a line with " version " in it and "commit: ".
+    #[test]
+    fn the_version_has_the_lines_that_engines_parse() {
+        let text = version_of(program_of(Path::new("/usr/bin/runc")));
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("runc version "));
+        assert!(lines[1].starts_with("commit: "));
+        assert_eq!(lines[2], "spec: 1.3.0");
+        assert!(version_of(program_of(Path::new("./orlop"))).starts_with("orlop version "));
+    }
+
+    // containerd cmd/containerd-shim-runc-v2/process/init.go (delete) and utils.go
+    // (checkKillError): "does not exist"; buildkit executor/runcexecutor: the whole
+    // sentence; podman libpod/oci_conmon_common.go (UpdateContainerStatus).
+    #[test]
+    fn an_unknown_id_reads_as_engines_expect() {
+        let unknown = || Error::new(Kind::NotFound, "no \"x\" here");
+        assert_eq!(not_opened(unknown()).to_string(), "container does not exist");
+        assert_eq!(not_signalled(unknown()).to_string(), "container does not exist");
+    }
+
+    // containerd process/utils.go (checkKillError), rust-extensions
+    // runc-shim/common.rs, buildkit executor/runcexecutor.
+    #[test]
+    fn a_stopped_container_reads_as_engines_expect() {
+        let stopped = Error::new(Kind::WrongState, "\"x\" has stopped");
+        assert_eq!(not_signalled(stopped).to_string(), "container not running");
+    }
+
+    #[test]
+    fn another_failure_keeps_its_own_text() {
+        let refused = || Error::new(Kind::Permission, "opening the state");
+        assert_eq!(not_opened(refused()).to_string(), "opening the state");
+        assert_eq!(not_signalled(refused()).to_string(), "opening the state");
+    }
+
+    // runc exec.go: 255 and "exec failed: "; conmon src/conmon.c reads the code.
+    #[test]
+    fn exec_alone_fails_with_its_own_code() {
+        assert_eq!((failure("exec"), failure("create"), failure("")), (255, 1, 1));
+        assert_eq!(prefix("exec"), "exec failed: ");
+        assert!(prefix("create").ends_with(" create failed: "));
+        assert_eq!(prefix("state"), "");
+    }
+}
