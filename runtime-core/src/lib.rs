@@ -1,6 +1,7 @@
 //! Orlop compiles an OCI bundle into a plan, and a tiny sealed init stage
 //! executes the plan inside the new container.
 
+pub mod bundle;
 pub mod compile;
 pub mod error;
 pub mod host;

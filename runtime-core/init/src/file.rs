@@ -3,6 +3,7 @@
 use core::ffi::CStr;
 
 use crate::mount;
+use crate::op::{CHDIR_MAKE, CHDIR_TRY};
 use crate::path::{self, Make, PathBuf};
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, abi};
@@ -161,21 +162,23 @@ fn open_null(stage: &Stage) -> Done<Fd> {
 
 /// Enters the working directory through a descriptor found inside the root, and
 /// asks the kernel whether it really is inside.
-pub fn chdir(stage: &mut Stage, at: &'static CStr, create: bool) -> Done {
+pub fn chdir(stage: &mut Stage, at: &'static CStr, create: u32) -> Done {
     if stage.in_cwd {
         return Ok(());
     }
-    let fd = if create {
-        match path::open_or_make(stage.root, at, Make::Dir(0o755)) {
-            Err(Fail { errno: Errno(abi::EACCES), .. }) => return Ok(()),
-            result => result?,
-        }
+    let early = matches!(create, CHDIR_MAKE | CHDIR_TRY);
+    let opened = if create == CHDIR_MAKE {
+        path::open_or_make(stage.root, at, Make::Dir(0o755))
     } else {
-        path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?
+        path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))
+    };
+    let fd = match opened {
+        Err(Fail { errno: Errno(abi::EACCES), .. }) if early => return Ok(()),
+        result => result?,
     };
     match sys::fchdir(fd) {
         // Root squashed away on a network file system: the user may be let in.
-        Err(Errno(abi::EACCES)) if create => return Ok(()),
+        Err(Errno(abi::EACCES)) if early => return Ok(()),
         result => result.map_err(in_part(Part::Whole))?,
     }
     sys::close(fd);

@@ -80,6 +80,12 @@ macro_rules! ops {
 pub const BIND_RECURSIVE: u32 = 1;
 /// In `Bind`: the propagation reaches the mounts below.
 pub const PROPAGATION_RECURSIVE: u32 = 2;
+/// In `Chdir`: it must work.
+pub const CHDIR_MUST: u32 = 0;
+/// In `Chdir`: make the directory; one that root may not enter is left for later.
+pub const CHDIR_MAKE: u32 = 1;
+/// In `Chdir`: one that root may not enter is left for later.
+pub const CHDIR_TRY: u32 = 2;
 
 ops! {
     // ---- run ----
@@ -203,8 +209,8 @@ ops! {
     Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 }
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges {}
-    /// Working directory, inside the root for certain; made when `create` is 1.
-    /// One that root may not enter is left to the second such op, after `Ids`.
+    /// Working directory, inside the root for certain. `create` is [`CHDIR_MAKE`]
+    /// or [`CHDIR_TRY`] before `Ids`, [`CHDIR_MUST`] after it.
     Chdir { path: Str, create: u32 }
     /// HOME from the container's /etc/passwd, when the environment has none.
     Home { uid: u32 }

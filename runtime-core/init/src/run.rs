@@ -239,7 +239,7 @@ impl Stage {
             Op::NoNewPrivileges {} => {
                 sys::prctl(abi::PR_SET_NO_NEW_PRIVS, 1, 0, 0).map_err(whole).map(drop)
             }
-            Op::Chdir { path, create } => file::chdir(self, plan.str(path), create == 1),
+            Op::Chdir { path, create } => file::chdir(self, plan.str(path), create),
             Op::Home { uid } => exec::home(self, uid),
             Op::FindProgram { name, path } => exec::find_program(self, plan.str(name), path),
             Op::Seccomp { program, flags, notify } => {

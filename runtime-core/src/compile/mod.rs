@@ -1,3 +1,184 @@
-//! The compiler: what a bundle says becomes what the stage does. Pure.
+//! The compiler: `(Spec, HostFacts, Options) → Plan`, or all that is wrong.
+//!
+//! Pure: no I/O, no clock, no environment, no descriptor. Each subject has a
+//! file; the order of steps is [`create`] and [`exec`], to be read top to bottom.
+//! Same names on both sides of the border: what `mounts.rs` compiles,
+//! `init/src/mount.rs` carries out.
 
+mod capabilities;
+mod cgroups;
+mod devices;
+mod environment;
+mod hooks;
+mod limits;
+mod lsm;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+mod scheduling;
 pub mod seccomp;
+mod sysctl;
+mod validate;
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use crate::error::{Error, Result};
+use crate::host::HostFacts;
+use crate::plan::{Builder, Gate, Op, Plan};
+use namespaces::Namespaces;
+
+/// What the caller asks for beyond the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// The container's id.
+    pub id: String,
+    /// The bundle's directory, absolute; a relative `root.path` starts there.
+    pub bundle: PathBuf,
+    /// The container's cgroups, as the cgroup manager resolved them.
+    pub cgroups: Vec<CgroupDir>,
+    /// Move the root instead of pivoting (`--no-pivot`).
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring (`--no-new-keyring`).
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on the container inherits (`--preserve-fds`).
+    pub preserve_fds: u32,
+    /// The cgroups exist only once the process does (a systemd scope): the
+    /// launcher moves it there at [`Gate::Attached`], not the clone nor the stage.
+    pub late_cgroups: bool,
+}
+
+/// The container's cgroup in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupDir {
+    /// Controllers as the mount options name them; empty for cgroup v2.
+    pub controllers: Vec<String>,
+    /// Where the hierarchy is mounted on the host.
+    pub mount: PathBuf,
+    /// The container's directory, below `mount`.
+    pub directory: PathBuf,
+}
+
+/// What every subject reads.
+struct Context<'a> {
+    spec: &'a Spec,
+    linux: &'a Linux,
+    host: &'a HostFacts,
+    options: &'a Options,
+    namespaces: Namespaces,
+    /// Whether this is the container's first process, not one of `exec`.
+    first: bool,
+}
+
+impl Context<'_> {
+    /// Whether the whole host runs cgroup v2 (the clone can place the child, and
+    /// a new cgroup namespace is rooted right by itself).
+    fn unified(&self) -> bool {
+        matches!(self.host.cgroups, crate::host::Cgroups::Unified { .. })
+    }
+}
+
+/// Compiles a bundle into the plan of its init process.
+///
+/// # Errors
+/// Every reason why this bundle can't run on this host, each with its place.
+pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, Vec<Error>> {
+    let mut plan = Builder::new();
+    let nothing = empty_linux();
+    let linux = spec.linux().as_ref().unwrap_or(&nothing);
+    let namespaces = Namespaces::new(linux);
+    let context = Context { spec, linux, host, options, namespaces, first: true };
+    validate::create(&mut plan, &context);
+    let Some(process) = spec.process().as_ref() else {
+        return plan.finish(); // `validate` has said so
+    };
+    let filter = process::filter(&mut plan, &context, process);
+
+    keep_fds(&mut plan, options.preserve_fds);
+    process::oom_score(&mut plan, &context, process, "/process");
+    namespaces::enter(&mut plan, &context);
+    plan.push(Op::Session {}, "", "starting a session");
+    process::keyring(&mut plan, &context);
+
+    rootfs::prepare(&mut plan, &context);
+    mounts::mounts(&mut plan, &context);
+    devices::devices(&mut plan, &context);
+    if hooks::runtime(&mut plan, spec) {
+        plan.push(Op::WaitFor { gate: Gate::RuntimeHooks }, "/hooks", "waiting for the hooks");
+    }
+    hooks::create_container(&mut plan, spec);
+    // Before /proc/sys is covered: our own procfs may be the container's.
+    sysctl::sysctl(&mut plan, &context);
+    lsm::prepare(&mut plan, process);
+    rootfs::cover(&mut plan, &context);
+    rootfs::enter(&mut plan, &context);
+    process::console(&mut plan, process, "/process", true);
+    rootfs::finish(&mut plan, &context);
+    process::names(&mut plan, &context);
+
+    process::become_process(&mut plan, &context, process, "/process", filter.as_ref());
+    plan.push(Op::WaitFor { gate: Gate::Ready }, "", "reporting that the container is created");
+    plan.push(Op::WaitStart {}, "", "waiting for the start");
+    hooks::start_container(&mut plan, spec);
+    process::late_filter(&mut plan, filter.as_ref());
+    process::execute(&mut plan, process, "/process");
+    plan.finish()
+}
+
+/// Compiles a further process of a running container, whose config is `spec`.
+/// Places in errors point into the process, as a document of its own.
+///
+/// What the process leaves out it takes from the container's own: capabilities,
+/// limits, labels, scheduling and the score.
+///
+/// # Errors
+/// Every reason why this process can't run, each with its place.
+pub fn exec(
+    process: &Process,
+    spec: &Spec,
+    host: &HostFacts,
+    options: &Options,
+) -> Result<Plan, Vec<Error>> {
+    let mut plan = Builder::new();
+    let nothing = empty_linux();
+    let linux = spec.linux().as_ref().unwrap_or(&nothing);
+    let namespaces = Namespaces::new(linux);
+    let context = Context { spec, linux, host, options, namespaces, first: false };
+    let process = &process::inherit(process, spec);
+    validate::exec(&mut plan, &context, process);
+    let filter = process::filter(&mut plan, &context, process);
+
+    keep_fds(&mut plan, options.preserve_fds);
+    process::oom_score(&mut plan, &context, process, "");
+    // Before any namespace of the container is entered: from there on it may look.
+    plan.push(Op::Undumpable {}, "", "hiding the process");
+    lsm::from_outside(&mut plan, &context, process, "");
+    namespaces::join_container(&mut plan, &context, process);
+    plan.push(Op::Session {}, "", "starting a session");
+    process::keyring(&mut plan, &context);
+    process::console(&mut plan, process, "", false);
+    process::become_process(&mut plan, &context, process, "", filter.as_ref());
+    process::late_filter(&mut plan, filter.as_ref());
+    process::execute(&mut plan, process, "");
+    plan.finish()
+}
+
+/// A Linux section with nothing in it: the type's own default has namespaces,
+/// masked paths and more, which a config without the section never asked for.
+fn empty_linux() -> Linux {
+    let mut linux = Linux::default();
+    linux.set_namespaces(None).set_resources(None).set_masked_paths(None).set_readonly_paths(None);
+    linux
+}
+
+fn keep_fds(plan: &mut Builder, preserve: u32) {
+    plan.push(Op::KeepFds { preserve }, "", "closing inherited descriptors");
+}
+
+/// A path of the host that may be relative to the bundle.
+fn in_bundle(bundle: &Path, path: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_path_buf() } else { bundle.join(path) }
+}

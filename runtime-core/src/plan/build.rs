@@ -97,6 +97,12 @@ impl Builder {
         self.plan.origins.push(Origin { pointer: pointer.into(), doing: doing.into() });
     }
 
+    /// Whether the stage has a procfs for its own writes by now.
+    #[must_use]
+    pub fn has_procfs(&self) -> bool {
+        self.plan.ops.iter().any(|op| matches!(op, Op::Mount { keep: 1, .. } | Op::OpenProc {}))
+    }
+
     /// The plan, or all that is wrong with it.
     ///
     /// # Errors

@@ -1,0 +1,343 @@
+//! A bundle: its directory and what its `config.json` says.
+//!
+//! Decides what counts as a readable config and where in it an error is. Knows
+//! nothing of what a config means; that is the compiler's.
+//!
+//! Beyond what the types ask for: one JSON object and nothing behind it, UTF-8
+//! without a byte order mark, no NUL in any string (the kernel would cut it), no
+//! field twice, no nesting deeper than 128 where it is looked at. Unknown fields are
+//! ignored, as the spec wants it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capability, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use crate::error::{Error, Kind, Place, Result};
+
+/// Most that is read of a `config.json`: 64 MiB.
+const LARGEST: u64 = 64 << 20;
+
+/// An opened bundle.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The directory, absolute and without links.
+    pub dir: PathBuf,
+    /// What `config.json` says.
+    pub spec: Spec,
+    /// `config.json` as it was read, for the `exec`s to come.
+    pub raw: Vec<u8>,
+    /// What a person should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A document as read, and what a person should know about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed<T> {
+    /// What it says.
+    pub value: T,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Opens the bundle in `dir` and reads its `config.json`.
+    ///
+    /// # Errors
+    /// A directory or file that can't be read, and a config that can't be parsed,
+    /// with the place of the first thing that is wrong.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let dir = dir
+            .canonicalize()
+            .map_err(|error| Error::io(&error, "opening the bundle").at_path(dir))?;
+        let path = dir.join("config.json");
+        let raw = read(&path)?;
+        let Parsed { value, warnings } = Self::parse(&raw).map_err(|error| {
+            // Without a pointer it is about the file as a whole.
+            if error.place().is_none() { error.at_path(&path) } else { error }
+        })?;
+        Ok(Self { dir, spec: value, raw, warnings })
+    }
+
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, with its place.
+    pub fn parse(bytes: &[u8]) -> Result<Parsed<Spec>> {
+        parse(bytes, "config", "/process/capabilities")
+    }
+
+    /// Reads the process of an `exec`, a document of its own.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, with its place.
+    pub fn parse_process(bytes: &[u8]) -> Result<Parsed<Process>> {
+        parse(bytes, "process", "/capabilities")
+    }
+}
+
+/// A name as one step of a JSON pointer (RFC 6901).
+#[must_use]
+pub fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|error| match error.raw_os_error() {
+        // COMPAT(runc): the text.
+        Some(libc::ENOENT) => {
+            Error::new(Kind::NotFound, "JSON specification file config.json not found")
+        }
+        _ => Error::io(&error, "opening").at_path(path),
+    })?;
+    let mut bytes = Vec::new();
+    let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Error::io(&error, "reading").at_path(path))?;
+    if bytes.len() as u64 > LARGEST {
+        let what = format!("a config of more than {} MiB", LARGEST >> 20);
+        return Err(Error::new(Kind::InvalidConfig, what).at_path(path));
+    }
+    Ok(bytes)
+}
+
+/// Parses at full speed, and again with a memory of the way when that fails.
+fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> Result<Parsed<T>> {
+    let invalid = |what: String| Error::new(Kind::InvalidConfig, what);
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        return Err(invalid(format!("{name} begins with a byte order mark")));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| invalid(format!("{name} is not UTF-8 at byte {}", error.valid_up_to())))?;
+    let start = text.trim_start_matches([' ', '\t', '\r', '\n']);
+    if start.is_empty() {
+        return Err(invalid(format!("{name} is empty")));
+    }
+    // Serde takes an array for any struct.
+    if !start.starts_with('{') {
+        let null = start.trim_end() == "null";
+        let what = if null { "cannot be null" } else { "must be a JSON object" };
+        return Err(invalid(format!("{name} {what}")));
+    }
+    if text.contains("\\u0000") {
+        refuse_nul(text)?;
+    }
+    match serde_json::from_str(text) {
+        Ok(value) => Ok(Parsed { value, warnings: Vec::new() }),
+        Err(_) => parse_again(text, capabilities),
+    }
+}
+
+fn parse_again<T: DeserializeOwned>(text: &str, capabilities: &str) -> Result<Parsed<T>> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let error = match serde_path_to_error::deserialize(&mut reader) {
+        Ok(value) => match reader.end() {
+            Ok(()) => return Ok(Parsed { value, warnings: Vec::new() }),
+            Err(error) => return Err(Error::new(Kind::InvalidConfig, error.to_string())),
+        },
+        Err(error) => error,
+    };
+    if pointer(error.path()).starts_with(capabilities)
+        && let Some((value, unknown)) = without_unknown(text, capabilities)
+    {
+        let value = serde_path_to_error::deserialize(value).map_err(|error| failure(&error))?;
+        // COMPAT(runc): the text.
+        let names = unknown.join(" ");
+        let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
+        return Ok(Parsed { value, warnings: vec![warning] });
+    }
+    Err(failure(&error))
+}
+
+fn failure(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
+    let text = error.inner().to_string();
+    let pointer = pointer(error.path());
+    let failure = Error::new(Kind::InvalidConfig, text);
+    if pointer.is_empty() { failure } else { failure.at(Place::Config(pointer)) }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", escape(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// The document without the capabilities that nobody knows, and their names in
+/// order. `None` when it is not they that are wrong.
+fn without_unknown(text: &str, capabilities: &str) -> Option<(Value, Vec<String>)> {
+    let mut document: Value = serde_json::from_str(text).ok()?;
+    let mut unknown = Vec::new();
+    for set in document.pointer_mut(capabilities)?.as_object_mut()?.values_mut() {
+        let Value::Array(names) = set else { continue };
+        names.retain(|name| {
+            let known =
+                !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if let Value::String(name) = name
+                && !known
+                && !unknown.contains(name)
+            {
+                unknown.push(name.clone());
+            }
+            known
+        });
+    }
+    unknown.sort();
+    (!unknown.is_empty()).then_some((document, unknown))
+}
+
+/// The kernel takes a NUL for the end of a string: a path or argument with one
+/// would silently become another.
+fn refuse_nul(text: &str) -> Result<()> {
+    // A document that can't be parsed gets its error where it is parsed.
+    let Ok(document) = serde_json::from_str::<Value>(text) else { return Ok(()) };
+    let mut place = String::new();
+    if find_nul(&document, &mut place) {
+        return Err(Error::config(place, "a string contains a NUL byte"));
+    }
+    Ok(())
+}
+
+/// Whether there is a NUL below `value`; `place` then leads to it.
+fn find_nul(value: &Value, place: &mut String) -> bool {
+    let length = place.len();
+    let step = |name: &str, value: &Value, place: &mut String| {
+        place.push('/');
+        place.push_str(name);
+        let found = find_nul(value, place);
+        if !found {
+            place.truncate(length);
+        }
+        found
+    };
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(list) => {
+            list.iter().enumerate().any(|(index, value)| step(&index.to_string(), value, place))
+        }
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| key.contains('\0') || step(&escape(key), value, place))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str =
+        r#"{"ociVersion":"1.0.2","process":{"user":{"uid":0,"gid":0},"cwd":"/","args":["sh"]}}"#;
+
+    fn refusal(text: &str) -> String {
+        Bundle::parse(text.as_bytes()).expect_err("must be refused").to_string()
+    }
+
+    fn with_process(more: &str) -> String {
+        SMALL.replace(r#""cwd":"/""#, &format!(r#""cwd":"/",{more}"#))
+    }
+
+    #[test]
+    fn what_is_no_config_is_told_in_a_word() {
+        assert_eq!(refusal(""), "config is empty");
+        assert_eq!(refusal(" \n"), "config is empty");
+        assert_eq!(refusal("null"), "config cannot be null");
+        assert_eq!(refusal("[]"), "config must be a JSON object");
+        assert!(refusal("{\"ociVersion\": \"1.0").starts_with("EOF while parsing a string"));
+        assert!(refusal(&format!("{SMALL} x")).starts_with("trailing characters"));
+        assert_eq!(refusal(&format!("\u{feff}{SMALL}")), "config begins with a byte order mark");
+        let error = Bundle::parse(b"{\"hostname\":\"\xff\"}").expect_err("must be refused");
+        assert_eq!(error.to_string(), "config is not UTF-8 at byte 13");
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_with_its_place() {
+        for (field, place) in [
+            (r#""args":"sh""#, "/process/args"),
+            (r#""oomScoreAdj":1.5"#, "/process/oomScoreAdj"),
+            (r#""env":["A=1",2]"#, "/process/env/1"),
+            (r#""rlimits":[{"type":"RLIMIT_FOO","soft":1,"hard":1}]"#, "/process/rlimits/0/type"),
+        ] {
+            let text = SMALL.replace(r#""args":["sh"]"#, field);
+            let error = Bundle::parse(text.as_bytes()).expect_err(field);
+            assert_eq!(error.place(), Some(&Place::Config(place.into())), "{error}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+        for uid in ["\"0\"", "-1", "1.5", "4294967296"] {
+            let text = SMALL.replace("\"uid\":0", &format!("\"uid\":{uid}"));
+            assert!(refusal(&text).contains("(config.json: /process/user/uid)"), "{uid}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_refused_where_it_is() {
+        let text = with_process(r#""env":["A=1","B=\u0000"]"#);
+        assert_eq!(refusal(&text), "a string contains a NUL byte (config.json: /process/env/1)");
+        let text = with_process(r#""env":["A=\\u0000"]"#);
+        assert!(Bundle::parse(text.as_bytes()).is_ok(), "an escaped backslash is no NUL");
+        let text = SMALL.replacen('{', r#"{"annotations":{"a/b":"\u0000"},"#, 1);
+        assert!(refusal(&text).ends_with("(config.json: /annotations/a~1b)"));
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out_with_one_warning() {
+        let text = with_process(
+            r#""capabilities":{"bounding":["CAP_CHOWN","CAP_BOGUS"],"effective":["CAP_BOGUS","X"]}"#,
+        );
+        let parsed = Bundle::parse(text.as_bytes()).expect("no error");
+        assert_eq!(
+            parsed.warnings,
+            ["ignoring unknown or unavailable capabilities: [CAP_BOGUS X]"]
+        );
+        let process = parsed.value.process().as_ref().expect("a process");
+        let capabilities = process.capabilities().as_ref().expect("capabilities");
+        assert_eq!(capabilities.bounding().as_ref().map(|set| set.len()), Some(1));
+        let text = with_process(r#""capabilities":{"bounding":["CAP_BOGUS",3]}"#);
+        assert!(refusal(&text).contains("/process/capabilities/bounding/0"), "{}", refusal(&text));
+    }
+
+    #[test]
+    fn a_field_twice_is_refused() {
+        let text = with_process(r#""terminal":true,"terminal":false"#);
+        assert!(refusal(&text).starts_with("duplicate field `terminal`"));
+    }
+
+    #[test]
+    fn deep_nesting_is_one_clear_error() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let text = with_process(&format!(r#""args":{deep}"#));
+        assert_eq!(refusal(&text).lines().count(), 1);
+        let text = SMALL.replacen('{', &format!(r#"{{"future":{deep},"#), 1);
+        assert!(Bundle::parse(text.as_bytes()).is_ok(), "unknown fields are not looked at");
+    }
+
+    #[test]
+    fn a_process_is_a_document_too() {
+        let text = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["sh"],"env":[1]}"#;
+        let error = Bundle::parse_process(text.as_bytes()).expect_err("must be refused");
+        assert_eq!(error.place(), Some(&Place::Config("/env/0".into())));
+    }
+
+    #[test]
+    fn a_missing_config_has_runcs_words() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let error = Bundle::open(dir.path()).expect_err("nothing there");
+        assert_eq!(error.to_string(), "JSON specification file config.json not found");
+    }
+
+    #[test]
+    fn an_error_without_a_place_names_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("config.json"), "{").expect("a file");
+        let error = Bundle::open(dir.path()).expect_err("cut").to_string();
+        assert!(error.contains("config.json\""), "{error}");
+    }
+}

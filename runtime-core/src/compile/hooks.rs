@@ -1,0 +1,77 @@
+//! Hooks: which run outside, in the launcher, and which inside, in the stage.
+//!
+//! Decides nothing about what a hook is told; the state on its standard input is
+//! the launcher's.
+
+use oci_spec::runtime::{Hook as Wanted, Spec};
+
+use crate::error::Error;
+use crate::plan::{Builder, Hook, Op};
+
+/// Those of the runtime's namespaces. Whether any runs before the container is
+/// entered, so that the stage must wait for it.
+#[allow(deprecated)] // prestart: SPEC: still to be run
+pub(super) fn runtime(plan: &mut Builder, spec: &Spec) -> bool {
+    let Some(hooks) = spec.hooks() else { return false };
+    let mut before = list(plan, "prestart", hooks.prestart());
+    before.extend(list(plan, "createRuntime", hooks.create_runtime()));
+    let any = !before.is_empty();
+    plan.outside().runtime_hooks = before;
+    plan.outside().poststart = list(plan, "poststart", hooks.poststart());
+    plan.outside().poststop = list(plan, "poststop", hooks.poststop());
+    any
+}
+
+/// In the container's namespaces, before its root is entered: paths are the host's.
+pub(super) fn create_container(plan: &mut Builder, spec: &Spec) {
+    let wanted = spec.hooks().as_ref().and_then(|hooks| hooks.create_container().as_ref());
+    inside(plan, "createContainer", wanted);
+}
+
+/// In the container, just before its program: paths are the container's.
+pub(super) fn start_container(plan: &mut Builder, spec: &Spec) {
+    let wanted = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+    inside(plan, "startContainer", wanted);
+}
+
+fn inside(plan: &mut Builder, kind: &str, wanted: Option<&Vec<Wanted>>) {
+    for hook in list(plan, kind, &wanted.cloned()) {
+        let path = plan.str(hook.path.as_os_str().as_encoded_bytes());
+        let argv = plan.strs(&hook.args);
+        let envp = plan.strs(&hook.env);
+        // Seven weeks are as good as for ever, and milliseconds fit a word.
+        let timeout = hook.timeout.unwrap_or(0).saturating_mul(1000);
+        let doing = format!("error running {}", hook.name);
+        plan.push(Op::Hook { path, argv, envp, timeout }, hook.pointer, doing);
+    }
+}
+
+fn list(plan: &mut Builder, kind: &str, wanted: &Option<Vec<Wanted>>) -> Vec<Hook> {
+    let each = wanted.iter().flatten().enumerate();
+    each.map(|(index, hook)| one(plan, kind, index, hook)).collect()
+}
+
+fn one(plan: &mut Builder, kind: &str, index: usize, hook: &Wanted) -> Hook {
+    let pointer = format!("/hooks/{kind}/{index}");
+    if !hook.path().is_absolute() {
+        let what = format!("hook path {:?} must be absolute", hook.path());
+        plan.error(Error::config(format!("{pointer}/path"), what));
+    }
+    let timeout = match hook.timeout() {
+        // SPEC: if set, greater than zero.
+        Some(seconds) if seconds <= 0 => {
+            let what = format!("hook timeout {seconds} must be greater than zero");
+            plan.error(Error::config(format!("{pointer}/timeout"), what));
+            None
+        }
+        Some(seconds) => Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        None => None,
+    };
+    let path = hook.path().clone();
+    let args = match hook.args().as_deref() {
+        None | Some([]) => vec![path.to_string_lossy().into_owned()],
+        Some(args) => args.to_vec(),
+    };
+    let env = hook.env().clone().unwrap_or_default();
+    Hook { name: format!("{kind} hook #{index}"), pointer, path, args, env, timeout }
+}
