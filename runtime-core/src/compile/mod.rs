@@ -46,8 +46,9 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the container inherits (`--preserve-fds`).
     pub preserve_fds: u32,
-    /// The cgroups exist only once the process does (a systemd scope): the
+    /// The cgroups exist only once the first process does (a systemd scope): the
     /// launcher moves it there at [`Gate::Attached`], not the clone nor the stage.
+    /// Without meaning for `exec`.
     pub late_cgroups: bool,
 }
 

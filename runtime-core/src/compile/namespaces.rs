@@ -186,7 +186,7 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
 /// and the files are opened by the launcher, whose privileges count.
 fn join_cgroups(plan: &mut Builder, context: &Context, by_clone: bool) {
     let options = context.options;
-    if options.cgroups.is_empty() || options.late_cgroups {
+    if options.cgroups.is_empty() || context.first && options.late_cgroups {
         return;
     }
     if by_clone {

@@ -223,9 +223,9 @@ fn directory(plan: &mut Builder, context: &Context, process: &Process, at: &str)
     plan.push(Op::Chdir { path, create }, format!("{at}/cwd"), cwd_text(process));
 }
 
-/// COMPAT(runc): the text, but for its `config.json`, which is our place.
+/// COMPAT(runc): the text.
 fn cwd_text(process: &Process) -> String {
-    format!("chdir to cwd ({:?}) failed", process.cwd())
+    format!("chdir to cwd ({:?}) set in config.json failed", process.cwd())
 }
 
 fn ids(plan: &mut Builder, context: &Context, process: &Process, at: &str) {

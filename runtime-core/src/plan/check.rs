@@ -2,7 +2,7 @@
 //! the fuzzer call it; a plan that breaks one is a bug of the compiler.
 
 use super::{Gate, Op, Plan, Slot, View};
-use orlop_init::op::OP_COUNT;
+use orlop_init::op::{CHDIR_MUST, OP_COUNT};
 use orlop_init::plan::Shown;
 
 /// Checks every invariant.
@@ -51,12 +51,17 @@ pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
 #[derive(Debug, Default)]
 struct Order {
     kept: bool,
+    hidden: bool,
+    session: bool,
+    proc: bool,
     rooted: bool,
     pivoted: bool,
     identified: bool,
     capable: bool,
     no_new_privileges: bool,
     filtered: bool,
+    inside: bool,
+    found: bool,
     ready: bool,
     done: bool,
     gate: Option<Gate>,
@@ -83,9 +88,42 @@ impl Order {
                 self.gate = Some(*gate);
                 self.ready |= *gate == Gate::Ready;
             }
+            Op::OomScore { .. } if self.hidden => {
+                return Err("writes a file that a hidden process may not open");
+            }
+            Op::Undumpable {} => self.hidden = true,
+            Op::Join { .. } | Op::JoinProcess { .. } if !self.hidden => {
+                return Err("enters where others may look at a process that is not hidden");
+            }
+            // Changed ids may show the process again.
+            Op::BecomeRoot { .. } => self.hidden = false,
+            Op::CloneInit { .. } if self.session => {
+                return Err("makes a process that does not lead the session");
+            }
+            Op::Session {} => {
+                if !self.hidden {
+                    return Err("comes before Undumpable");
+                }
+                self.session = true;
+            }
+            Op::OpenProc {} => self.proc = true,
+            Op::Sysctl { .. } | Op::Label { .. } if !self.proc => {
+                return Err("writes to a procfs that is not there yet");
+            }
+            Op::Mount { keep: 1, .. } if !self.pivoted => self.proc = true,
+            Op::Chdir { create: CHDIR_MUST, .. } => {
+                if !self.identified {
+                    return Err("comes before Ids");
+                }
+                self.inside = true;
+            }
+            Op::FindProgram { .. } => self.found = true,
             Op::RootTree { .. } => {
                 if self.rooted {
                     return Err("comes twice");
+                }
+                if !self.hidden {
+                    return Err("opens the root in a process that is not hidden");
                 }
                 self.rooted = true;
             }
@@ -123,6 +161,9 @@ impl Order {
             Op::Exec { .. } => {
                 if !self.capable {
                     return Err("comes before Capabilities: the program would keep ours");
+                }
+                if !self.inside || !self.found {
+                    return Err("comes before Chdir or FindProgram");
                 }
                 self.done = true;
             }

@@ -84,6 +84,8 @@ pub(super) struct Verdicts {
     slots: [Slot; SLOTS],
     /// The newest call that the profile names, when calls after it don't exist.
     newest: Option<usize>,
+    /// Ordinary slots from here on are all alike.
+    end: usize,
     multiplexed: [Multiplexed; 2],
 }
 
@@ -101,6 +103,7 @@ impl Verdicts {
             default: profile.default,
             slots: [Slot::Default; SLOTS],
             newest: None,
+            end: abi.out_of_order().end.max(Multiplexer::Ipc.slot() + 1),
             multiplexed: [Multiplexed::default(); 2],
         };
         for &(call, index) in calls {
@@ -110,8 +113,11 @@ impl Verdicts {
                 verdicts.multiplex(call, rule.value, plain);
             }
             let Some(slot) = call.slot(abi) else { continue };
-            if slot < ORDINARY && !abi.out_of_order().contains(&slot) {
-                verdicts.newest = verdicts.newest.max(Some(slot));
+            if slot < ORDINARY {
+                verdicts.end = verdicts.end.max(slot + 1);
+                if !abi.out_of_order().contains(&slot) {
+                    verdicts.newest = verdicts.newest.max(Some(slot));
+                }
             }
             let place = &mut verdicts.slots[slot];
             *place = match *place {
@@ -138,10 +144,10 @@ impl Verdicts {
     /// The verdicts over all numbers of this ABI.
     pub(super) fn segments(&self, segments: &mut Segments<Verdict>) {
         let base = self.abi.base();
-        for slot in 0..ORDINARY {
+        for slot in 0..self.end {
             segments.push(base + slot as u32, self.verdict(slot));
         }
-        segments.push(base + ORDINARY as u32, self.beyond());
+        segments.push(base + self.end as u32, self.beyond());
         if self.abi == Abi::Arm {
             for slot in ORDINARY..SLOTS {
                 segments.push(ARM_PRIVATE + (slot - ORDINARY) as u32, self.verdict(slot));
@@ -194,17 +200,15 @@ impl Verdicts {
                 otherwise: which.map_or(Otherwise::Default, Otherwise::Multiplexer),
             },
             (Slot::Default, Some(which)) => Verdict::Multiplexer(which),
-            (Slot::Default, None) => match self.newest {
-                Some(newest)
-                    if slot > newest
-                        && slot < ORDINARY
-                        && !self.abi.out_of_order().contains(&slot) =>
-                {
-                    self.beyond()
-                }
-                _ => Verdict::Return(self.default),
-            },
+            (Slot::Default, None) if self.is_newer(slot) => self.beyond(),
+            (Slot::Default, None) => Verdict::Return(self.default),
         }
+    }
+
+    fn is_newer(&self, slot: usize) -> bool {
+        self.newest.is_some_and(|newest| slot > newest)
+            && slot < ORDINARY
+            && !self.abi.out_of_order().contains(&slot)
     }
 
     /// Carries a rule for a call over to the multiplexer that also performs it.
