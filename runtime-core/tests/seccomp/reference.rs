@@ -207,17 +207,16 @@ impl<'a> Reference<'a> {
         let permits = matches!(self.default >> 16, 0x7ff0 | 0x7ffc | 0x7fff);
         let stub = |abi: Abi| self.newest.get(&(abi as u8)).filter(|_| !permits).copied();
         let mut abi = Abi::ALL.into_iter().find(|abi| abi.audit() == data.arch);
-        if abi == Some(Abi::X86_64) && data.nr & X32_BIT != 0 && self.abis.contains(&Abi::X32) {
+        if abi == Some(Abi::X86_64) && data.nr >= X32_BIT && self.abis.contains(&Abi::X32) {
             abi = Some(Abi::X32);
         }
         let Some(abi) = abi.filter(|abi| self.abis.contains(abi)) else { return KILL_PROCESS };
-        if abi == Abi::X86_64 && data.nr & X32_BIT != 0 {
+        if abi == Abi::X86_64 && data.nr >= X32_BIT {
             // The profile is for x86_64 without x32.
             return match (stub(abi), data.nr) {
                 (Some(_), _) => ENOSYS,
                 (None, u32::MAX) => self.default,
-                (None, X32_BIT..u32::MAX) => KILL_PROCESS,
-                (None, _) => self.default,
+                (None, _) => KILL_PROCESS,
             };
         }
         let none = Vec::new();
