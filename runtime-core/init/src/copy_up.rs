@@ -11,10 +11,13 @@ use crate::wire::Part;
 const DEPTH_MAX: u32 = 64;
 
 /// Copies the content of the directory `from` (`O_PATH`) into the root of `to`,
-/// with modes and owners. Devices and sockets are left out.
-pub fn copy_up(from: Fd, to: Fd) -> Done {
+/// with modes and owners; those of the directory itself only with `attributes`.
+/// Devices and sockets are left out.
+pub fn copy_up(from: Fd, to: Fd, attributes: bool) -> Done {
     let from = reopen(from).map_err(in_part(Part::Copy))?;
-    copy_attributes(from, to).map_err(in_part(Part::Copy))?;
+    if attributes {
+        copy_attributes(from, to).map_err(in_part(Part::Copy))?;
+    }
     let result = copy_directory(from, to, 0);
     sys::close(from);
     result.map_err(in_part(Part::Copy))

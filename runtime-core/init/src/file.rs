@@ -24,8 +24,15 @@ pub fn mkdir(stage: &Stage, at: &'static CStr, mode: u32) -> Done {
     Ok(())
 }
 
-pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr) -> Done {
+pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr, replace: bool) -> Done {
     let (parent, name) = path::open_parent(stage.root, at)?;
+    if replace {
+        match sys::unlinkat(parent, name.as_c_str()) {
+            // A directory, or something mounted there, is meant to stay.
+            Ok(()) | Err(Errno(abi::ENOENT | abi::EISDIR | abi::EBUSY)) => {}
+            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+        }
+    }
     match sys::symlinkat(to, parent, name.as_c_str()) {
         Ok(()) | Err(Errno(abi::EEXIST)) => {}
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
@@ -38,37 +45,49 @@ pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr) -> Done {
 /// an image may have put anything in its place.
 pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: bool) -> Done {
     let (parent, name) = path::open_parent(stage.root, at)?;
-    if bind {
-        match sys::mknodat(parent, name.as_c_str(), abi::S_IFREG | 0o644, 0) {
-            Ok(()) | Err(Errno(abi::EEXIST)) => {}
-            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
-        }
-        let place = path::open_child(parent, name.as_c_str()).map_err(in_part(Part::Verify))?;
-        sys::close(parent);
-        mount::bind_host_file(at, place)?;
-        sys::close(place);
-        return Ok(());
-    }
     let number = abi::device_number(node.major, node.minor);
+    if bind {
+        return bind_device(parent, name.as_c_str(), at, node);
+    }
     let made = match sys::mknodat(parent, name.as_c_str(), node.mode, number) {
         Ok(()) => true,
         Err(Errno(abi::EEXIST)) => false,
+        // An outer container's device cgroup, most often.
+        Err(Errno(abi::EPERM)) => return bind_device(parent, name.as_c_str(), at, node),
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
     };
     if !made || (node.uid, node.gid) != (0, 0) {
         let fd = path::open_child(parent, name.as_c_str()).map_err(in_part(Part::Verify))?;
-        let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
-        let same = stat.kind() == node.mode & abi::S_IFMT
-            && (stat.kind() == abi::S_IFIFO
-                || (stat.rdev_major, stat.rdev_minor) == (node.major, node.minor));
-        if !same {
-            return Err(Fail::new(Part::Verify, abi::EEXIST));
-        }
+        verify(fd, node)?;
         sys::chown_fd(fd, node.uid, node.gid).map_err(in_part(Part::SetAttributes))?;
         sys::close(fd);
     }
     sys::close(parent);
     Ok(())
+}
+
+fn bind_device(parent: Fd, name: &CStr, at: &'static CStr, node: &Node) -> Done {
+    match sys::mknodat(parent, name, abi::S_IFREG | 0o644, 0) {
+        Ok(()) | Err(Errno(abi::EEXIST)) => {}
+        Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+    }
+    let place = path::open_child(parent, name).map_err(in_part(Part::Verify))?;
+    sys::close(parent);
+    let tree = mount::host_file(at)?;
+    verify(tree, node)?;
+    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::close(tree);
+    sys::close(place);
+    Ok(())
+}
+
+/// Whether it is the device that the config means, whatever its name.
+fn verify(fd: Fd, node: &Node) -> Done {
+    let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
+    let same = stat.kind() == node.mode & abi::S_IFMT
+        && (stat.kind() == abi::S_IFIFO
+            || (stat.rdev_major, stat.rdev_minor) == (node.major, node.minor));
+    if same { Ok(()) } else { Err(Fail::new(Part::Verify, abi::EEXIST)) }
 }
 
 /// Opens a file of our own procfs: no link, no mount over it.

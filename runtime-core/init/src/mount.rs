@@ -6,7 +6,7 @@
 use core::ffi::CStr;
 
 use crate::copy_up;
-use crate::op::{BIND_RECURSIVE, PROPAGATION_RECURSIVE};
+use crate::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, PROPAGATION_RECURSIVE};
 use crate::path::{self, Make, PathBuf};
 use crate::plan::{Slot, Strs, Target};
 use crate::run::{Done, Fail, Stage, in_part};
@@ -22,6 +22,10 @@ pub struct NewMount {
     pub propagation: u64,
     pub at: &'static CStr,
     pub target: Target,
+    /// `BELOW_COPY` and `BELOW_MODE`.
+    pub below: u32,
+    /// A tree of the host to bind instead when the kernel refuses; may be empty.
+    pub fallback: &'static CStr,
 }
 
 /// A tree of the host to be mounted in the root.
@@ -34,9 +38,10 @@ pub struct Source {
     pub propagation: u64,
 }
 
-pub fn propagation(kind: u64) -> Done {
+pub fn propagation(kind: u64, recursive: bool) -> Done {
     let attr = abi::MountAttr { propagation: kind, ..abi::MountAttr::default() };
-    sys::mount_setattr(abi::AT_FDCWD, c"/", abi::AT_RECURSIVE, &attr).map_err(in_part(Part::Whole))
+    let flags = if recursive { abi::AT_RECURSIVE } else { 0 };
+    sys::mount_setattr(abi::AT_FDCWD, c"/", flags, &attr).map_err(in_part(Part::Whole))
 }
 
 /// The mount that holds a directory can only be named by its own root, so go up
@@ -98,16 +103,25 @@ fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<
     Ok(fd)
 }
 
-pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool, copy_up: bool) -> Done {
+pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
+    let there = match path::open(stage.root, new.at, abi::O_PATH, 0) {
+        Ok(fd) => {
+            let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
+            sys::close(fd);
+            Some(u32::from(stat.mode) & 0o7777)
+        }
+        Err(_) => None, // `open_target` makes it, or says why not
+    };
     let place = open_target(stage, new.at, new.target, None)?;
-    let fs = sys::fsopen(new.fs_type).map_err(in_part(Part::OpenFs))?;
-    configure(stage, fs, new.source, new.options)?;
-    let logged = |part| move |errno| Fail { part, errno, text: b"", log: fs };
-    sys::fsconfig_create(fs).map_err(logged(Part::CreateFs))?;
-    let mount = sys::fsmount(fs, new.attributes).map_err(logged(Part::MakeMount))?;
-    sys::close(fs);
-    if copy_up {
-        copy_up::copy_up(place, mount)?;
+    let inherited = there.filter(|_| new.below & BELOW_MODE != 0);
+    let mount = match make(stage, new, inherited) {
+        Err(Fail { errno: Errno(abi::EPERM), .. }) if !new.fallback.is_empty() => {
+            host_tree(new.fallback, u64::from(new.attributes))?
+        }
+        result => result?,
+    };
+    if new.below & BELOW_COPY != 0 {
+        copy_up::copy_up(place, mount, inherited.is_some())?;
     }
     sys::move_mount(mount, place).map_err(in_part(Part::Attach))?;
     sys::close(place);
@@ -118,6 +132,35 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool, copy_up: bool) -> Do
         sys::close(mount);
     }
     Ok(())
+}
+
+/// The new file system, mounted nowhere yet. `mode` is that of its root.
+fn make(stage: &Stage, new: &NewMount, mode: Option<u32>) -> Done<Fd> {
+    let fs = sys::fsopen(new.fs_type).map_err(in_part(Part::OpenFs))?;
+    let logged = |part| move |errno| Fail { part, errno, text: b"", log: fs };
+    if let Some(mode) = mode {
+        let digits = [9, 6, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
+        let mut text = PathBuf::new();
+        text.push(&digits).map_err(in_part(Part::Configure))?;
+        sys::fsconfig_string(fs, c"mode", text.as_c_str()).map_err(in_part(Part::Configure))?;
+    }
+    configure(stage, fs, new.source, new.options)?;
+    sys::fsconfig_create(fs).map_err(logged(Part::CreateFs))?;
+    let mount = sys::fsmount(fs, new.attributes).map_err(logged(Part::MakeMount))?;
+    sys::close(fs);
+    Ok(mount)
+}
+
+/// A tree of the host that nobody may change through this clone of it.
+fn host_tree(path: &'static CStr, attributes: u64) -> Done<Fd> {
+    let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_RECURSIVE;
+    let tree = sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
+    // The access-time field can only be set as a whole, and is of no use here.
+    let set = attributes & !abi::MOUNT_ATTR_ATIME | abi::MOUNT_ATTR_RDONLY;
+    let attr = abi::MountAttr { set, ..abi::MountAttr::default() };
+    sys::mount_setattr(tree, c"", abi::AT_EMPTY_PATH | abi::AT_RECURSIVE, &attr)
+        .map_err(in_part(Part::SetAttributes))?;
+    Ok(tree)
 }
 
 fn configure(stage: &Stage, fs: Fd, source: &'static CStr, options: Strs) -> Done {
@@ -250,8 +293,7 @@ fn empty_directory(stage: &Stage) -> Done<Fd> {
 
 /// The host's null device, never the container's: that one may be anything.
 fn null_device() -> Done<Fd> {
-    let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC;
-    let tree = sys::open_tree(abi::AT_FDCWD, c"/dev/null", flags).map_err(in_part(Part::Open))?;
+    let tree = host_file(c"/dev/null")?;
     let stat = sys::fstat(tree).map_err(in_part(Part::Verify))?;
     if stat.kind() != abi::S_IFCHR || (stat.rdev_major, stat.rdev_minor) != (1, 3) {
         return Err(Fail::new(Part::Verify, abi::ENODEV));
@@ -333,11 +375,8 @@ pub fn bind_fd(fd: Fd, place: Fd) -> Done {
     Ok(())
 }
 
-/// A file of the host bound onto a place, not following what it may link to.
-pub fn bind_host_file(path: &'static CStr, place: Fd) -> Done {
+/// A clone of one file of the host, not of what it may link to.
+pub fn host_file(path: &'static CStr) -> Done<Fd> {
     let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_SYMLINK_NOFOLLOW;
-    let tree = sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
-    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
-    sys::close(tree);
-    Ok(())
+    sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))
 }

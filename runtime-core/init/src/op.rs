@@ -80,12 +80,10 @@ macro_rules! ops {
 pub const BIND_RECURSIVE: u32 = 1;
 /// In `Bind`: the propagation reaches the mounts below.
 pub const PROPAGATION_RECURSIVE: u32 = 2;
-/// In `Chdir`: it must work.
-pub const CHDIR_MUST: u32 = 0;
-/// In `Chdir`: make the directory; one that root may not enter is left for later.
-pub const CHDIR_MAKE: u32 = 1;
-/// In `Chdir`: one that root may not enter is left for later.
-pub const CHDIR_TRY: u32 = 2;
+/// In `Mount`, `below`: what lies in the directory is copied into it.
+pub const BELOW_COPY: u32 = 1;
+/// In `Mount`, `below`: it takes the mode of a directory that was there.
+pub const BELOW_MODE: u32 = 2;
 
 ops! {
     // ---- run ----
@@ -119,18 +117,20 @@ ops! {
     OomScore { value: Str }
 
     // ---- mounts ----
-    /// Propagation of all mounts of this namespace (`MS_SLAVE`, ...).
-    Propagation { kind: u64 }
+    /// Propagation of the mount of / (`MS_SLAVE`, ...), and of all below it.
+    Propagation { kind: u64, recursive: u32 }
     /// Make the mount that holds `path` private: pivot_root(2) wants it so.
     ParentPrivate { path: Str }
     /// The root: a clone of the tree at `path`, mounted onto itself.
     RootTree { path: Str }
     /// Mount a new file system. `options` are pairs of key and value, an empty
     /// value being a flag. `keep` is 1 when it is the procfs for our own writes.
-    /// `copy_up` is 1 when what lies below is copied into it.
+    /// `below` is [`BELOW_COPY`] and [`BELOW_MODE`]. When the kernel answers EPERM
+    /// and there is a `fallback`, that tree of the host is bound instead, with the
+    /// attributes and read-only throughout.
     Mount {
         fs_type: Str, source: Str, options: Strs, attributes: u32, propagation: u64,
-        at: Str, target: Target, keep: u32, copy_up: u32,
+        at: Str, target: Target, keep: u32, below: u32, fallback: Str,
     }
     /// Mount a host's tree: the detached one in `slot`, else the one at `source`.
     /// `flags` are [`BIND_RECURSIVE`] and [`PROPAGATION_RECURSIVE`]; attributes go
@@ -145,9 +145,11 @@ ops! {
     Reconfigure { at: Str, options: Strs }
     /// A directory in the root, and those above it.
     Mkdir { at: Str, mode: u32 }
-    /// A symbolic link in the root; one that is there stays.
-    Symlink { at: Str, to: Str }
-    /// A device node, or the host's own one bound when `bind` is 1.
+    /// A symbolic link in the root. What is there stays; with `replace` a file
+    /// that can be unlinked does not.
+    Symlink { at: Str, to: Str, replace: u32 }
+    /// A device node; the host's own one bound when `bind` is 1, or when the
+    /// kernel does not let us make one.
     Device { at: Str, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, bind: u32 }
     /// Hide a path: an empty read-only directory or the host's /dev/null on it.
     /// A path that does not exist is left alone.

@@ -111,7 +111,7 @@ impl Stage {
             Op::Keyring { name } => process::keyring(self.plan.str(name)),
             Op::OomScore { value } => process::oom_score(self.plan.str(value)),
 
-            Op::Propagation { kind } => mount::propagation(kind),
+            Op::Propagation { kind, recursive } => mount::propagation(kind, recursive == 1),
             Op::RootTree { path } => mount::root_tree(self, self.plan.str(path)),
             Op::ParentPrivate { path } => mount::parent_private(self.plan.str(path)),
             Op::Mount {
@@ -123,7 +123,8 @@ impl Stage {
                 at,
                 target,
                 keep,
-                copy_up,
+                below,
+                fallback,
             } => {
                 let new = mount::NewMount {
                     fs_type: self.plan.str(fs_type),
@@ -133,8 +134,10 @@ impl Stage {
                     propagation,
                     at: self.plan.str(at),
                     target,
+                    below,
+                    fallback: self.plan.str(fallback),
                 };
-                mount::mount(self, &new, keep == 1, copy_up == 1)
+                mount::mount(self, &new, keep == 1)
             }
             Op::Bind {
                 slot,
@@ -168,7 +171,9 @@ impl Stage {
             }
             Op::Reconfigure { at, options } => mount::reconfigure(self, self.plan.str(at), options),
             Op::Mkdir { at, mode } => file::mkdir(self, self.plan.str(at), mode),
-            Op::Symlink { at, to } => file::symlink(self, self.plan.str(at), self.plan.str(to)),
+            Op::Symlink { at, to, replace } => {
+                file::symlink(self, self.plan.str(at), self.plan.str(to), replace == 1)
+            }
             Op::Device { at, mode, major, minor, uid, gid, bind } => {
                 let node = file::Node { mode, major, minor, uid, gid };
                 file::device(self, self.plan.str(at), &node, bind == 1)

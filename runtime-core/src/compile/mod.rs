@@ -29,6 +29,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::plan::{Builder, Gate, Op, Plan};
+pub use mount_options::known as known_mount_options;
 use namespaces::Namespaces;
 
 /// What the caller asks for beyond the bundle.

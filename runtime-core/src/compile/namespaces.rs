@@ -57,14 +57,12 @@ impl Namespaces {
         namespaces
     }
 
-    /// Whether the container gets a new one of this kind.
     pub(super) fn is_new(&self, kind: u32) -> bool {
         self.new & kind != 0
     }
 
-    /// Whether the container joins an existing one of this kind.
-    pub(super) fn joins(&self, kind: u32) -> bool {
-        self.joined_kinds() & kind != 0
+    pub(super) fn has(&self, kind: u32) -> bool {
+        (self.new | self.joined) & kind != 0
     }
 
     /// Whether the container is not in the runtime's own namespace of this kind.
@@ -74,17 +72,7 @@ impl Namespaces {
 
     /// Whether the container is not in the runtime's own user namespace.
     pub(super) fn user(&self) -> bool {
-        self.has(USER)
-    }
-
-    fn joined_kinds(&self) -> u32 {
-        self.joined.iter().fold(0, |kinds, joined| kinds | joined.kind)
-    }
-
-    /// Whether the clone makes the user namespace, so that the stage has no
-    /// privilege outside from its first instruction on.
-    pub(super) fn born_unprivileged(&self) -> bool {
-        self.is_new(USER) && self.joined.is_empty()
+        self.has(libc::CLONE_NEWUSER as u32)
     }
 }
 

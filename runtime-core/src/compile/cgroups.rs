@@ -1,0 +1,168 @@
+//! The container's view of its cgroups: what a mount of type `cgroup` becomes.
+//!
+//! Decides between new mounts (with a cgroup namespace) and binds of the
+//! container's own directories (without), for cgroup v2, v1 and both at once.
+//! Knows nothing of limits; where the directories are, the cgroup manager said.
+
+use std::path::{Path, PathBuf};
+
+use orlop_init::sys::abi::{
+    CLONE_NEWCGROUP, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+};
+
+use super::mount_options::Attributes;
+use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree, unprivileged};
+use super::{CgroupDir, Context, rootfs};
+use crate::error::{Error, Result};
+use crate::host::Cgroups;
+use crate::plan::{Builder, Op, Slot, Target};
+
+/// What nobody needs in a cgroup hierarchy.
+const STRICT: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
+/// Makes a mount of type `cgroup`.
+pub(super) fn mount(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<()> {
+    let own = own(context);
+    match &context.host.cgroups {
+        Cgroups::None => {
+            let what = format!("no cgroups are mounted on this host to show on {:?}", entry.at);
+            Err(Error::unsupported(entry.pointer.clone(), what))
+        }
+        Cgroups::Unified { mount, own: path } => {
+            let host = CgroupDir {
+                controllers: Vec::new(),
+                mount: mount.clone(),
+                directory: below(mount, path),
+            };
+            let (dir, managed) = own.first().map_or((&host, false), |dir| (dir, true));
+            one(plan, context, entry, &View { at: entry.at.clone(), dir, managed })
+        }
+        Cgroups::Legacy { hierarchies } => {
+            let host: Vec<CgroupDir> = hierarchies
+                .iter()
+                .map(|hierarchy| CgroupDir {
+                    controllers: hierarchy.controllers.clone(),
+                    mount: hierarchy.mount.clone(),
+                    directory: below(&hierarchy.mount, &hierarchy.own),
+                })
+                .collect();
+            let managed = !own.is_empty();
+            legacy(plan, context, entry, (if managed { own } else { &host }, managed))
+        }
+    }
+}
+
+fn own<'a>(context: &Context<'a>) -> &'a [CgroupDir] {
+    &context.options.cgroups
+}
+
+/// A cgroup's directory: its absolute path in the hierarchy, below the mount.
+fn below(mount: &Path, cgroup: &Path) -> PathBuf {
+    mount.join(cgroup.strip_prefix("/").unwrap_or(cgroup))
+}
+
+/// One hierarchy as the container shall see it.
+struct View<'a> {
+    at: String,
+    dir: &'a CgroupDir,
+    /// Whether the directory is the container's, not the caller's own.
+    managed: bool,
+}
+
+/// cgroup v1, alone or with v2 beside it: one mount for each hierarchy, on a
+/// tmpfs that becomes read-only at the end (`mounts::late_read_only`).
+fn legacy(
+    plan: &mut Builder,
+    context: &Context<'_>,
+    entry: &Entry<'_>,
+    (dirs, managed): (&[CgroupDir], bool),
+) -> Result<()> {
+    let new = New {
+        fs_type: "tmpfs",
+        source: "cgroup",
+        data: vec![("mode".to_owned(), "755".to_owned())],
+        attributes: entry.attributes() & !MOUNT_ATTR_RDONLY | STRICT,
+        at: &entry.at,
+        target: Target::DIR,
+        keep: false,
+        below: 0,
+        fallback: "",
+    };
+    push_new(plan, entry, &new);
+    for dir in dirs {
+        let name = match dir.mount.file_name().and_then(|name| name.to_str()) {
+            Some(name) => name.to_owned(),
+            None => dir.controllers.join(","),
+        };
+        let at = format!("{}/{name}", entry.at);
+        one(plan, context, entry, &View { at, dir, managed })?;
+        for controller in dir.controllers.iter().filter(|_| dir.controllers.len() > 1) {
+            // `cpu` leads to `cpu,cpuacct`; one with that name is the mount itself.
+            if *controller != name {
+                let at = format!("{}/{controller}", entry.at);
+                let doing = format!("linking {at:?} to {name:?}");
+                let op = Op::Symlink { at: plan.str(at), to: plan.str(&name), replace: 0 };
+                plan.push(op, entry.pointer.clone(), doing);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one(
+    plan: &mut Builder,
+    context: &Context<'_>,
+    entry: &Entry<'_>,
+    view: &View<'_>,
+) -> Result<()> {
+    let controllers = &view.dir.controllers;
+    let namespace = if context.namespaces.user() {
+        // Its owner must be our user namespace, or the kernel refuses.
+        context.namespaces.is_new(CLONE_NEWCGROUP)
+    } else {
+        context.namespaces.has(CLONE_NEWCGROUP)
+    };
+    if namespace {
+        let mut data: Vec<_> = controllers.iter().flat_map(|name| controller(name)).collect();
+        let fs_type = if controllers.is_empty() {
+            data.extend(entry.options.data.iter().cloned());
+            "cgroup2"
+        } else {
+            "cgroup"
+        };
+        let new = New {
+            fs_type,
+            source: "cgroup",
+            data,
+            attributes: entry.attributes() | STRICT,
+            at: &view.at,
+            target: Target::DIR,
+            keep: false,
+            below: 0,
+            fallback: "",
+        };
+        push_new(plan, entry, &new);
+        return Ok(());
+    }
+    // Above the container's own cgroup is the caller's: nothing there may be
+    // changed by a container (CVE-2023-25809).
+    let exposed = !view.managed && unprivileged(context);
+    let set = STRICT | if exposed { MOUNT_ATTR_RDONLY } else { 0 };
+    let tree = HostTree {
+        path: rootfs::text(&view.dir.directory, &entry.pointer)?,
+        recursive: false,
+        top: Attributes { set: entry.attributes() | set, clear: 0 },
+        all: Attributes::default(),
+        target: Target::DIR,
+    };
+    push_tree(plan, entry, &view.at, Slot::NONE, &tree);
+    Ok(())
+}
+
+/// A controller as an option of a cgroup v1 mount.
+fn controller(name: &str) -> Vec<(String, String)> {
+    match name.strip_prefix("name=") {
+        Some(name) => vec![flag_of("none"), ("name".to_owned(), name.to_owned())],
+        None => vec![flag_of(name)],
+    }
+}

@@ -1,0 +1,497 @@
+//! The config's mounts: which op makes each, and which are refused.
+//!
+//! Decides the kind of every mount, where its source is opened, and what may be
+//! mounted on or below /proc. What an option means is `mount_options.rs`, what
+//! cgroup mounts look like is `cgroups.rs`; whether a path exists is known to
+//! the stage alone.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use oci_spec::runtime::{LinuxIdMapping, Mount};
+use orlop_init::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, PROPAGATION_RECURSIVE};
+use orlop_init::sys::abi::{
+    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+};
+
+use super::mount_options::{Attributes, MountOptions};
+use super::{Context, cgroups, in_bundle, rootfs};
+use crate::error::{Error, Result};
+use crate::plan::{Builder, Extent, Fill, IdMapping, Op, Slot, Target};
+
+/// What LXCFS and checkpointing cover in /proc; everything else there could make
+/// programs, and us, believe what is not so (CVE-2019-16884).
+const COVERED_PROC: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// File systems of the kernel's own, where `ro` is a matter of the mount alone:
+/// the file system may be shared with others.
+const VIRTUAL: [&str; 16] = [
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "hugetlbfs",
+    "mqueue",
+    "proc",
+    "pstore",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
+
+/// File systems that SELinux labels by itself, not by a mount option.
+const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
+
+/// One entry of `mounts`, read.
+pub(super) struct Entry<'a> {
+    /// Its JSON pointer.
+    pub(super) pointer: String,
+    /// Where in the container, cleaned.
+    pub(super) at: String,
+    /// `bind`, or the file system's type; may be empty in a remount.
+    pub(super) fs_type: &'a str,
+    /// As the config has it.
+    pub(super) source: &'a Path,
+    /// What its options mean.
+    pub(super) options: MountOptions,
+    mount: &'a Mount,
+}
+
+/// A file system to be made.
+pub(super) struct New<'a> {
+    pub(super) fs_type: &'a str,
+    pub(super) source: &'a str,
+    pub(super) data: Vec<(String, String)>,
+    pub(super) attributes: u64,
+    pub(super) at: &'a str,
+    pub(super) target: Target,
+    pub(super) keep: bool,
+    pub(super) below: u32,
+    /// What of the host is bound instead when the kernel refuses; may be empty.
+    pub(super) fallback: &'a str,
+}
+
+/// A tree of the host to be bound.
+pub(super) struct HostTree<'a> {
+    pub(super) path: &'a str,
+    pub(super) recursive: bool,
+    pub(super) top: Attributes,
+    pub(super) all: Attributes,
+    pub(super) target: Target,
+}
+
+/// Makes the mounts in the config's order.
+pub(super) fn mounts(plan: &mut Builder, context: &Context<'_>) {
+    for (index, mount) in context.spec.mounts().iter().flatten().enumerate() {
+        let pointer = format!("/mounts/{index}");
+        let result = Entry::read(mount, pointer).and_then(|entry| {
+            warn(plan, &entry);
+            compile(plan, context, &entry)
+        });
+        if let Err(error) = result {
+            plan.error(error);
+        }
+    }
+}
+
+/// Every place in the container that the config mounts something on.
+pub(super) fn destinations(context: &Context<'_>) -> HashSet<String> {
+    entries(context).map(|entry| entry.at).collect()
+}
+
+/// Whether /dev comes from the host as it is.
+pub(super) fn binds_dev(context: &Context<'_>) -> bool {
+    entries(context).any(|entry| entry.at == "/dev" && entry.is_bind() && !entry.options.remount)
+}
+
+/// Mounts in which other mounts and devices may have had to be made before they
+/// could become read-only: pointers and places.
+pub(super) fn late_read_only(context: &Context<'_>) -> Vec<(String, String)> {
+    entries(context)
+        .filter(|entry| {
+            let wanted = entry.options.top.and(entry.options.all).read_only();
+            wanted && entry.read_only_late(context)
+        })
+        .map(|entry| (entry.pointer, entry.at))
+        .collect()
+}
+
+/// Those that can be read; `mounts` tells of the others.
+fn entries<'a>(context: &Context<'a>) -> impl Iterator<Item = Entry<'a>> {
+    let mounts = context.spec.mounts().iter().flatten().enumerate();
+    mounts.filter_map(|(index, mount)| Entry::read(mount, format!("/mounts/{index}")).ok())
+}
+
+impl<'a> Entry<'a> {
+    fn read(mount: &'a Mount, pointer: String) -> Result<Self> {
+        let place = format!("{pointer}/destination");
+        let destination = rootfs::text(mount.destination(), &place)?;
+        let Some(at) = rootfs::clean(destination) else {
+            let what = format!("the mount point {destination:?} is the root itself");
+            return Err(Error::config(place, what));
+        };
+        let fs_type = mount.typ().as_deref().unwrap_or_default();
+        rootfs::text(Path::new(fs_type), &format!("{pointer}/type"))?;
+        let options = mount.options().as_deref().unwrap_or_default();
+        for (index, option) in options.iter().enumerate() {
+            rootfs::text(Path::new(option), &format!("{pointer}/options/{index}"))?;
+        }
+        let options = MountOptions::parse(options.iter().map(String::as_str));
+        let source = mount.source().as_deref().unwrap_or(Path::new(""));
+        // SPEC: with the option "bind" or "rbind" the type is a dummy.
+        let fs_type = if options.bind.is_some() { "bind" } else { fs_type };
+        Ok(Self { pointer, at, fs_type, source, options, mount })
+    }
+
+    fn is_bind(&self) -> bool {
+        self.fs_type == "bind"
+    }
+
+    fn keeps_proc(&self) -> bool {
+        let attributes = self.options.top.and(self.options.all);
+        self.fs_type == "proc"
+            && self.at == "/proc"
+            && !self.options.remount
+            && !attributes.read_only()
+            && !self.options.data.iter().any(|(key, _)| key == "subset")
+    }
+
+    fn read_only_late(&self, context: &Context<'_>) -> bool {
+        let built_on = self.fs_type == "tmpfs" || self.at == "/dev";
+        let hierarchies = self.fs_type == "cgroup" && !context.unified();
+        !self.is_bind() && !self.options.remount && (built_on || hierarchies)
+    }
+
+    /// Attributes of a new mount: there is nothing below it yet.
+    pub(super) fn attributes(&self) -> u64 {
+        self.options.top.and(self.options.all).set
+    }
+
+    /// An error about this entry.
+    pub(super) fn error(&self, field: &str, what: impl Into<String>) -> Error {
+        Error::config(format!("{}{field}", self.pointer), what.into())
+    }
+
+    /// Where the mount goes, and what may be done about it.
+    fn target(&self, make: Target) -> Result<Target> {
+        if self.at == "/proc" {
+            return match self.fs_type {
+                "proc" => Ok(make.and(Target::NO_SYMLINK)),
+                "bind" => Ok(make.and(Target::NO_SYMLINK).and(Target::FROM_PROC)),
+                _ => Err(self.error("/destination", "only a procfs may be mounted on \"/proc\"")),
+            };
+        }
+        if self.at.starts_with("/proc/") {
+            if COVERED_PROC.contains(&self.at.as_str()) {
+                return Ok(Target::IN_PROC);
+            }
+            let what = format!("the mount point {:?} is inside \"/proc\"", self.at);
+            return Err(self.error("/destination", what));
+        }
+        // A link at /sys or in front of a procfs would lead to another container's
+        // or to a decoy (CVE-2023-28642).
+        let strict = self.at == "/sys" || matches!(self.fs_type, "proc" | "sysfs");
+        Ok(if strict { make.and(Target::NO_SYMLINK) } else { make })
+    }
+
+    fn source_text(&self) -> Result<&'a str> {
+        rootfs::text(self.source, &format!("{}/source", self.pointer))
+    }
+}
+
+fn warn(plan: &mut Builder, entry: &Entry<'_>) {
+    let destination = entry.mount.destination();
+    let Entry { pointer, at, options, .. } = entry;
+    if !destination.is_absolute() {
+        // COMPAT(runc): refused by the spec, taken by everyone.
+        plan.warn(format!(
+            "{pointer}: the mount point {destination:?} is not absolute, using {at:?}"
+        ));
+    }
+    for option in &options.without_effect {
+        plan.warn(format!("{pointer}: the kernel decides about {option:?} by itself"));
+    }
+    if entry.is_bind() {
+        for option in &options.superblock {
+            plan.warn(format!("{pointer}: {option:?} has no effect on a bind mount"));
+        }
+    }
+}
+
+fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<()> {
+    let ids = id_mapping(context, entry)?;
+    if entry.options.copy_up && entry.fs_type != "tmpfs" {
+        return Err(entry.error("/options", "\"tmpcopyup\" is for a tmpfs only"));
+    }
+    if entry.options.remount {
+        return remount(plan, entry);
+    }
+    let user = context.namespaces.user();
+    match entry.fs_type {
+        "bind" => bind(plan, context, entry, ids),
+        _ if ids.is_some() => Err(entry.error("", "only a bind mount can have ids of its own")),
+        "" => Err(entry.error("", format!("the mount on {:?} has no type", entry.at))),
+        "cgroup" => cgroups::mount(plan, context, entry),
+        "cgroup2" if context.unified() => cgroups::mount(plan, context, entry),
+        // A sysfs shows a network namespace, a message queue file system an IPC
+        // namespace: only their owner may mount them (runc issue 3672).
+        "sysfs" if user && !context.namespaces.has(CLONE_NEWNET) => host(plan, entry, "/sys"),
+        "mqueue" if user && !context.namespaces.has(CLONE_NEWIPC) => {
+            host(plan, entry, "/dev/mqueue")
+        }
+        _ => new(plan, context, entry),
+    }
+}
+
+/// A new file system.
+fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<()> {
+    let Entry { fs_type, options, .. } = entry;
+    let mut data: Vec<(String, String)> = Vec::new();
+    data.extend(options.superblock.iter().map(|flag| flag_of(flag)));
+    let mut attributes = entry.attributes();
+    if options.top.read_only() && !VIRTUAL.contains(fs_type) {
+        data.push(flag_of("ro")); // as mount(2) does with MS_RDONLY: not even its owner writes
+    }
+    if entry.read_only_late(context) {
+        attributes &= !MOUNT_ATTR_RDONLY;
+    }
+    data.extend(options.data.iter().cloned());
+    if let Some(label) = label(context)
+        && !UNLABELLED.contains(fs_type)
+        && !options.data.iter().any(|(key, _)| key == "context")
+    {
+        data.push(("context".to_owned(), label.to_owned()));
+    }
+    let mut below = 0;
+    if *fs_type == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode") {
+        below |= BELOW_MODE;
+    }
+    if options.copy_up {
+        below |= BELOW_COPY;
+    }
+    // Whose a joined network namespace is, only the kernel knows.
+    let unsure = context.namespaces.user() && !context.namespaces.is_new(CLONE_NEWNET);
+    let new = New {
+        fs_type,
+        source: entry.source_text()?,
+        data,
+        attributes,
+        at: &entry.at,
+        target: entry.target(Target::DIR)?,
+        keep: entry.keeps_proc(),
+        below,
+        fallback: if unsure && *fs_type == "sysfs" { "/sys" } else { "" },
+    };
+    push_new(plan, entry, &new);
+    Ok(())
+}
+
+/// The label of new file systems.
+fn label<'a>(context: &Context<'a>) -> Option<&'a str> {
+    context.linux.mount_label().as_deref().filter(|label| !label.is_empty())
+}
+
+pub(super) fn flag_of(flag: &str) -> (String, String) {
+    (flag.to_owned(), String::new())
+}
+
+/// Appends a mount of a new file system that belongs to `entry`.
+pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
+    let doing = format!("mounting {} on {:?}", new.fs_type, new.at);
+    let op = Op::Mount {
+        fs_type: plan.str(new.fs_type),
+        source: plan.str(new.source),
+        options: plan.strs(new.data.iter().flat_map(|(key, value)| [key, value])),
+        attributes: new.attributes as u32, // mount attributes of fsmount(2): 32 bits
+        propagation: entry.options.propagation.map_or(0, |(kind, _)| kind),
+        at: plan.str(new.at),
+        target: new.target,
+        keep: new.keep.into(),
+        below: new.below,
+        fallback: plan.str(new.fallback),
+    };
+    plan.push(op, entry.pointer.clone(), doing);
+}
+
+/// A host's tree in place of a file system that the container may not mount:
+/// nothing in it may be changed.
+fn host(plan: &mut Builder, entry: &Entry<'_>, path: &str) -> Result<()> {
+    let strict = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let strict = if path == "/sys" { strict | MOUNT_ATTR_RDONLY } else { strict };
+    let tree = HostTree {
+        path,
+        recursive: true,
+        top: entry.options.top,
+        all: entry.options.all.and(Attributes { set: strict, clear: 0 }),
+        target: entry.target(Target::DIR)?,
+    };
+    push_tree(plan, entry, &entry.at, Slot::NONE, &tree);
+    Ok(())
+}
+
+/// Appends a bind mount that belongs to `entry`.
+pub(super) fn push_tree(
+    plan: &mut Builder,
+    entry: &Entry<'_>,
+    at: &str,
+    slot: Slot,
+    tree: &HostTree<'_>,
+) {
+    let (propagation, reach) = match entry.options.propagation {
+        Some((kind, true)) => (kind, PROPAGATION_RECURSIVE),
+        Some((kind, false)) => (kind, 0),
+        None => (0, 0),
+    };
+    let recursive = if tree.recursive { BIND_RECURSIVE } else { 0 };
+    let doing = format!("binding {:?} on {at:?}", tree.path);
+    let op = Op::Bind {
+        slot,
+        source: plan.str(tree.path),
+        flags: recursive | reach,
+        set: tree.top.set,
+        // COMPAT(runc): "rw" takes back an "ro" of the same list; it does not make
+        // a source writable that the host has mounted read-only.
+        clear: tree.top.clear & !MOUNT_ATTR_RDONLY,
+        all_set: tree.all.set,
+        all_clear: tree.all.clear,
+        propagation,
+        at: plan.str(at),
+        target: tree.target,
+    };
+    plan.push(op, entry.pointer.clone(), doing);
+}
+
+fn bind(
+    plan: &mut Builder,
+    context: &Context<'_>,
+    entry: &Entry<'_>,
+    ids: Option<IdMapping>,
+) -> Result<()> {
+    let options = &entry.options;
+    if let Some((key, _)) = options.data.first() {
+        // COMPAT(runc): the text is runc's.
+        let what = "bind mounts cannot have any filesystem-specific options applied";
+        return Err(entry.error("/options", what).hint(format!("such as {key:?}")));
+    }
+    if entry.source.as_os_str().is_empty() {
+        return Err(entry.error("", format!("the bind mount on {:?} has no source", entry.at)));
+    }
+    let path = in_bundle(&context.options.bundle, entry.source);
+    let source = rootfs::text(&path, &format!("{}/source", entry.pointer))?;
+    let recursive = options.bind == Some(true);
+    let mut all = options.all;
+    // The cgroups below a read-only /sys would stay writable (CVE-2023-25809).
+    let hidden_cgroups = rootfs::clean(source).as_deref() == Some("/sys") && recursive;
+    if hidden_cgroups && options.top.read_only() && unprivileged(context) {
+        all = all.and(Attributes { set: MOUNT_ATTR_RDONLY, clear: 0 });
+    }
+    let tree = HostTree {
+        path: source,
+        recursive,
+        top: options.top,
+        all,
+        target: entry.target(Target::LIKE_SOURCE)?,
+    };
+    // From inside, the source may be out of reach or, in a joined mount namespace,
+    // another one.
+    let elsewhere = context.namespaces.user() || !context.namespaces.is_new(CLONE_NEWNS);
+    let slot = if ids.is_some() || elsewhere && context.host.may_mount() {
+        plan.slot(Fill::Tree { path: path.clone(), recursive, ids })
+    } else {
+        Slot::NONE
+    };
+    push_tree(plan, entry, &entry.at, slot, &tree);
+    Ok(())
+}
+
+/// Whether the container's root is somebody else on the host.
+pub(super) fn unprivileged(context: &Context<'_>) -> bool {
+    context.namespaces.user() || context.host.rootless()
+}
+
+/// Changes the mount that is there: its own attributes, and without `bind` the
+/// file system too.
+fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
+    let Entry { at, options, pointer, .. } = entry;
+    let doing = format!("remounting {at:?}");
+    let at = plan.str(at);
+    if options.bind.is_none() {
+        let mut data: Vec<_> = options.superblock.iter().map(|flag| flag_of(flag)).collect();
+        if !entry.fs_type.is_empty() && !VIRTUAL.contains(&entry.fs_type) {
+            let changed = (options.top.set | options.top.clear) & MOUNT_ATTR_RDONLY != 0;
+            let flag = if options.top.read_only() { "ro" } else { "rw" };
+            data.extend(changed.then(|| flag_of(flag)));
+        }
+        data.extend(options.data.iter().cloned());
+        if !data.is_empty() {
+            let options = plan.strs(data.iter().flat_map(|(key, value)| [key, value]));
+            plan.push(Op::Reconfigure { at, options }, pointer.clone(), doing.clone());
+        }
+    } else if !options.data.is_empty() {
+        let what = "bind mounts cannot have any filesystem-specific options applied";
+        return Err(entry.error("/options", what));
+    }
+    let (kind, reach) = options.propagation.unwrap_or_default();
+    let top = (options.top, 0, if reach { 0 } else { kind });
+    let all = (options.all, 1, if reach { kind } else { 0 });
+    for (Attributes { set, clear }, recursive, propagation) in [top, all] {
+        if set | clear | propagation != 0 {
+            let op = Op::MountAttributes { at, recursive, set, clear, propagation };
+            plan.push(op, pointer.clone(), doing.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The ids through which an id-mapped mount is seen.
+fn id_mapping(context: &Context<'_>, entry: &Entry<'_>) -> Result<Option<IdMapping>> {
+    let uid = entry.mount.uid_mappings().as_deref().unwrap_or_default();
+    let gid = entry.mount.gid_mappings().as_deref().unwrap_or_default();
+    let recursive = entry.options.id_map == Some(true);
+    match (uid, gid) {
+        ([], []) if entry.options.id_map.is_none() => Ok(None),
+        ([], []) if context.namespaces.user() => Ok(Some(IdMapping::Container { recursive })),
+        ([], []) => Err(entry.error(
+            "/options",
+            "an id-mapped mount needs mappings or a container with a user namespace",
+        )),
+        ([], _) => Err(entry.error("", "a mount with gidMappings needs uidMappings too")),
+        (_, []) => Err(entry.error("", "a mount with uidMappings needs gidMappings too")),
+        (uid, gid) => Ok(Some(IdMapping::Extents {
+            uid: extents(uid, entry, "/uidMappings")?,
+            gid: extents(gid, entry, "/gidMappings")?,
+            recursive,
+        })),
+    }
+}
+
+fn extents(mappings: &[LinuxIdMapping], entry: &Entry<'_>, field: &str) -> Result<Vec<Extent>> {
+    let one = |(index, mapping): (usize, &LinuxIdMapping)| {
+        let (inside, outside) = (mapping.container_id(), mapping.host_id());
+        let count = mapping.size();
+        let fits = |first: u32| first.checked_add(count).is_some();
+        if count == 0 || !fits(inside) || !fits(outside) {
+            let what = format!("{count} ids from {inside} to {outside} are no mapping");
+            return Err(entry.error(&format!("{field}/{index}"), what));
+        }
+        Ok(Extent { inside, outside, count })
+    };
+    mappings.iter().enumerate().map(one).collect()
+}

@@ -1,0 +1,205 @@
+//! The root: what it is cloned from, what is covered in it, and the way in.
+//!
+//! Decides propagation, masked and read-only paths, and what becomes read-only
+//! at the very end. Knows nothing of the single mounts but their order.
+
+use std::path::Path;
+
+use orlop_init::sys::abi::{
+    CLONE_NEWNS, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE,
+};
+
+use super::{Context, in_bundle, mounts};
+use crate::error::Error;
+use crate::plan::{Builder, Op};
+
+/// Longest path that the kernel takes, without its NUL.
+const PATH_MAX: usize = 4095;
+
+/// A path of the container, absolute and without `.`, `..` or doubled slashes;
+/// `None` for one that leads to the root itself.
+///
+/// Purely a matter of spelling: links are the stage's business.
+pub(super) fn clean(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
+}
+
+/// A path of the config, as text that the kernel takes.
+pub(super) fn text<'a>(path: &'a Path, pointer: &str) -> Result<&'a str, Error> {
+    let text =
+        path.to_str().ok_or_else(|| Error::config(pointer, format!("{path:?} is not UTF-8")))?;
+    if text.contains('\0') {
+        return Err(Error::config(pointer, format!("{text:?} contains a NUL byte")));
+    }
+    if text.len() > PATH_MAX {
+        return Err(Error::config(pointer, format!("a path is longer than {PATH_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+/// Takes the root out of the host's propagation and opens it.
+pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
+    if !context.namespaces.has(CLONE_NEWNS) {
+        let what = "a container without a mount namespace of its own is not supported: \
+                    its mounts would be the host's";
+        plan.error(Error::unsupported("/linux/namespaces", what));
+        return;
+    }
+    let Some(root) = context.spec.root().as_ref() else {
+        plan.error(Error::config("/root", "the container has no root"));
+        return;
+    };
+    let path = in_bundle(&context.options.bundle, root.path());
+    let path = match text(&path, "/root/path") {
+        Ok(path) => plan.str(path),
+        Err(error) => return plan.error(error),
+    };
+    let (kind, recursive) = host_propagation(plan, context);
+    plan.push(
+        Op::Propagation { kind, recursive: recursive.into() },
+        "/linux/rootfsPropagation",
+        "setting the propagation of the host's mounts",
+    );
+    // Else what is mounted in the root would show up on the host, and the other
+    // way round, and pivot_root(2) would refuse.
+    plan.push(Op::ParentPrivate { path }, "/root/path", "making the root's parent mount private");
+    plan.push(Op::RootTree { path }, "/root/path", "opening the root");
+}
+
+/// How the host's mounts behave in our namespace while the root is built.
+fn host_propagation(plan: &mut Builder, context: &Context<'_>) -> (u64, bool) {
+    match root_propagation(context) {
+        // Sources of shared volumes must still be the host's peers.
+        Ok(Some((MS_SHARED, recursive))) => (MS_SHARED, recursive),
+        Ok(Some((MS_PRIVATE | MS_UNBINDABLE, true))) => (MS_PRIVATE, true),
+        // COMPAT(runc): "slave", "private" and "unbindable" change the mount of /
+        // alone there and leave the others as the host's peers, so that mounts of
+        // the container could reach the host.
+        Ok(_) => (MS_SLAVE, true),
+        Err(error) => {
+            plan.error(error);
+            (MS_SLAVE, true)
+        }
+    }
+}
+
+fn root_propagation(context: &Context<'_>) -> Result<Option<(u64, bool)>, Error> {
+    Ok(match context.linux.rootfs_propagation().as_deref() {
+        None | Some("") => None,
+        Some("private") => Some((MS_PRIVATE, false)),
+        Some("rprivate") => Some((MS_PRIVATE, true)),
+        Some("slave") => Some((MS_SLAVE, false)),
+        Some("rslave") => Some((MS_SLAVE, true)),
+        Some("shared") => Some((MS_SHARED, false)),
+        Some("rshared") => Some((MS_SHARED, true)),
+        Some("unbindable") => Some((MS_UNBINDABLE, false)),
+        Some("runbindable") => Some((MS_UNBINDABLE, true)),
+        Some(other) => {
+            let what = format!("the root can't have the propagation {other:?}");
+            return Err(Error::config("/linux/rootfsPropagation", what));
+        }
+    })
+}
+
+/// Hides paths and makes paths read-only.
+pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
+    let read_only = context.linux.readonly_paths().iter().flatten().enumerate();
+    for (index, path) in read_only {
+        if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}")) {
+            let (at, doing) = (plan.str(&at), format!("making {at:?} read-only"));
+            plan.push(Op::ReadOnly { at }, format!("/linux/readonlyPaths/{index}"), doing);
+        }
+    }
+    // After them: a read-only path is a clone of what it covers, masks included.
+    for (index, path) in context.linux.masked_paths().iter().flatten().enumerate() {
+        if let Some(at) = covered(plan, path, format!("/linux/maskedPaths/{index}")) {
+            let (at, doing) = (plan.str(&at), format!("masking {at:?}"));
+            plan.push(Op::Mask { at }, format!("/linux/maskedPaths/{index}"), doing);
+        }
+    }
+}
+
+fn covered(plan: &mut Builder, path: &str, pointer: String) -> Option<String> {
+    if let Err(error) = text(Path::new(path), &pointer) {
+        plan.error(error);
+        return None;
+    }
+    if !path.starts_with('/') {
+        plan.error(Error::config(pointer, format!("{path:?} is not an absolute path")));
+        return None;
+    }
+    let clean = clean(path);
+    if clean.is_none() {
+        plan.error(Error::config(pointer, format!("{path:?} is the root itself")));
+    }
+    clean
+}
+
+/// Makes the root the root.
+pub(super) fn enter(plan: &mut Builder, context: &Context<'_>) {
+    if context.options.no_pivot {
+        plan.push(Op::MoveRoot {}, "/root/path", "moving the root over \"/\"");
+    } else {
+        plan.push(Op::PivotRoot {}, "/root/path", "pivoting into the root");
+    }
+}
+
+/// What had to stay writable or private until now.
+pub(super) fn finish(plan: &mut Builder, context: &Context<'_>) {
+    for (pointer, at) in mounts::late_read_only(context) {
+        let doing = format!("making {at:?} read-only");
+        let at = plan.str(at);
+        let op = Op::MountAttributes {
+            at,
+            recursive: 0,
+            set: MOUNT_ATTR_RDONLY,
+            clear: 0,
+            propagation: 0,
+        };
+        plan.push(op, pointer, doing);
+    }
+    // The root is private by now, and stays so unless asked otherwise.
+    if let Ok(Some((kind, recursive))) = root_propagation(context)
+        && kind != MS_PRIVATE
+    {
+        plan.push(
+            Op::RootPropagation { kind, recursive: recursive.into() },
+            "/linux/rootfsPropagation",
+            "setting the propagation of the root",
+        );
+    }
+    let read_only = context.spec.root().as_ref().and_then(|root| root.readonly());
+    if read_only == Some(true) {
+        plan.push(Op::RootReadOnly {}, "/root/readonly", "making the root read-only");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_cleaned_by_spelling_and_never_leaves_the_root() {
+        let cases = [
+            ("/a/b", Some("/a/b")),
+            ("a/b", Some("/a/b")),
+            ("//a//./b/", Some("/a/b")),
+            ("/a/../../../b", Some("/b")),
+            ("/", None),
+            ("", None),
+            ("..", None),
+            ("/a/..", None),
+        ];
+        for (path, wanted) in cases {
+            assert_eq!(clean(path).as_deref(), wanted, "{path:?}");
+        }
+    }
+}
