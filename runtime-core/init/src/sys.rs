@@ -61,6 +61,11 @@ macro_rules! call {
     };
 }
 
+// ---- device programs; the stage has no use for them -------------------------
+
+#[cfg(not(stage))]
+pub mod bpf;
+
 // ---- files -----------------------------------------------------------------
 
 /// read(2)

@@ -131,6 +131,8 @@ pub(super) mod nr {
     pub(in crate::sys) const SCHED_SETATTR: usize = 274;
     pub(in crate::sys) const SECCOMP: usize = 277;
     pub(in crate::sys) const MEMFD_CREATE: usize = 279;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const BPF: usize = 280;
     pub(in crate::sys) const EXECVEAT: usize = 281;
     pub(in crate::sys) const STATX: usize = 291;
     pub(in crate::sys) const PIDFD_SEND_SIGNAL: usize = 424;

@@ -131,6 +131,8 @@ pub(super) mod nr {
     pub(in crate::sys) const SCHED_SETATTR: usize = 314;
     pub(in crate::sys) const SECCOMP: usize = 317;
     pub(in crate::sys) const MEMFD_CREATE: usize = 319;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const BPF: usize = 321;
     pub(in crate::sys) const EXECVEAT: usize = 322;
     pub(in crate::sys) const STATX: usize = 332;
     pub(in crate::sys) const PIDFD_SEND_SIGNAL: usize = 424;

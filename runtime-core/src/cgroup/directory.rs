@@ -1,0 +1,240 @@
+//! One cgroup directory: its files read and written, the processes in it, its
+//! end. Knows the file system, no controller and no limit.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{mkdir, read, write};
+
+use crate::error::{Error, Kind, Result};
+
+/// How long a cgroup that still holds dying processes is waited for.
+const REMOVAL: Duration = Duration::from_secs(2);
+
+/// An open cgroup directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// Opens a cgroup that exists.
+    pub(super) fn open(path: PathBuf) -> Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match open(&path, flags, Mode::empty()) {
+            Ok(fd) => Ok(Self { fd, path }),
+            Err(errno) => Err(refused(errno, "opening the cgroup", &path)),
+        }
+    }
+
+    pub(super) fn fd(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `value` into `file` with one system call, as cgroup files want it.
+    pub(super) fn write(&self, file: &str, value: &str) -> Result<(), Errno> {
+        write_all(&self.open_for_writing(file)?, value)
+    }
+
+    pub(super) fn open_for_writing(&self, file: &str) -> Result<OwnedFd, Errno> {
+        openat(&self.fd, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
+    /// The text of `file`, a value of less than a page.
+    pub(super) fn read(&self, file: &str) -> Result<String, Errno> {
+        read_once(&openat(&self.fd, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+    }
+}
+
+/// Writes a whole value with one write(2).
+pub(super) fn write_all(fd: &OwnedFd, value: &str) -> Result<(), Errno> {
+    match write(fd, value.as_bytes()) {
+        Ok(length) if length == value.len() => Ok(()),
+        Ok(_) => Err(Errno::EIO),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The text of a file that holds a value of less than a page: the kernel gives
+/// such a value whole, so the end needs no second call.
+pub(super) fn read_value(path: &Path) -> Result<String, Errno> {
+    read_once(&open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn read_once(fd: &OwnedFd) -> Result<String, Errno> {
+    let mut buffer = [0; 4096];
+    let length = read(fd, &mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Reads from the current place to the end.
+pub(super) fn read_text(fd: &OwnedFd) -> Result<String, Errno> {
+    let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        match read(fd, &mut buffer) {
+            Ok(0) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            Ok(length) => text.extend_from_slice(&buffer[..length]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The kernel's refusal of something done to a cgroup. What another user or a
+/// read-only mount forbids is told apart: a caller without limits may go on
+/// without a cgroup then.
+pub(super) fn refused(errno: Errno, doing: &'static str, path: &Path) -> Error {
+    Error::os(errno as i32, doing).at_path(path).of_kind(kind_of(errno))
+}
+
+/// [`Kind::Permission`], or [`Kind::Cgroup`].
+pub(super) fn kind_of(errno: Errno) -> Kind {
+    match errno {
+        Errno::EACCES | Errno::EPERM | Errno::EROFS => Kind::Permission,
+        _ => Kind::Cgroup,
+    }
+}
+
+/// Directories made for one container, removed again unless [`Made::keep`] says
+/// that all went well.
+#[derive(Debug, Default)]
+pub(super) struct Made(Vec<PathBuf>);
+
+impl Made {
+    /// Makes a cgroup, and those above it that are missing below `mount`. Tells
+    /// whether the cgroup itself is new.
+    pub(super) fn make(&mut self, mount: &Path, path: &Path) -> Result<bool> {
+        match self.one(path) {
+            Err(Errno::ENOENT) => {}
+            Ok(new) => return Ok(new),
+            Err(errno) => return Err(refused(errno, "making the cgroup", path)),
+        }
+        let between: Vec<&Path> = path.ancestors().take_while(|above| *above != mount).collect();
+        let mut new = false;
+        for above in between.into_iter().rev() {
+            new = self.one(above).map_err(|errno| refused(errno, "making the cgroup", above))?;
+        }
+        Ok(new)
+    }
+
+    fn one(&mut self, path: &Path) -> Result<bool, Errno> {
+        match mkdir(path, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {
+                self.0.push(path.to_path_buf());
+                Ok(true)
+            }
+            Err(Errno::EEXIST) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            // Best effort: the failure that got us here is the one to tell.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+/// Every process in the cgroup and below it, sorted, each once. A cgroup that
+/// does not exist has none.
+pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    collect(path, &mut found)?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+fn collect(path: &Path, found: &mut Vec<i32>) -> Result<()> {
+    // A cgroup may vanish while it is looked at.
+    let gone = |errno| matches!(errno, Errno::ENOENT | Errno::ENODEV);
+    let text = match read_path(&path.join("cgroup.procs")) {
+        // A threaded cgroup (v2) has no list of processes.
+        Err(Errno::EOPNOTSUPP) => read_path(&path.join("cgroup.threads")),
+        other => other,
+    };
+    match text {
+        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+        Err(errno) if gone(errno) => return Ok(()),
+        Err(errno) => return Err(refused(errno, "listing the processes of the cgroup", path)),
+    }
+    for below in children(path)? {
+        collect(&below, found)?;
+    }
+    Ok(())
+}
+
+fn read_path(path: &Path) -> Result<String, Errno> {
+    read_text(&open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+fn children(path: &Path) -> Result<Vec<PathBuf>> {
+    let list = || -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    };
+    match list() {
+        Ok(found) => Ok(found),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(Error::io(&error, "listing the cgroup").at_path(path)),
+    }
+}
+
+/// Removes a cgroup and those below it. One that holds dying processes is tried
+/// again for a while; a missing one is fine.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    remove_until(path, Instant::now() + REMOVAL)
+}
+
+fn remove_until(path: &Path, deadline: Instant) -> Result<()> {
+    let mut pause = Duration::from_micros(100);
+    loop {
+        let error = match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+        match errno {
+            Errno::ENOENT => return Ok(()),
+            Errno::EBUSY | Errno::ENOTEMPTY | Errno::EINTR => {}
+            // A read-only mount refuses before it looks whether there is one.
+            _ if !path.exists() => return Ok(()),
+            _ => return Err(refused(errno, "removing the cgroup", path)),
+        }
+        for below in children(path)? {
+            remove_until(&below, deadline)?;
+        }
+        if Instant::now() >= deadline {
+            return Err(refused(errno, "removing the cgroup", path));
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,320 @@
+//! The container's cgroup, driven through the cgroup file system.
+//!
+//! ```text
+//!   config.json ──► Settings (pure: writes, device rules)
+//!                      │ apply
+//!   HostFacts ──► Manager ── create ─ apply ─ (the stage joins) ─ kill ─ remove
+//!                   │  V2: one directory          v2: cgroup.kill, device program
+//!                   │  V1: one in each hierarchy  v1: freezer, devices.allow
+//!                   ▼       and one in v2's on a hybrid host
+//!                 Record (state.json) ──► Manager, in a later process
+//! ```
+//!
+//! A [`Manager`] holds paths and nothing else: no descriptor stays open between
+//! calls, and nothing here knows the container beyond its cgroup.
+
+mod apply;
+mod bpf;
+mod devices;
+mod directory;
+mod freezer;
+mod group;
+mod kill;
+mod program;
+mod settings;
+mod v1;
+mod v2;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, Kind, Result};
+use crate::host::{Cgroups, HostFacts};
+use directory::{Directory, refused};
+use freezer::Freezer;
+
+pub use group::{Group, Mode, Record};
+pub use settings::{Missing, Settings, Write};
+pub use v1::V1;
+pub use v2::V2;
+
+/// How long [`Manager::freeze`] waits.
+const FREEZING: Duration = Duration::from_secs(10);
+
+/// The cgroup of one container, in whatever way cgroups are mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Manager {
+    /// There are no cgroups: nothing is made, and nothing can be found.
+    None,
+    /// cgroup v2 alone.
+    V2(V2),
+    /// cgroup v1, perhaps with v2 beside it.
+    V1(V1),
+}
+
+impl Manager {
+    /// The cgroup of container `id`. `cgroups_path` is `/linux/cgroupsPath`: an
+    /// absolute one starts at the root of each hierarchy; a relative one, or
+    /// without any the id, at the caller's own cgroup (v1), or beside it (v2).
+    ///
+    /// # Errors
+    /// A path with a NUL or a newline in it, or one that names no new cgroup.
+    pub fn new(host: &HostFacts, cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
+        let mut manager = Self::from_record(Record::new(&host.cgroups, cgroups_path, id)?);
+        if let (Self::V2(v2), Cgroups::Unified { controllers, .. }) = (&mut manager, &host.cgroups)
+        {
+            v2.available.clone_from(controllers);
+        }
+        Ok(manager)
+    }
+
+    /// The cgroup that a state file remembers.
+    #[must_use]
+    pub fn from_record(record: Record) -> Self {
+        let Record { mode, mut groups } = record;
+        match mode {
+            Mode::None => Self::None,
+            Mode::V2 => match groups.pop() {
+                Some(group) => Self::V2(V2 { group, available: Vec::new() }),
+                None => Self::None,
+            },
+            Mode::V1 => {
+                let (v2, groups): (Vec<_>, _) =
+                    groups.into_iter().partition(|group| group.controllers.is_empty());
+                Self::V1(V1 { groups, unified: v2.into_iter().next() })
+            }
+        }
+    }
+
+    /// What a state file has to keep.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let mode = match self {
+            Self::None => Mode::None,
+            Self::V2(_) => Mode::V2,
+            Self::V1(_) => Mode::V1,
+        };
+        Record { mode, groups: self.groups().into_iter().cloned().collect() }
+    }
+
+    /// The cgroup in each hierarchy; v2's is the last.
+    #[must_use]
+    pub fn groups(&self) -> Vec<&Group> {
+        match self {
+            Self::None => Vec::new(),
+            Self::V2(v2) => vec![&v2.group],
+            Self::V1(v1) => v1.groups.iter().chain(&v1.unified).collect(),
+        }
+    }
+
+    /// Makes the directories, with what a process needs to join them. One that
+    /// exists is taken when it has no processes and is not frozen.
+    ///
+    /// # Errors
+    /// [`Kind::Permission`] when another owner or a read-only mount forbids it;
+    /// anything else is [`Kind::Cgroup`]. Nothing that was made is left behind.
+    pub fn create(&self) -> Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::V2(v2) => v2.create(),
+            Self::V1(v1) => v1.create(),
+        }
+    }
+
+    /// Writes limits and device rules.
+    ///
+    /// # Errors
+    /// The first that is refused, with file, value and JSON pointer. Those
+    /// before it are in force.
+    pub fn apply(&self, settings: &Settings) -> Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::V2(v2) => v2.apply(settings),
+            Self::V1(v1) => v1.apply(settings),
+        }
+    }
+
+    /// The directory in the v2 hierarchy, for `CLONE_INTO_CGROUP`; none where
+    /// there is no v2.
+    ///
+    /// # Errors
+    /// A cgroup that does not exist.
+    pub fn directory(&self) -> Result<Option<OwnedFd>> {
+        match self {
+            Self::None => Ok(None),
+            Self::V2(v2) => v2::for_clone(&v2.group).map(Some),
+            Self::V1(v1) => v1.unified.as_ref().map(v2::for_clone).transpose(),
+        }
+    }
+
+    /// One descriptor for each v1 hierarchy, in the order of [`Self::groups`]. A
+    /// process with one thread joins by writing "0" to each. None on v2, where
+    /// the clone does it.
+    ///
+    /// # Errors
+    /// A cgroup that does not exist.
+    pub fn procs(&self) -> Result<Vec<OwnedFd>> {
+        match self {
+            Self::None | Self::V2(_) => Ok(Vec::new()),
+            Self::V1(v1) => v1.entries(),
+        }
+    }
+
+    /// Moves a process with all its threads into the cgroup.
+    ///
+    /// # Errors
+    /// A process or cgroup that does not exist, or a refusal of the kernel.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        for group in self.groups() {
+            let cgroup = Directory::open(group.directory())?;
+            let mut tries = 0;
+            // A process that is being born can't be moved yet: EINVAL.
+            while let Err(errno) = cgroup.write("cgroup.procs", &pid.to_string()) {
+                tries += 1;
+                if errno != Errno::EINVAL || tries == 20 {
+                    return Err(refused(errno, "moving a process into the cgroup", cgroup.path()));
+                }
+                sleep(Duration::from_millis(5));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every process in the cgroup and below it, sorted, each once. A cgroup
+    /// that does not exist has none.
+    ///
+    /// # Errors
+    /// A list that can't be read.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        self.main().map_or(Ok(Vec::new()), |group| directory::processes(&group.directory()))
+    }
+
+    /// Freezes the container's processes. It holds when this returns.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] after ten seconds, thawed again; [`Kind::Unsupported`]
+    /// without a freezer.
+    pub fn freeze(&self) -> Result<()> {
+        let (cgroup, freezer) = self.freezer()?;
+        freezer.freeze(&cgroup, FREEZING)
+    }
+
+    /// Lets the container's processes go on.
+    ///
+    /// # Errors
+    /// A refusal of the kernel; [`Kind::Unsupported`] without a freezer.
+    pub fn thaw(&self) -> Result<()> {
+        let (cgroup, freezer) = self.freezer()?;
+        freezer.thaw(&cgroup)
+    }
+
+    /// Whether the container is frozen. One without a cgroup is not.
+    ///
+    /// # Errors
+    /// A state that can't be read.
+    pub fn is_frozen(&self) -> Result<bool> {
+        let Some((group, freezer)) = self.freezing() else { return Ok(false) };
+        let path = group.directory();
+        match Directory::open(path.clone()) {
+            Ok(cgroup) => freezer.is_frozen(&cgroup),
+            Err(_) if !path.exists() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends SIGKILL to every process, a frozen one too. They are dying when
+    /// this returns; [`Self::remove`] waits for them.
+    ///
+    /// # Errors
+    /// A refusal of the kernel, or processes that would not die.
+    pub fn kill(&self) -> Result<()> {
+        let Some(main) = self.main().map(Group::directory).filter(|path| path.exists()) else {
+            return Ok(());
+        };
+        if self.has_v2() && v2::kill(&Directory::open(main.clone())?)? {
+            return self.thaw_v1();
+        }
+        let freezer = match self.freezing() {
+            Some((group, freezer)) => Some((Directory::open(group.directory())?, freezer)),
+            None => None,
+        };
+        kill::all(&main, freezer.as_ref())
+    }
+
+    /// Removes the cgroup and everything below it. Dying processes are waited
+    /// for, two seconds at most; what is missing already is fine.
+    ///
+    /// # Errors
+    /// The first hierarchy's refusal, when all were tried.
+    pub fn remove(&self) -> Result<()> {
+        let mut result = Ok(());
+        for group in self.groups() {
+            result = result.and(directory::remove(&group.directory()));
+        }
+        result
+    }
+
+    fn main(&self) -> Option<&Group> {
+        match self {
+            Self::None => None,
+            Self::V2(v2) => Some(&v2.group),
+            Self::V1(v1) => v1.main(),
+        }
+    }
+
+    fn has_v2(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::V2(_) => true,
+            Self::V1(v1) => v1.unified.is_some(),
+        }
+    }
+
+    fn freezing(&self) -> Option<(&Group, Freezer)> {
+        match self {
+            Self::None => None,
+            Self::V2(v2) => Some((&v2.group, Freezer::V2)),
+            Self::V1(v1) => v1.freezer(),
+        }
+    }
+
+    fn freezer(&self) -> Result<(Directory, Freezer)> {
+        match self.freezing() {
+            Some((group, freezer)) => Ok((Directory::open(group.directory())?, freezer)),
+            None => Err(Error::new(Kind::Unsupported, "this host has no cgroup freezer")),
+        }
+    }
+
+    /// A process that v1's freezer holds, whoever told it to, dies only when it
+    /// is let go.
+    fn thaw_v1(&self) -> Result<()> {
+        let Self::V1(v1) = self else { return Ok(()) };
+        let Some(group) = v1.of("freezer") else { return Ok(()) };
+        let path = group.directory();
+        match Directory::open(path.clone()) {
+            Ok(cgroup) => Freezer::V1.thaw(&cgroup),
+            Err(_) if !path.exists() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether a cgroup that exists may become a container's.
+///
+/// COMPAT(runc): both texts.
+fn empty_and_thawed(path: &Path, freezer: Freezer) -> Result<()> {
+    let count = directory::processes(path)?.len();
+    if count != 0 {
+        let text = format!("container's cgroup is not empty: {count} process(es) found");
+        return Err(Error::new(Kind::Cgroup, text).at_path(path));
+    }
+    if freezer.is_frozen(&Directory::open(path.to_path_buf())?)? {
+        let text = "container's cgroup unexpectedly frozen";
+        return Err(Error::new(Kind::Cgroup, text).at_path(path));
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The container's cgroup where v2 is alone.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::directory::{Directory, Made, read_value, refused};
+use super::freezer::Freezer;
+use super::group::Group;
+use super::settings::Settings;
+use super::{apply, bpf, empty_and_thawed};
+use crate::error::Result;
+
+/// One directory with every controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct V2 {
+    pub(super) group: Group,
+    /// The controllers of the hierarchy's root; empty when unknown.
+    pub(super) available: Vec<String>,
+}
+
+impl V2 {
+    pub(super) fn create(&self) -> Result<()> {
+        let mut made = Made::default();
+        let path = self.group.directory();
+        if !made.make(&self.group.mount, &path)? {
+            empty_and_thawed(&path, Freezer::V2)?;
+        }
+        self.enable(&path)?;
+        made.keep();
+        Ok(())
+    }
+
+    /// Hands the root's controllers down to the cgroup. What can't be enabled
+    /// is left: it matters only to a container with limits, whose writes fail
+    /// with the controller's name then.
+    ///
+    /// COMPAT(runc): all of them, because engines read the statistics of each.
+    fn enable(&self, path: &Path) -> Result<()> {
+        let missing = || -> Vec<&str> {
+            let text = read_value(&path.join("cgroup.controllers")).unwrap_or_default();
+            let here: Vec<&str> = text.split_whitespace().collect();
+            let available = self.available.iter().map(String::as_str);
+            available.filter(|name| !here.contains(name)).collect()
+        };
+        // Almost always the cgroups above have them enabled already.
+        if self.available.is_empty() || missing().is_empty() {
+            return Ok(());
+        }
+        let names = self.available.iter().map(|name| format!("+{name}")).collect::<Vec<_>>();
+        let all = names.join(" ");
+        let above: Vec<_> = path.ancestors().skip(1).collect();
+        for path in above.into_iter().rev().filter(|path| path.starts_with(&self.group.mount)) {
+            let above = Directory::open(path.to_path_buf())?;
+            if above.write("cgroup.subtree_control", &all).is_err() {
+                for name in &names {
+                    let _ = above.write("cgroup.subtree_control", name);
+                }
+            }
+        }
+        // Below a threaded cgroup a new one is of no use until it is threaded.
+        if !missing().is_empty() {
+            let cgroup = Directory::open(path.to_path_buf())?;
+            if cgroup.read("cgroup.type").is_ok_and(|kind| kind.trim_end() == "domain invalid") {
+                let _ = cgroup.write("cgroup.type", "threaded");
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn apply(&self, settings: &Settings) -> Result<()> {
+        if settings.writes.is_empty() && settings.devices.is_none() {
+            return Ok(());
+        }
+        let cgroup = Directory::open(self.group.directory())?;
+        if let Some(check) = settings.check {
+            apply::check_usage(&cgroup, check)?;
+        }
+        apply::writes(&cgroup, settings.writes.iter())?;
+        match &settings.devices {
+            Some(devices) => match bpf::attach(&cgroup, &devices.rules) {
+                Err(error) if devices.required => Err(error),
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}
+
+/// The cgroup's descriptor for `CLONE_INTO_CGROUP`.
+pub(super) fn for_clone(group: &Group) -> Result<OwnedFd> {
+    let path = group.directory();
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(&path, flags, Mode::empty()).map_err(|errno| refused(errno, "opening the cgroup", &path))
+}
+
+/// Kills every process of a v2 cgroup at once, a frozen one too. False where
+/// the kernel can't. KERNEL(<5.14): absent.
+pub(super) fn kill(cgroup: &Directory) -> Result<bool> {
+    match cgroup.write("cgroup.kill", "1") {
+        Ok(()) => Ok(true),
+        Err(Errno::ENOENT) if !cgroup.path().exists() => Ok(true),
+        Err(Errno::ENODEV) => Ok(true),
+        // A threaded cgroup has the file, but it does not work there.
+        Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(false),
+        Err(errno) => Err(refused(errno, "killing the processes of the cgroup", cgroup.path())),
+    }
+}
