@@ -9,6 +9,7 @@
 mod args;
 mod commands;
 mod compat;
+mod foreground;
 mod log;
 
 use std::io::Write as _;

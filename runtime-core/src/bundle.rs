@@ -63,6 +63,12 @@ impl Bundle {
         Ok(Self { dir, spec: value, raw, warnings })
     }
 
+    /// Whether its process asks for a terminal.
+    #[must_use]
+    pub fn wants_terminal(&self) -> bool {
+        self.spec.process().as_ref().and_then(Process::terminal) == Some(true)
+    }
+
     /// Reads a `config.json`.
     ///
     /// # Errors

@@ -119,6 +119,21 @@ impl Error {
         }
     }
 
+    /// Several failures as one: the first one's kind and place, all their texts.
+    #[must_use]
+    pub fn all(errors: impl IntoIterator<Item = Self>) -> Self {
+        let mut errors = errors.into_iter();
+        let Some(mut first) = errors.next() else {
+            return Self::new(Kind::Internal, "an error without a reason");
+        };
+        let rest: Vec<String> = errors.map(|error| error.to_string()).collect();
+        if !rest.is_empty() {
+            let text = format!("{first}; {}", rest.join("; "));
+            first = Self::new(first.kind(), text);
+        }
+        first
+    }
+
     /// The same failure, with its place.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {

@@ -2,7 +2,9 @@
 //! executes the plan inside the new container.
 
 pub mod bundle;
+pub mod cgroup;
 pub mod compile;
+pub mod container;
 pub mod error;
 pub mod host;
 pub mod launch;

@@ -12,7 +12,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, geteuid};
 use orlop::launch::{Child, Kit, Reached, launch};
 use orlop::plan::{Builder, Gate, Op, Plan, Slot, Target};
-use orlop_init::op::BIND_RECURSIVE;
+use orlop_init::op::{BIND_RECURSIVE, CHDIR_MUST};
 use orlop_init::sys::abi;
 
 const NAMESPACES: u32 =
@@ -31,9 +31,9 @@ fn plan(root: &Path, argv: &[&str]) -> Plan {
     let mut plan = Builder::new();
     let no_op = |plan: &mut Builder, op: Op| plan.push(op, "", format!("doing {}", op.name()));
     no_op(&mut plan, Op::KeepFds { preserve: 0 });
-    no_op(&mut plan, Op::Session {});
     no_op(&mut plan, Op::Undumpable {});
-    no_op(&mut plan, Op::Propagation { kind: abi::MS_SLAVE });
+    no_op(&mut plan, Op::Session {});
+    no_op(&mut plan, Op::Propagation { kind: abi::MS_SLAVE, recursive: 1 });
     let path = plan.str(root.as_os_str().as_encoded_bytes());
     no_op(&mut plan, Op::RootTree { path });
     for dir in ["/usr", "/bin", "/lib", "/lib64"] {
@@ -61,6 +61,8 @@ fn plan(root: &Path, argv: &[&str]) -> Plan {
     let groups = plan.words(&[]);
     no_op(&mut plan, Op::Ids { uid: 0, gid: 0, groups, set_groups: 1 });
     no_op(&mut plan, Op::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 });
+    let path = plan.str("/");
+    no_op(&mut plan, Op::Chdir { path, create: CHDIR_MUST });
     let (name, path) = (plan.str(argv[0]), plan.strs(["/usr/bin", "/bin"]));
     plan.push(Op::FindProgram { name, path }, "/process/args", format!("exec: {:?}", argv[0]));
     no_op(&mut plan, Op::WaitFor { gate: Gate::Ready });
@@ -93,14 +95,8 @@ fn a_plan_written_by_hand_becomes_a_process() {
         return;
     }
     let root = tempfile::tempdir().expect("a temporary folder");
-    let plan = plan(
-        root.path(),
-        &[
-            "sh",
-            "-c",
-            "test $(uname -n) = launched && exit $(( $$ + 40 ))",
-        ],
-    );
+    let plan =
+        plan(root.path(), &["sh", "-c", "test $(uname -n) = launched && exit $(( $$ + 40 ))"]);
     let status = finish(start(&plan), &plan);
     assert!(matches!(status, WaitStatus::Exited(_, 41)), "{status:?}");
 }

@@ -1,14 +1,14 @@
 //! What `create` and `run` have in common: the bundle and how a container is made
 //! from it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
 use nix::unistd::geteuid;
-use orlop::container::CreateOptions;
+use orlop::bundle::Bundle;
+use orlop::container::{CreateOptions, Terminal};
 use orlop::host::HostFacts;
-use orlop::{Error, Result};
 
 use crate::args::Globals;
 
@@ -40,27 +40,20 @@ pub(super) struct Creation {
 
 impl Creation {
     /// The same for the library.
-    pub(super) fn options(self, globals: &Globals) -> anyhow::Result<CreateOptions> {
+    pub(super) fn open(self, globals: &Globals) -> anyhow::Result<(Bundle, CreateOptions)> {
         if globals.systemd_cgroup {
             bail!("--systemd-cgroup: the systemd cgroup driver is not built");
         }
         rootless(&globals.rootless)?;
-        Ok(CreateOptions {
-            bundle: directory(&self.bundle)?,
-            console_socket: self.console_socket,
+        let options = CreateOptions {
+            terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
-            systemd_cgroup: false,
-        })
+        };
+        Ok((Bundle::open(&self.bundle)?, options))
     }
-}
-
-/// The bundle's directory as the state shows it: absolute, without links.
-pub(super) fn directory(bundle: &Path) -> Result<PathBuf> {
-    let path = bundle.canonicalize();
-    path.map_err(|error| Error::io(&error, "opening the bundle").at_path(bundle))
 }
 
 /// The library finds out by itself whether cgroups may be out of reach; a value that

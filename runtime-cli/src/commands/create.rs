@@ -6,10 +6,8 @@ use super::bundle::Creation;
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let creation: Creation = call.parse()?;
     let id = creation.id.clone();
-    let options = creation.options(&call.globals)?;
-    let created = call.store()?.create(&id, &options)?;
-    for warning in &created.warnings {
-        log::warn!("{warning}");
-    }
+    let (bundle, options) = creation.open(&call.globals)?;
+    let (_, started) = call.store()?.create(&id, &bundle, &options)?;
+    super::warn(&started.warnings);
     Ok(0)
 }

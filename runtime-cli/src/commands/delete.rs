@@ -20,7 +20,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         // By name, not through `open`: what is left may have no readable state.
         call.store()?.delete_force(&id)?;
     } else {
-        call.open(&id)?.delete(false)?;
+        call.open(&id)?.delete()?;
     }
     Ok(0)
 }

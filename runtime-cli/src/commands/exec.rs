@@ -8,9 +8,10 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use orlop::Error;
-use orlop::container::{Container, ExecOptions};
+use orlop::container::{Container, ExecOptions, Terminal};
 
 use super::Call;
+use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
 struct Arguments {
@@ -83,15 +84,26 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         Some(file) => read(file)?,
         None => arguments.changes.apply(own(&container)?, arguments.arguments)?,
     };
-    let status = container.exec(&ExecOptions {
+    let wants_terminal = process.terminal() == Some(true);
+    let mut options = ExecOptions {
         process,
-        console_socket: arguments.console_socket,
+        terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
         pid_file: arguments.pid_file,
-        detach: arguments.detach,
         preserve_fds: arguments.preserve_fds,
         ignore_paused: arguments.ignore_paused,
-    })?;
-    u8::try_from(status).context("the exit status is out of range")
+    };
+    if arguments.detach {
+        super::warn(&container.exec(&options)?.warnings);
+        return Ok(0);
+    }
+    let mut foreground = Foreground::new()?;
+    if wants_terminal && matches!(options.terminal, Terminal::None) {
+        options.terminal = foreground.terminal()?;
+    }
+    let started = container.exec(&options)?;
+    super::warn(&started.warnings);
+    drop(options);
+    u8::try_from(foreground.wait(&started)?).context("the exit status is out of range")
 }
 
 fn read(file: &Path) -> anyhow::Result<Process> {

@@ -5,7 +5,6 @@ use std::str::FromStr as _;
 use anyhow::bail;
 use clap::Args;
 use nix::sys::signal::Signal;
-use orlop::Kind;
 
 use super::Call;
 use crate::args::Usage;
@@ -29,10 +28,9 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         _ => return Err(Usage::Wrong("kill takes at most 2 arguments".into()).into()),
     };
     let container = call.open(id)?;
-    match container.kill(number(signal)?, all) {
-        Err(error) if all && error.kind() == Kind::WrongState => Ok(0),
-        result => result.map(|()| 0).map_err(compat::not_signalled),
-    }
+    let signal = number(signal)?;
+    let result = if all { container.signal_all(signal) } else { container.kill(signal) };
+    result.map(|()| 0).map_err(compat::not_signalled)
 }
 
 /// COMPAT(runc): a number as it is, else a name in any case, with or without SIG.

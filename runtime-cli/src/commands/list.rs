@@ -57,21 +57,37 @@ fn json(containers: &[Status]) -> anyhow::Result<String> {
     if containers.is_empty() {
         return Ok("null\n".into());
     }
-    let shown: Vec<_> = containers.iter().map(Shown::new).collect();
+    let owners = owners(containers);
+    let shown = containers.iter().zip(&owners).map(|(one, owner)| Shown::new(one, owner));
+    let shown: Vec<_> = shown.collect();
     Ok(serde_json::to_string(&shown)? + "\n")
+}
+
+/// The owners' names, read from passwd(5) itself: the C library's way would load
+/// shared objects into this static program.
+fn owners(containers: &[Status]) -> Vec<String> {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = |uid: u32| {
+        let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let named = fields.filter(|fields| fields.len() > 2);
+        let mut own = named.filter(|fields| fields[2].parse() == Ok(uid));
+        // COMPAT(runc): an unknown owner is #1234.
+        own.next().map_or_else(|| format!("#{uid}"), |fields| fields[0].to_owned())
+    };
+    containers.iter().map(|one| name(one.owner)).collect()
 }
 
 /// COMPAT(runc): columns of 12 or more, three spaces apart, the last one unpadded.
 fn table(containers: &[Status]) -> String {
     let head = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from);
-    let rows = containers.iter().map(|one| {
+    let rows = containers.iter().zip(owners(containers)).map(|(one, owner)| {
         [
             one.id.clone(),
             one.pid.to_string(),
             one.status.to_string(),
             one.bundle.display().to_string(),
             one.created.clone(),
-            one.owner.clone(),
+            owner,
         ]
     });
     let rows: Vec<_> = std::iter::once(head).chain(rows).collect();

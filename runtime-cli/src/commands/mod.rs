@@ -16,6 +16,7 @@ mod size;
 mod spec;
 mod start;
 mod state;
+mod throwaway;
 mod update;
 
 use std::ffi::OsString;
@@ -51,6 +52,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "spec", about: "Write a bundle's first config.json", run: spec::run },
     Command { name: "start", about: "Start the process of a created container", run: start::run },
     Command { name: "state", about: "Print a container's state", run: state::run },
+    Command { name: "try", about: "Run a command or a shell, isolated", run: throwaway::run },
     Command { name: "update", about: "Change a container's limits", run: update::run },
 ];
 
@@ -124,6 +126,13 @@ pub(crate) fn summary() -> String {
     }
     text.push_str("  help      Print this, or the help of a command");
     text
+}
+
+/// Tells what a person should know though it is no failure.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
 }
 
 /// Prints an answer.

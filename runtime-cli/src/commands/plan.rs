@@ -1,18 +1,13 @@
 //! `plan`: what creating a bundle would do, before it is done.
 
-use std::fs::File;
-use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow};
 use clap::Args;
-use oci_spec::runtime::Spec;
-use orlop::compile::{self, Options};
-use orlop::host::HostFacts;
+use orlop::bundle::Bundle;
+use orlop::container::CreateOptions;
 use orlop::plan::{Dump, text};
-use orlop::{Error, Kind};
 
-use super::{Call, bundle, print};
+use super::{Call, print};
 
 #[derive(Debug, Args)]
 struct Arguments {
@@ -35,39 +30,17 @@ struct Arguments {
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let arguments: Arguments = call.parse()?;
-    let directory = bundle::directory(&arguments.bundle)?;
-    let spec = read(&directory.join("config.json"))?;
-    let options = Options {
-        id: "plan".into(),
-        bundle: directory,
+    let options = CreateOptions {
         no_pivot: arguments.no_pivot,
         no_new_keyring: arguments.no_new_keyring,
         preserve_fds: arguments.preserve_fds,
-        ..Options::default()
+        ..CreateOptions::default()
     };
-    let plan =
-        compile::create(&spec, &HostFacts::probe()?, &options).map_err(|errors| all(&errors))?;
+    let plan = call.store()?.plan("plan", &Bundle::open(&arguments.bundle)?, &options)?;
     if arguments.json {
         print(&(serde_json::to_string_pretty(&Dump::new(&plan))? + "\n"))?;
     } else {
         print(&text(&plan))?;
     }
     Ok(0)
-}
-
-fn read(path: &Path) -> anyhow::Result<Spec> {
-    let file = File::open(path).map_err(|error| match error.kind() {
-        // COMPAT(runc): its sentence.
-        std::io::ErrorKind::NotFound => {
-            Error::new(Kind::NotFound, "JSON specification file config.json not found")
-        }
-        _ => Error::io(&error, "opening").at_path(path),
-    })?;
-    serde_json::from_reader(BufReader::new(file)).with_context(|| format!("reading {path:?}"))
-}
-
-/// Every reason at once: a person repairs a bundle in one go.
-fn all(errors: &[Error]) -> anyhow::Error {
-    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
-    anyhow!(errors.join("; "))
 }

@@ -2,10 +2,11 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use orlop::container::{self, RunOptions};
+use orlop::container::Terminal;
 
 use super::Call;
 use super::bundle::Creation;
+use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
 struct Arguments {
@@ -25,8 +26,27 @@ struct Arguments {
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let Arguments { creation, detach, keep, no_subreaper } = call.parse()?;
     let id = creation.id.clone();
-    let options = creation.options(&call.globals)?;
-    let run = RunOptions { detach, keep, no_subreaper };
-    let status = container::run(&call.store()?, &id, &options, &run)?;
-    u8::try_from(status).context("the exit status is out of range")
+    let (bundle, mut options) = creation.open(&call.globals)?;
+    let store = call.store()?;
+    if detach {
+        let (_, started) = store.run(&id, &bundle, &options)?;
+        super::warn(&started.warnings);
+        return Ok(0);
+    }
+    if !no_subreaper {
+        nix::sys::prctl::set_child_subreaper(true).context("becoming a subreaper")?;
+    }
+    let mut foreground = Foreground::new()?;
+    if bundle.wants_terminal() && matches!(options.terminal, Terminal::None) {
+        options.terminal = foreground.terminal()?;
+    }
+    let (container, started) = store.run(&id, &bundle, &options)?;
+    super::warn(&started.warnings);
+    // The other end of the console socket: only the container's is left.
+    drop(options);
+    let status = foreground.wait(&started);
+    if !keep {
+        container.delete()?;
+    }
+    u8::try_from(status?).context("the exit status is out of range")
 }

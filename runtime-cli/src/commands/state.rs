@@ -19,14 +19,13 @@ pub(super) struct Shown<'a> {
     bundle: &'a Path,
     rootfs: &'a Path,
     created: &'a str,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "no_annotations")]
+    annotations: &'a BTreeMap<String, String>,
     owner: &'a str,
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn new(status: &'a Status) -> Self {
-        let annotations = &status.annotations;
+    pub(super) fn new(status: &'a Status, owner: &'a str) -> Self {
         Self {
             oci_version: &status.oci_version,
             id: &status.id,
@@ -35,25 +34,26 @@ impl<'a> Shown<'a> {
             bundle: &status.bundle,
             rootfs: &status.rootfs,
             created: &status.created,
-            annotations: annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
-            owner: &status.owner,
+            annotations: &status.annotations,
+            owner,
         }
     }
+}
+
+fn no_annotations(annotations: &&BTreeMap<String, String>) -> bool {
+    annotations.is_empty()
 }
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let Id { id } = call.parse()?;
     let status = call.open(&id)?.status()?;
     // COMPAT(runc): an owner is for `list` only, and no line end.
-    let shown = Shown { owner: "", ..Shown::new(&status) };
-    print(&serde_json::to_string_pretty(&shown)?)?;
+    print(&serde_json::to_string_pretty(&Shown::new(&status, ""))?)?;
     Ok(0)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::collections::HashMap;
-
     use orlop::container::State;
 
     use super::*;
@@ -67,8 +67,8 @@ pub(super) mod tests {
             bundle: "/b".into(),
             rootfs: "/b/rootfs".into(),
             created: "2026-01-02T03:04:05.678901234Z".into(),
-            annotations: HashMap::new(),
-            owner: "root".into(),
+            annotations: BTreeMap::new(),
+            owner: 0,
         }
     }
 
@@ -77,7 +77,7 @@ pub(super) mod tests {
     #[test]
     fn the_state_has_runcs_fields_in_its_order() {
         let mut status = status("x", 7);
-        let bare = serde_json::to_string(&Shown::new(&status)).unwrap();
+        let bare = serde_json::to_string(&Shown::new(&status, "root")).unwrap();
         assert_eq!(
             bare,
             "{\"ociVersion\":\"1.3.0\",\"id\":\"x\",\"pid\":7,\"status\":\"running\",\
@@ -86,7 +86,7 @@ pub(super) mod tests {
         );
         status.annotations.insert("b".into(), "2".into());
         status.annotations.insert("a".into(), "1".into());
-        let full = serde_json::to_string(&Shown::new(&status)).unwrap();
+        let full = serde_json::to_string(&Shown::new(&status, "root")).unwrap();
         assert!(full.contains("\"annotations\":{\"a\":\"1\",\"b\":\"2\"},\"owner\""));
     }
 }

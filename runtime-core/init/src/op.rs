@@ -80,6 +80,12 @@ macro_rules! ops {
 pub const BIND_RECURSIVE: u32 = 1;
 /// In `Bind`: the propagation reaches the mounts below.
 pub const PROPAGATION_RECURSIVE: u32 = 2;
+/// In `Chdir`: it must work.
+pub const CHDIR_MUST: u32 = 0;
+/// In `Chdir`: make the directory; one that root may not enter is left for later.
+pub const CHDIR_MAKE: u32 = 1;
+/// In `Chdir`: one that root may not enter is left for later.
+pub const CHDIR_TRY: u32 = 2;
 /// In `Mount`, `below`: what lies in the directory is copied into it.
 pub const BELOW_COPY: u32 = 1;
 /// In `Mount`, `below`: it takes the mode of a directory that was there.

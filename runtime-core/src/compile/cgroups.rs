@@ -28,7 +28,7 @@ pub(super) fn mount(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>
             let what = format!("no cgroups are mounted on this host to show on {:?}", entry.at);
             Err(Error::unsupported(entry.pointer.clone(), what))
         }
-        Cgroups::Unified { mount, own: path } => {
+        Cgroups::Unified { mount, own: path, .. } => {
             let host = CgroupDir {
                 controllers: Vec::new(),
                 mount: mount.clone(),

@@ -8,14 +8,38 @@ use oci_spec::runtime::{Hook as Wanted, Spec};
 use crate::error::Error;
 use crate::plan::{Builder, Hook, Op};
 
-/// Those of the runtime's namespaces. Whether any runs before the container is
-/// entered, so that the stage must wait for it.
+/// The hooks that run after the start.
+///
+/// # Errors
+/// Those of a config that could not have been created either.
+pub fn poststart(spec: &Spec) -> Result<Vec<Hook>, Vec<Error>> {
+    alone(spec, |plan| plan.outside().poststart.clone())
+}
+
+/// The hooks that run after the delete.
+///
+/// # Errors
+/// Those of a config that could not have been created either.
+pub fn poststop(spec: &Spec) -> Result<Vec<Hook>, Vec<Error>> {
+    alone(spec, |plan| plan.outside().poststop.clone())
+}
+
+fn alone(spec: &Spec, which: impl Fn(&mut Builder) -> Vec<Hook>) -> Result<Vec<Hook>, Vec<Error>> {
+    let mut plan = Builder::new();
+    runtime(&mut plan, spec);
+    let hooks = which(&mut plan);
+    plan.finish().map(|_| hooks)
+}
+
+/// Those of the runtime's namespaces. Whether the stage must wait before it goes
+/// on to hooks of its own: for those that run outside, or for the state.
 #[allow(deprecated)] // prestart: SPEC: still to be run
 pub(super) fn runtime(plan: &mut Builder, spec: &Spec) -> bool {
     let Some(hooks) = spec.hooks() else { return false };
     let mut before = list(plan, "prestart", hooks.prestart());
     before.extend(list(plan, "createRuntime", hooks.create_runtime()));
-    let any = !before.is_empty();
+    let inside = hooks.create_container().as_ref().is_some_and(|list| !list.is_empty());
+    let any = inside || !before.is_empty();
     plan.outside().runtime_hooks = before;
     plan.outside().poststart = list(plan, "poststart", hooks.poststart());
     plan.outside().poststop = list(plan, "poststop", hooks.poststop());

@@ -29,6 +29,7 @@ use oci_spec::runtime::{Linux, Process, Spec};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::plan::{Builder, Gate, Op, Plan};
+pub use hooks::{poststart, poststop};
 pub use mount_options::known as known_mount_options;
 use namespaces::Namespaces;
 
@@ -47,10 +48,6 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the container inherits (`--preserve-fds`).
     pub preserve_fds: u32,
-    /// The cgroups exist only once the first process does (a systemd scope): the
-    /// launcher moves it there at [`Gate::Attached`], not the clone nor the stage.
-    /// Without meaning for `exec`.
-    pub late_cgroups: bool,
 }
 
 /// The container's cgroup in one hierarchy.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Process};
 
-use super::{Context, scheduling};
+use super::{Context, Options, scheduling};
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::plan::{Builder, Extent, Fill, Gate, Maps, Op, Slot};
@@ -57,12 +57,14 @@ impl Namespaces {
         namespaces
     }
 
+    /// Whether the container gets a new one of this kind.
     pub(super) fn is_new(&self, kind: u32) -> bool {
         self.new & kind != 0
     }
 
-    pub(super) fn has(&self, kind: u32) -> bool {
-        (self.new | self.joined) & kind != 0
+    /// Whether the container joins an existing one of this kind.
+    pub(super) fn joins(&self, kind: u32) -> bool {
+        self.joined_kinds() & kind != 0
     }
 
     /// Whether the container is not in the runtime's own namespace of this kind.
@@ -72,7 +74,17 @@ impl Namespaces {
 
     /// Whether the container is not in the runtime's own user namespace.
     pub(super) fn user(&self) -> bool {
-        self.has(libc::CLONE_NEWUSER as u32)
+        self.has(USER)
+    }
+
+    fn joined_kinds(&self) -> u32 {
+        self.joined.iter().fold(0, |kinds, joined| kinds | joined.kind)
+    }
+
+    /// Whether the clone makes the user namespace, so that the stage has no
+    /// privilege outside from its first instruction on.
+    pub(super) fn born_unprivileged(&self) -> bool {
+        self.is_new(USER) && self.joined.is_empty()
     }
 }
 
@@ -126,9 +138,9 @@ pub(super) fn validate(plan: &mut Builder, context: &Context) {
 pub(super) fn enter(plan: &mut Builder, context: &Context) {
     let Context { options, namespaces, .. } = context;
     let new = namespaces.new;
-    // A cgroup namespace is rooted where its maker is.
-    let by_clone = context.unified() || options.cgroups.is_empty();
-    let late_cgroup = if by_clone && !options.late_cgroups { 0 } else { CGROUP };
+    // A cgroup namespace is rooted where its maker is, and the clone reaches the
+    // cgroup of one hierarchy only.
+    let late_cgroup = if by_writing(options, true).is_empty() { 0 } else { CGROUP };
     let in_clone = if namespaces.joins(USER) || new & USER != 0 && !namespaces.joined.is_empty() {
         0
     } else {
@@ -138,7 +150,7 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
     plan.outside().clone_flags = in_clone;
     let list = "/linux/namespaces";
 
-    join_cgroups(plan, context, by_clone);
+    join_cgroups(plan, context, true);
     join_listed(plan, namespaces);
     if rest & USER != 0 {
         plan.push(Op::Unshare { kinds: USER }, list, "making a user namespace");
@@ -146,21 +158,16 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
     if new & USER != 0 {
         map_ids(plan, context);
     }
-    let after_gate = if options.late_cgroups { rest & CGROUP } else { 0 };
-    let now = rest & !(USER | PID | after_gate);
+    let now = rest & !(USER | PID);
     if now != 0 {
         plan.push(Op::Unshare { kinds: now }, list, "making namespaces");
     }
-    let offsets = time_offsets_text(context);
-    if offsets.is_some() || options.late_cgroups {
-        plan.outside().time_offsets = offsets;
+    if let Some(offsets) = time_offsets_text(context) {
+        plan.outside().time_offsets = Some(offsets);
         plan.push(Op::WaitFor { gate: Gate::Attached }, "", "waiting for the runtime");
     }
     if new & TIME != 0 {
         plan.push(Op::EnterTime {}, list, "entering the time namespace");
-    }
-    if after_gate != 0 {
-        plan.push(Op::Unshare { kinds: CGROUP }, list, "making a cgroup namespace");
     }
     if rest & PID != 0 || namespaces.joins(PID) {
         plan.push(Op::CloneInit { kinds: rest & PID }, list, "going on in the pid namespace");
@@ -173,18 +180,23 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
 /// Cgroups come first: what the stage allocates from here on is the container's,
 /// and the files are opened by the launcher, whose privileges count.
 fn join_cgroups(plan: &mut Builder, context: &Context, by_clone: bool) {
-    let options = context.options;
-    if options.cgroups.is_empty() || context.first && options.late_cgroups {
-        return;
-    }
-    if by_clone {
-        plan.outside().into_cgroup = true;
+    let writes = by_writing(context.options, by_clone);
+    plan.outside().into_cgroup = writes.len() < context.options.cgroups.len();
+    if writes.is_empty() {
         return;
     }
     let slots: Vec<u32> =
-        (0..options.cgroups.len()).map(|index| plan.slot(Fill::CgroupProcs { index }).0).collect();
+        writes.into_iter().map(|index| plan.slot(Fill::CgroupProcs { index }).0).collect();
     let slots = plan.words(&slots);
     plan.push(Op::JoinCgroups { slots }, "/linux/cgroupsPath", "joining the cgroups");
+}
+
+/// The hierarchies that the stage joins by a write: those of cgroup v1, and
+/// cgroup v2 where the clone shall not do it.
+fn by_writing(options: &Options, by_clone: bool) -> Vec<usize> {
+    let each = options.cgroups.iter().enumerate();
+    let written = each.filter(|(_, cgroup)| !by_clone || !cgroup.controllers.is_empty());
+    written.map(|(index, _)| index).collect()
 }
 
 fn join_listed(plan: &mut Builder, namespaces: &Namespaces) {
@@ -244,7 +256,7 @@ pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Pr
     let initial = affinity.and_then(|affinity| affinity.initial().as_ref());
     // SPEC: the initial affinity holds before the process is in the cgroup; the
     // clone would already have put it there.
-    let by_clone = (context.unified() || context.options.cgroups.is_empty()) && initial.is_none();
+    let by_clone = initial.is_none();
     scheduling::affinity(plan, initial, "/execCPUAffinity/initial");
     join_cgroups(plan, context, by_clone);
     let joined = namespaces.joined_kinds();

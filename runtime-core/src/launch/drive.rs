@@ -97,7 +97,8 @@ impl Child {
                 Gate::Listener => {
                     if let Some(agent) = &outside.listener {
                         let number = self.part.cast_signed();
-                        listener::hand_on(agent, self.pidfd(), number, &state(self.pid))?;
+                        let process = (self.pid, self.pidfd());
+                        listener::hand_on(agent, process, number, &state(self.pid))?;
                     }
                 }
                 Gate::Ready => {
@@ -264,7 +265,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<Owne
     let mut slices = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)
-        .map_err(|errno| Error::os(errno as i32, "hearing from the init stage"))?;
+        .map_err(|errno| Error::os(errno as i32, "receiving a message"))?;
     let mut fds = Vec::new();
     if let Ok(controls) = message.cmsgs() {
         for control in controls {
@@ -274,6 +275,19 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<Owne
         }
     }
     Ok((message.bytes, fds))
+}
+
+/// Receives the master of a terminal on the socket whose other end was handed
+/// out to take it.
+///
+/// # Errors
+/// Nothing came, or no descriptor with it.
+pub fn receive_terminal(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let mut name = [0; 256];
+    let (_, fds) = receive(socket, &mut name)?;
+    fds.into_iter().next().ok_or_else(|| {
+        Error::new(Kind::ChildDied, "the process sent no terminal to its console socket")
+    })
 }
 
 impl Drop for Child {

@@ -19,7 +19,7 @@ use crate::plan::Listener;
 /// pidfd_getfd(2), and the agent's socket.
 pub(super) fn hand_on(
     listener: &Listener,
-    pidfd: BorrowedFd<'_>,
+    (pid, pidfd): (i32, BorrowedFd<'_>),
     number: i32,
     state: &[u8],
 ) -> Result<()> {
@@ -28,11 +28,12 @@ pub(super) fn hand_on(
     let agent = UnixStream::connect(&listener.path).map_err(|error| {
         Error::io(&error, "connecting to the seccomp agent").at_path(&listener.path)
     })?;
+    let message = message(listener, pid, state);
     let fds = [fd.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let sent = sendmsg::<()>(
         agent.as_raw_fd(),
-        &[IoSlice::new(state)],
+        &[IoSlice::new(&message)],
         &rights,
         MsgFlags::MSG_NOSIGNAL,
         None,
@@ -40,10 +41,25 @@ pub(super) fn hand_on(
     .map_err(|errno| {
         Error::os(errno as i32, "sending the seccomp listener").at_path(&listener.path)
     })?;
-    if sent < state.len() {
-        std::io::Write::write_all(&mut &agent, &state[sent..]).map_err(|error| {
+    if sent < message.len() {
+        std::io::Write::write_all(&mut &agent, &message[sent..]).map_err(|error| {
             Error::io(&error, "sending the container's state").at_path(&listener.path)
         })?;
     }
     Ok(())
+}
+
+/// SPEC: the container process state, with the container's state in it.
+fn message(listener: &Listener, pid: i32, state: &[u8]) -> Vec<u8> {
+    let state: serde_json::Value = serde_json::from_slice(state).unwrap_or_default();
+    let mut message = serde_json::json!({
+        "ociVersion": state["ociVersion"],
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "state": state,
+    });
+    if !listener.metadata.is_empty() {
+        message["metadata"] = listener.metadata.as_str().into();
+    }
+    message.to_string().into_bytes()
 }

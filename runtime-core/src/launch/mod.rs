@@ -22,8 +22,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use orlop_init::sys::{self, Errno, abi};
 
 pub(crate) use clone::owned;
-pub use drive::{Child, Reached, StateOf};
+pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::run as run_hooks;
+pub use report::start_failure;
 
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Slot};

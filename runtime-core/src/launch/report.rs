@@ -8,6 +8,15 @@ use orlop_init::wire::{Message, Part};
 use crate::error::{Error, Kind, Place};
 use crate::plan::{Op, Plan};
 
+/// The error for what a stage wrote into its start report.
+#[must_use]
+pub fn start_failure(plan: &Plan, bytes: &[u8]) -> Error {
+    match Message::read(bytes) {
+        Some(message) => failure(plan, &message),
+        None => Error::new(Kind::Internal, "the start report is no message"),
+    }
+}
+
 /// The error for a failure message of the stage.
 #[must_use]
 pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {

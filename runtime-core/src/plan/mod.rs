@@ -192,6 +192,12 @@ impl Plan {
         &self.fills
     }
 
+    /// Whether the stage joins cgroups by writing to their `cgroup.procs`.
+    #[must_use]
+    pub fn writes_cgroups(&self) -> bool {
+        self.fills.iter().any(|fill| matches!(fill, Fill::CgroupProcs { .. }))
+    }
+
     /// The gates that the stage will stop at, in order.
     pub fn gates(&self) -> impl Iterator<Item = Gate> {
         self.ops.iter().filter_map(|op| match op {

@@ -1,0 +1,277 @@
+//! A process in the foreground: signals go to it, its terminal is ours, its exit
+//! status is ours too.
+//!
+//! Signals are blocked and read from a descriptor, so that everything happens in
+//! one loop and none is lost between the start of the process and the wait.
+
+use std::collections::VecDeque;
+use std::io::{IsTerminal, Stdin, Stdout, stdin, stdout};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use orlop::container::{Started, Terminal};
+use rustix::termios::{tcgetwinsize, tcsetwinsize};
+
+/// Most that is kept for a side that does not read.
+const BUFFER: usize = 64 * 1024;
+
+/// Signals taken over for the time of one foreground process.
+pub(crate) struct Foreground {
+    signals: SignalFd,
+    /// Our end of the socket on which the terminal's master arrives.
+    console: Option<OwnedFd>,
+}
+
+impl Foreground {
+    /// Takes over the signals; call it before the process is started.
+    pub(crate) fn new() -> Result<Self> {
+        let all = SigSet::all();
+        all.thread_block().context("blocking signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&all, flags).context("reading signals")?;
+        Ok(Self { signals, console: None })
+    }
+
+    /// Where the process's terminal shall go: to this program.
+    pub(crate) fn terminal(&mut self) -> Result<Terminal> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
+            .context("making the console socket")?;
+        self.console = Some(ours);
+        Ok(Terminal::Stream(theirs))
+    }
+
+    /// Waits until the process has ended. Returns its exit status as a shell
+    /// would tell it: 128 and the signal's number when a signal ended it.
+    pub(crate) fn wait(&mut self, started: &Started) -> Result<i32> {
+        let mut session = match self.console.take() {
+            Some(socket) => Some(Session::new(&socket)?),
+            None => None,
+        };
+        loop {
+            let (ended, signalled) = self.poll(started, session.as_mut())?;
+            if signalled {
+                self.forward(started, session.as_ref())?;
+            }
+            if ended {
+                break;
+            }
+        }
+        if let Some(session) = &mut session {
+            session.drain();
+        }
+        match waitid(Id::PIDFd(started.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Ok(WaitStatus::Exited(_, status)) => Ok(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(128 + signal as i32),
+            Ok(other) => anyhow::bail!("waiting for the process: {other:?}"),
+            Err(errno) => Err(errno).context("waiting for the process"),
+        }
+    }
+
+    fn poll(&self, started: &Started, session: Option<&mut Session>) -> Result<(bool, bool)> {
+        let mut fds = vec![
+            PollFd::new(started.pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(session) = &session {
+            fds.extend(session.wants());
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("waiting for the process"),
+        }
+        let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
+        let (ended, signalled) = (ready(0), ready(1));
+        drop(fds);
+        if let Some(session) = session {
+            session.copy();
+        }
+        Ok((ended, signalled))
+    }
+
+    fn forward(&self, started: &Started, session: Option<&Session>) -> Result<()> {
+        while let Some(info) = self.signals.read_signal().context("reading a signal")? {
+            match Signal::try_from(info.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGCHLD) => reap(started.pid),
+                Ok(Signal::SIGWINCH) if session.is_some() => {
+                    if let Some(session) = session {
+                        session.resize();
+                    }
+                }
+                // Meant for this program by its own runtime or job control.
+                Ok(Signal::SIGURG | Signal::SIGPIPE | Signal::SIGTTOU | Signal::SIGTTIN) => {}
+                _ => {
+                    // It may have ended meanwhile, which the loop will notice.
+                    let _ = started.signal(info.ssi_signo.cast_signed());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Orphans that came to us as their subreaper; the process itself is left for
+/// the end.
+fn reap(process: i32) {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Ok(status) = waitid(Id::All, flags) {
+        match status.pid() {
+            Some(pid) if pid.as_raw() != process => {
+                let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+            }
+            _ => return,
+        }
+    }
+}
+
+/// The terminal of a foreground process, joined to ours.
+struct Session {
+    input: Stdin,
+    output: Stdout,
+    master: OwnedFd,
+    ours: Option<Termios>,
+    to_process: VecDeque<u8>,
+    to_us: VecDeque<u8>,
+    input_open: bool,
+    output_open: bool,
+}
+
+impl Session {
+    fn new(socket: &OwnedFd) -> Result<Self> {
+        let master = orlop::launch::receive_terminal(socket.as_fd())?;
+        let ours = if stdin().is_terminal() {
+            let before = tcgetattr(stdin()).context("reading the terminal's settings")?;
+            let mut raw = before.clone();
+            cfmakeraw(&mut raw);
+            tcsetattr(stdin(), SetArg::TCSANOW, &raw).context("setting the terminal raw")?;
+            Some(before)
+        } else {
+            None
+        };
+        let session = Self {
+            input: stdin(),
+            output: stdout(),
+            master,
+            ours,
+            to_process: VecDeque::new(),
+            to_us: VecDeque::new(),
+            input_open: true,
+            output_open: true,
+        };
+        session.resize();
+        Ok(session)
+    }
+
+    /// Gives the process's terminal the size of ours.
+    fn resize(&self) {
+        if self.ours.is_some()
+            && let Ok(size) = tcgetwinsize(stdin())
+        {
+            let _ = tcsetwinsize(&self.master, size);
+        }
+    }
+
+    fn wants(&self) -> Vec<PollFd<'_>> {
+        let mut fds = Vec::new();
+        if self.input_open && self.to_process.len() < BUFFER {
+            fds.push(PollFd::new(self.input.as_fd(), PollFlags::POLLIN));
+        }
+        if self.output_open {
+            let mut flags = PollFlags::empty();
+            if self.to_us.len() < BUFFER {
+                flags |= PollFlags::POLLIN;
+            }
+            if !self.to_process.is_empty() {
+                flags |= PollFlags::POLLOUT;
+            }
+            fds.push(PollFd::new(self.master.as_fd(), flags));
+        }
+        if !self.to_us.is_empty() {
+            fds.push(PollFd::new(self.output.as_fd(), PollFlags::POLLOUT));
+        }
+        fds
+    }
+}
+
+impl Session {
+    /// Moves what can be moved without waiting.
+    fn copy(&mut self) {
+        if self.input_open && self.to_process.len() < BUFFER && ready(self.input.as_fd(), POLL_IN) {
+            self.input_open = fill(self.input.as_fd(), &mut self.to_process);
+        }
+        if !self.to_process.is_empty() && ready(self.master.as_fd(), PollFlags::POLLOUT) {
+            empty(self.master.as_fd(), &mut self.to_process);
+        }
+        if self.output_open && self.to_us.len() < BUFFER && ready(self.master.as_fd(), POLL_IN) {
+            // EIO: every process has closed the other end.
+            self.output_open = fill(self.master.as_fd(), &mut self.to_us);
+        }
+        if !self.to_us.is_empty() && ready(self.output.as_fd(), PollFlags::POLLOUT) {
+            empty(self.output.as_fd(), &mut self.to_us);
+        }
+    }
+
+    /// The process has ended: what it wrote last is still on its way.
+    fn drain(&mut self) {
+        loop {
+            while self.output_open && ready(self.master.as_fd(), POLL_IN) {
+                self.output_open = fill(self.master.as_fd(), &mut self.to_us);
+                if self.to_us.len() >= BUFFER {
+                    break;
+                }
+            }
+            if self.to_us.is_empty() {
+                return;
+            }
+            empty(self.output.as_fd(), &mut self.to_us);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(before) = &self.ours {
+            let _ = tcsetattr(stdin(), SetArg::TCSANOW, before);
+        }
+    }
+}
+
+const POLL_IN: PollFlags = PollFlags::POLLIN.union(PollFlags::POLLHUP);
+
+/// A pipe that polls as writable takes at least this much (pipe(7), `PIPE_BUF`).
+const CHUNK: usize = 4096;
+
+fn ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
+    let mut fds = [PollFd::new(fd, flags)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// Reads once; false when there is nothing more to come.
+fn fill(fd: BorrowedFd<'_>, buffer: &mut VecDeque<u8>) -> bool {
+    let mut chunk = [0; CHUNK];
+    match nix::unistd::read(fd, &mut chunk) {
+        Ok(0) => false,
+        Ok(length) => {
+            buffer.extend(&chunk[..length]);
+            true
+        }
+        Err(errno) => matches!(errno, Errno::EINTR | Errno::EAGAIN),
+    }
+}
+
+/// Writes once; what nobody takes any more is thrown away.
+fn empty(fd: BorrowedFd<'_>, buffer: &mut VecDeque<u8>) {
+    let (front, _) = buffer.as_slices();
+    match nix::unistd::write(fd, &front[..front.len().min(CHUNK)]) {
+        Ok(length) => drop(buffer.drain(..length)),
+        Err(Errno::EINTR | Errno::EAGAIN) => {}
+        Err(_) => buffer.clear(),
+    }
+}

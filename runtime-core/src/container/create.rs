@@ -1,0 +1,211 @@
+//! `create`, and `run`, which differs in that nothing waits for a start.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use super::folder::{Folder, Lock};
+use super::state::{Record, State, cgroup_dirs};
+use super::undo::Undo;
+use super::{Container, Started, Store, Terminal, check_id, write_pid_file};
+use crate::bundle::Bundle;
+use crate::cgroup::{Manager, Settings};
+use crate::compile;
+use crate::error::{Error, Kind, Result};
+use crate::host::HostFacts;
+use crate::launch::{Child, Kit, launch, run_hooks};
+use crate::plan::Plan;
+
+/// How to create.
+#[derive(Debug, Default)]
+pub struct CreateOptions {
+    /// Who takes the terminal, when the config asks for one.
+    pub terminal: Terminal,
+    /// Where to write the init's pid, before the call returns.
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivoting, for a host whose root is an initramfs.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub no_new_keyring: bool,
+    /// How many descriptors from 3 on the container inherits.
+    pub preserve_fds: u32,
+}
+
+/// A container on its way: the stage is at its ready gate.
+struct Ready {
+    // Dropped in this order: the process first, then what it was put into.
+    child: Child,
+    undo: Undo,
+    lock: Lock,
+    plan: Plan,
+    record: Record,
+    folder: Folder,
+}
+
+impl Store {
+    /// Creates a container from a bundle; its process waits for
+    /// [`Container::start`]. Warnings are logged by the caller if it likes.
+    ///
+    /// # Errors
+    /// All that is wrong with the bundle, the id, or what the host refuses.
+    /// Nothing of the container is left then.
+    pub fn create(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<(Container, Started)> {
+        let ready = self.make(id, bundle, options, true)?;
+        self.commit(ready, options)
+    }
+
+    /// Creates a container and starts its process at once.
+    ///
+    /// # Errors
+    /// As [`Self::create`] and [`Container::start`].
+    pub fn run(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<(Container, Started)> {
+        let ready = self.make(id, bundle, options, false)?;
+        self.commit(ready, options)
+    }
+
+    /// Compiles a bundle as [`Self::create`] would, and does nothing.
+    ///
+    /// # Errors
+    /// All that is wrong with the bundle.
+    pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
+        check_id(id)?;
+        let (plan, ..) = compiled(id, bundle, options)?;
+        Ok(plan)
+    }
+
+    fn make(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+        waits: bool,
+    ) -> Result<Ready> {
+        check_id(id)?;
+        let (plan, manager, settings) = compiled(id, bundle, options)?;
+        let rootfs = rootfs(bundle)?;
+        let console = options.terminal.connect(bundle.wants_terminal())?;
+
+        // Before the record says that the cgroup is ours to kill and remove.
+        if !manager.processes()?.is_empty() {
+            return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
+        }
+        let folder = self.folder(id);
+        let mut undo = Undo::default();
+        let lock = folder.make()?;
+        undo.folder(folder.clone());
+        let mut record = Record::new(id, bundle, rootfs, manager.record());
+        record.no_pivot = options.no_pivot;
+        record.no_new_keyring = options.no_new_keyring;
+        folder.write(&record)?;
+        folder.write_config(&bundle.raw)?;
+        let fifos = if waits { Some(folder.make_fifos()?) } else { None };
+
+        manager.create()?;
+        undo.cgroup(manager.clone());
+        manager.apply(&settings)?;
+        let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
+        let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
+        let kit = Kit {
+            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup_procs: &procs,
+            start: fifos.as_ref().map(|fifos| fifos.start.as_fd()),
+            start_report: fifos.as_ref().map(|fifos| fifos.report.as_fd()),
+            console: console.as_ref().map(AsFd::as_fd),
+            target: None,
+        };
+        let mut child = launch(&plan, &kit)?;
+        let state = |pid| record.for_hooks(State::Creating, pid);
+        child.drive(&plan, &state, &bundle.dir)?;
+        record.born(child.pid())?;
+        Ok(Ready { child, undo, lock, plan, record, folder })
+    }
+
+    fn commit(&self, ready: Ready, options: &CreateOptions) -> Result<(Container, Started)> {
+        let Ready { mut child, undo, lock, mut plan, record, folder } = ready;
+        let waits = folder.waits_for_start();
+        folder.write(&record)?;
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, record.pid)?;
+        }
+        child.release(&|pid| record.for_hooks(State::Created, pid))?;
+        if !waits {
+            child.executed(&plan)?;
+        }
+        let warnings = std::mem::take(&mut plan.warnings);
+        let (pid, pidfd) = child.into_process()?;
+        undo.disarm();
+        drop(lock);
+        let container = Container { store: self.clone(), record };
+        if !waits {
+            container.poststart(&plan.outside.poststart)?;
+        }
+        Ok((container, Started { pid, pidfd, warnings }))
+    }
+}
+
+impl Container {
+    /// Runs poststart hooks; when one fails the container is taken down, as runc
+    /// does (runtime-spec leaves it open).
+    pub(super) fn poststart(&self, hooks: &[crate::plan::Hook]) -> Result<()> {
+        let state = self.record.for_hooks(State::Running, self.record.pid);
+        run_hooks(hooks, &state, &self.record.bundle).inspect_err(|_| {
+            if let Err(error) = self.kill_all() {
+                log::warn!("killing the container after its hook failed: {error}");
+            }
+        })
+    }
+}
+
+fn compiled(
+    id: &str,
+    bundle: &Bundle,
+    options: &CreateOptions,
+) -> Result<(Plan, Manager, Settings)> {
+    let host = HostFacts::probe()?;
+    let linux = bundle.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let manager = Manager::new(&host, path, id)?;
+    let settings = Settings::for_create(linux, &host);
+    let compile_options = compile::Options {
+        id: id.to_owned(),
+        bundle: bundle.dir.clone(),
+        cgroups: cgroup_dirs(&manager),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds,
+    };
+    let plan = compile::create(&bundle.spec, &host, &compile_options);
+    match (plan, settings) {
+        (Ok(mut plan), Ok(settings)) => {
+            plan.warnings.extend(bundle.warnings.iter().cloned());
+            Ok((plan, manager, settings))
+        }
+        (plan, settings) => {
+            let errors = plan.err().into_iter().chain(settings.err()).flatten();
+            Err(Error::all(errors))
+        }
+    }
+}
+
+/// The root file system's directory, checked while that can be told well.
+fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
+    let path = bundle.spec.root().as_ref().map(|root| root.path().as_path());
+    let rootfs = bundle.dir.join(path.unwrap_or("rootfs".as_ref()));
+    // COMPAT(runc): its words.
+    let metadata = fs::metadata(&rootfs)
+        .map_err(|error| Error::io(&error, "invalid rootfs: stat").at_path(&rootfs))?;
+    if !metadata.is_dir() {
+        return Err(Error::os(libc::ENOTDIR, "invalid rootfs").at_path(&rootfs));
+    }
+    Ok(rootfs)
+}

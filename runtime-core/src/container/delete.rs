@@ -1,0 +1,130 @@
+//! `delete`: what a container made is taken back, however its creation ended.
+
+use std::os::fd::AsRawFd;
+
+use orlop_init::sys;
+
+use super::state::State;
+use super::{Container, Store, check_id};
+use crate::bundle::Bundle;
+use crate::cgroup::Manager;
+use crate::compile;
+use crate::error::{Error, Kind, Result};
+use crate::host::HostFacts;
+use crate::launch::run_hooks;
+
+/// How long a killed init may take to end, in milliseconds.
+const PATIENCE: i64 = 10_000;
+
+impl Container {
+    /// Deletes a container that has ended or was never started.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it runs; what can't be removed.
+    pub fn delete(&self) -> Result<()> {
+        self.end(false)
+    }
+
+    fn end(&self, force: bool) -> Result<()> {
+        if force {
+            // Before the lock: an operation that hangs ends with its processes.
+            self.kill_all()?;
+        }
+        let folder = self.folder();
+        let lock = folder.lock()?;
+        let state = self.state_under_lock()?;
+        match state {
+            State::Stopped => {}
+            State::Created => self.kill_all()?,
+            _ if force => self.kill_all()?,
+            _ => {
+                // COMPAT(runc): its words.
+                let id = self.id();
+                let words = format!("cannot delete container {id} that is not stopped: {state}");
+                return Err(Error::new(Kind::WrongState, words));
+            }
+        }
+        if let Some(pidfd) = self.init()?
+            && !matches!(sys::wait_readable(pidfd.as_raw_fd(), PATIENCE), Ok(true))
+        {
+            return Err(Error::new(Kind::Timeout, "container init still running"));
+        }
+        let manager = self.record.manager();
+        // What the init left behind in a shared pid namespace.
+        manager.kill()?;
+        manager.remove()?;
+        let result = self.poststop();
+        folder.remove()?;
+        drop(lock);
+        result
+    }
+
+    /// While we hold the lock, nobody is creating.
+    fn state_under_lock(&self) -> Result<State> {
+        Ok(match self.state()? {
+            State::Creating => State::Stopped,
+            state => state,
+        })
+    }
+
+    fn poststop(&self) -> Result<()> {
+        if !self.record.hooks.poststop {
+            return Ok(());
+        }
+        let hooks = compile::poststop(&self.spec()?).map_err(Error::all)?;
+        let state = self.record.for_hooks(State::Stopped, 0);
+        run_hooks(&hooks, &state, &self.record.bundle)
+    }
+}
+
+impl Store {
+    /// Deletes a container whatever it is doing and whatever is left of it. One
+    /// that does not exist is fine.
+    ///
+    /// # Errors
+    /// What can't be killed or removed.
+    pub fn delete_force(&self, id: &str) -> Result<()> {
+        check_id(id)?;
+        match self.open(id) {
+            Ok(container) => container.end(true),
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Internal) => {
+                self.delete_remains(id)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A folder without a record that can be read: its creator was killed before
+    /// it wrote one, or the disk was full. If it came as far as a cgroup, the
+    /// config is there too and says where.
+    fn delete_remains(&self, id: &str) -> Result<()> {
+        let folder = self.folder(id);
+        if !folder.path().exists() {
+            return Ok(());
+        }
+        let lock = folder.lock()?;
+        if let Ok(bytes) = folder.read_config()
+            && let Ok(config) = Bundle::parse(&bytes)
+        {
+            let linux = config.value.linux().as_ref();
+            let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+            let manager = Manager::new(&HostFacts::probe()?, path, id)?;
+            manager.kill()?;
+            manager.remove()?;
+        }
+        folder.remove()?;
+        drop(lock);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_to_delete_is_fine() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        Store::new(root.path()).delete_force("none").expect("there is nothing");
+    }
+}

@@ -1,0 +1,89 @@
+//! `exec`: a further process in a container that runs.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Process;
+
+use super::state::State;
+use super::{Container, Started, Terminal, write_pid_file};
+use crate::compile;
+use crate::error::{Error, Kind, Result};
+use crate::host::HostFacts;
+use crate::launch::{Kit, launch, owned};
+use orlop_init::sys;
+
+/// How to exec.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// The process, complete: nothing is taken from the container's own.
+    pub process: Process,
+    /// Who takes the terminal, when the process asks for one.
+    pub terminal: Terminal,
+    /// Where to write the process's pid, before the call returns.
+    pub pid_file: Option<PathBuf>,
+    /// How many descriptors from 3 on the process inherits.
+    pub preserve_fds: u32,
+    /// Exec in a paused container too; the process runs when it is resumed.
+    pub ignore_paused: bool,
+}
+
+impl Container {
+    /// Starts a process in the container; returns when its program has been
+    /// executed.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when the container is not running; what is wrong with
+    /// the process, or what went wrong before its program was executed.
+    pub fn exec(&self, options: &ExecOptions) -> Result<Started> {
+        match self.state()? {
+            State::Running | State::Created => {}
+            State::Paused if options.ignore_paused => {}
+            State::Paused => {
+                return Err(Error::new(Kind::WrongState, "cannot exec in a paused container"));
+            }
+            // COMPAT(runc): its words.
+            State::Creating | State::Stopped => {
+                return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
+            }
+        }
+        let spec = self.spec()?;
+        let host = HostFacts::probe()?;
+        let manager = self.record.manager();
+        let compile_options = compile::Options {
+            id: self.record.id.clone(),
+            bundle: self.record.bundle.clone(),
+            cgroups: self.record.cgroup_dirs(),
+            no_pivot: self.record.no_pivot,
+            no_new_keyring: self.record.no_new_keyring,
+            preserve_fds: options.preserve_fds,
+        };
+        let mut plan =
+            compile::exec(&options.process, &spec, &host, &compile_options).map_err(Error::all)?;
+        let console = options.terminal.connect(options.process.terminal() == Some(true))?;
+        let target = owned(sys::pidfd_open(self.record.pid))
+            .map_err(|errno| Error::os(errno, "opening the container's init process"))?;
+        if !self.record.is_alive()? {
+            // The pidfd may be another process's.
+            return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
+        }
+        let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
+        let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
+        let kit = Kit {
+            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup_procs: &procs,
+            console: console.as_ref().map(AsFd::as_fd),
+            target: Some(target.as_fd()),
+            ..Kit::default()
+        };
+        let mut child = launch(&plan, &kit)?;
+        let state = |_| self.record.for_hooks(State::Running, self.record.pid);
+        child.drive(&plan, &state, &self.record.bundle)?;
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, child.pid())?;
+        }
+        let warnings = std::mem::take(&mut plan.warnings);
+        let (pid, pidfd) = child.into_process()?;
+        Ok(Started { pid, pidfd, warnings })
+    }
+}

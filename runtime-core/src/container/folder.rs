@@ -1,0 +1,213 @@
+//! A container's folder: its files, and the lock.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::state::Record;
+use crate::error::{Error, Kind, Result};
+
+/// How long an operation waits for another one on the same container.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+
+const STATE: &str = "state.json";
+const DRAFT: &str = ".state.json";
+const CONFIG: &str = "config.json";
+const START: &str = "start";
+const REPORT: &str = "report";
+
+/// `<root>/<id>`
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    path: PathBuf,
+    id: String,
+}
+
+/// The lock on a container, held until it is dropped.
+pub(super) type Lock = Flock<File>;
+
+/// The stage's ends of the two FIFOs.
+pub(super) struct Fifos {
+    pub start: OwnedFd,
+    pub report: OwnedFd,
+}
+
+impl Folder {
+    pub(super) fn new(path: PathBuf, id: &str) -> Self {
+        Self { path, id: id.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the folder, and the root above it, and takes the lock.
+    pub(super) fn make(&self) -> Result<Lock> {
+        let doing = "making the state directory";
+        if let Some(root) = self.path.parent() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+            made.map_err(|error| Error::io(&error, doing).at_path(root))?;
+        }
+        match DirBuilder::new().mode(0o711).create(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // COMPAT(runc): its words.
+                let words = "container with given ID already exists";
+                return Err(Error::new(Kind::AlreadyExists, words).at_path(&self.path));
+            }
+            Err(error) => return Err(Error::io(&error, doing).at_path(&self.path)),
+        }
+        self.lock()
+    }
+
+    /// Waits for the lock.
+    pub(super) fn lock(&self) -> Result<Lock> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        let mut pause = Duration::from_millis(1);
+        let mut file = self.open()?;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    file = back;
+                    sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                    let words = "another operation on the container did not end";
+                    return Err(Error::new(Kind::Timeout, words).at_path(&self.path));
+                }
+                Err((_, errno)) => {
+                    return Err(Error::os(errno as i32, "locking").at_path(&self.path));
+                }
+            }
+        }
+    }
+
+    /// Whether somebody holds the lock now.
+    pub(super) fn is_locked(&self) -> bool {
+        self.open().is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+    }
+
+    fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound {
+                self.does_not_exist()
+            } else {
+                Error::io(&error, "opening the state directory").at_path(&self.path)
+            }
+        })
+    }
+
+    /// COMPAT(runc): engines look for "container does not exist".
+    fn does_not_exist(&self) -> Error {
+        Error::new(Kind::NotFound, format!("container does not exist: {:?}", self.id))
+    }
+
+    pub(super) fn read(&self) -> Result<Record> {
+        let path = self.path.join(STATE);
+        let bytes = fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => self.does_not_exist(),
+            _ => Error::io(&error, "reading the container's state").at_path(&path),
+        })?;
+        Record::parse(&bytes).map_err(|error| error.at_path(&path))
+    }
+
+    /// Replaces the record, at once and whole.
+    pub(super) fn write(&self, record: &Record) -> Result<()> {
+        let (draft, path) = (self.path.join(DRAFT), self.path.join(STATE));
+        put(&draft, &record.bytes()?)
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(|error| Error::io(&error, "writing the container's state").at_path(&path))
+    }
+
+    pub(super) fn write_config(&self, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(CONFIG);
+        put(&path, bytes).map_err(|error| Error::io(&error, "keeping the config").at_path(&path))
+    }
+
+    pub(super) fn read_config(&self) -> Result<Vec<u8>> {
+        let path = self.path.join(CONFIG);
+        fs::read(&path).map_err(|error| Error::io(&error, "reading the config").at_path(&path))
+    }
+
+    /// Makes both FIFOs. Opened for reading and writing, so that neither open
+    /// waits and the stage blocks in read(2) until somebody writes.
+    pub(super) fn make_fifos(&self) -> Result<Fifos> {
+        let make = |name| {
+            let path = self.path.join(name);
+            let failed = |errno: i32| Error::os(errno, "making a FIFO").at_path(&path);
+            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| failed(errno as i32))?;
+            let opened = File::options().read(true).write(true).open(&path);
+            opened.map(OwnedFd::from).map_err(|error| Error::io(&error, "opening").at_path(&path))
+        };
+        Ok(Fifos { start: make(START)?, report: make(REPORT)? })
+    }
+
+    /// Whether the container has been created and not started.
+    pub(super) fn waits_for_start(&self) -> bool {
+        self.path.join(START).exists()
+    }
+
+    /// Opens the writing end of the start FIFO; `None`: nobody reads there.
+    pub(super) fn open_start(&self) -> Result<Option<File>> {
+        let path = self.path.join(START);
+        match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            Err(error) => Err(Error::io(&error, "opening the start FIFO").at_path(&path)),
+        }
+    }
+
+    pub(super) fn open_report(&self) -> Result<File> {
+        let path = self.path.join(REPORT);
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        opened.map_err(|error| Error::io(&error, "opening the report FIFO").at_path(&path))
+    }
+
+    /// From here on the container counts as started.
+    pub(super) fn remove_start(&self) -> Result<()> {
+        let path = self.path.join(START);
+        fs::remove_file(&path).map_err(|error| Error::io(&error, "removing").at_path(&path))
+    }
+
+    /// Removes the folder with all that is in it. A missing one is fine.
+    pub(super) fn remove(&self) -> Result<()> {
+        for name in [START, REPORT, CONFIG, DRAFT, STATE] {
+            match fs::remove_file(self.path.join(name)) {
+                Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.path) {
+            // Something that this version did not put there.
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                fs::remove_dir_all(&self.path).map_err(|error| self.cannot_remove(&error))
+            }
+            Err(error) if !gone(&error) => Err(self.cannot_remove(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn cannot_remove(&self, error: &std::io::Error) -> Error {
+        Error::io(error, "removing the state directory").at_path(&self.path)
+    }
+}
+
+fn gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
+}

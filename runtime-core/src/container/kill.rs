@@ -1,0 +1,86 @@
+//! Signals, to the init or to every process.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use orlop_init::sys::{self, Errno};
+
+use super::state::Phase;
+use super::{Container, Started};
+use crate::error::{Error, Kind, Result};
+use crate::launch::owned;
+
+impl Started {
+    /// Sends a signal to the process.
+    ///
+    /// # Errors
+    /// It has ended and was waited for; what pidfd_send_signal(2) says.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        send(&self.pidfd, signal)
+            .map_err(|errno| Error::os(errno, format!("sending signal {signal} to {}", self.pid)))
+    }
+}
+
+impl Container {
+    /// Sends a signal to the init process.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it has ended; what kill(2) says.
+    pub fn kill(&self, signal: i32) -> Result<()> {
+        // COMPAT(runc): engines look for "container not running".
+        let not_running = || Error::new(Kind::WrongState, "container not running");
+        let pidfd = self.init()?.ok_or_else(not_running)?;
+        match send(&pidfd, signal) {
+            Ok(()) => Ok(()),
+            Err(libc::ESRCH) => Err(not_running()),
+            Err(errno) => Err(Error::os(errno, format!("sending signal {signal}"))),
+        }
+    }
+
+    /// Sends a signal to every process of the container. Sending SIGKILL this way
+    /// leaves none behind; with any other signal one that forks may be missed.
+    ///
+    /// # Errors
+    /// The cgroup can't be read or written.
+    pub fn signal_all(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL {
+            return self.kill_all();
+        }
+        for pid in self.processes()? {
+            let Ok(pidfd) = owned(sys::pidfd_open(pid)) else { continue }; // it has ended
+            match send(&pidfd, signal) {
+                Ok(()) | Err(libc::ESRCH) => {}
+                Err(errno) => {
+                    return Err(Error::os(errno, format!("sending signal {signal} to {pid}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn kill_all(&self) -> Result<()> {
+        if let Some(pidfd) = self.init()? {
+            // Also where there is no cgroup; with a pid namespace this is all.
+            let _ = send(&pidfd, libc::SIGKILL);
+        }
+        self.record.manager().kill()
+    }
+
+    /// A pidfd of the init, if it is alive and the one that was created.
+    pub(super) fn init(&self) -> Result<Option<OwnedFd>> {
+        if self.record.phase != Phase::Created {
+            return Ok(None);
+        }
+        let pidfd = match owned(sys::pidfd_open(self.record.pid)) {
+            Ok(pidfd) => pidfd,
+            Err(libc::ESRCH) => return Ok(None),
+            Err(errno) => return Err(Error::os(errno, "opening the container's init process")),
+        };
+        // After the pidfd is there, the number can't be taken over unnoticed.
+        Ok(self.record.is_alive()?.then_some(pidfd))
+    }
+}
+
+fn send(pidfd: &OwnedFd, signal: i32) -> Result<(), i32> {
+    let result = sys::pidfd_send_signal(pidfd.as_raw_fd(), signal.cast_unsigned());
+    result.map_err(|Errno(errno)| errno)
+}

@@ -1,0 +1,220 @@
+//! Containers: what an engine asks for, from create to delete.
+//!
+//! ```text
+//! Store ── root/<id>/ ── state.json   what the container is (state.rs)
+//!                        config.json  what it was made from, for exec
+//!                        start, report  FIFOs that a created container waits on
+//! ```
+//! A record is written before the first kernel object exists, so that `delete`
+//! finds all that must be undone, whenever the creator died. One lock per id.
+//! Nothing here knows how a process is launched or a cgroup is written.
+
+mod create;
+mod delete;
+mod exec;
+mod folder;
+mod kill;
+mod pause;
+mod start;
+mod state;
+mod undo;
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+
+pub use create::CreateOptions;
+pub use exec::ExecOptions;
+use folder::Folder;
+use state::{Phase, Record};
+pub use state::{State, Status};
+
+use crate::bundle::Bundle;
+use crate::error::{Error, Kind, Result};
+
+/// The containers below one directory. Cheap to make, holds nothing open.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One container of a store, as its record described it when it was opened.
+#[derive(Debug)]
+pub struct Container {
+    store: Store,
+    record: Record,
+}
+
+/// A process that has been started: a child of the caller, who must wait for it.
+#[derive(Debug)]
+pub struct Started {
+    /// Its process id.
+    pub pid: i32,
+    /// Its pidfd (pidfd_open(2)): readable once the process has ended.
+    pub pidfd: OwnedFd,
+    /// What a person should know though it is no failure, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Who takes the terminal of a process whose config asks for one.
+#[derive(Debug, Default)]
+pub enum Terminal {
+    /// Nobody: the config must not ask for one.
+    #[default]
+    None,
+    /// The listener of a unix socket at this path gets the master's descriptor.
+    Socket(PathBuf),
+    /// The other end of this connected unix socket gets it.
+    Stream(OwnedFd),
+}
+
+impl Store {
+    /// The containers below `root`, which need not exist yet.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Opens a container.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none of that id, [`Kind::Internal`] when
+    /// its record can't be read.
+    pub fn open(&self, id: &str) -> Result<Container> {
+        check_id(id)?;
+        let record = self.folder(id).read()?;
+        Ok(Container { store: self.clone(), record })
+    }
+
+    /// Every container; those whose record can't be read are errors in the list.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn list(&self) -> Result<Vec<Result<Status>>> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io(&error, "listing").at_path(&self.root)),
+        };
+        let mut names: Vec<_> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| check_id(name).is_ok())
+            .collect();
+        names.sort();
+        let status = |name: String| match self.open(&name) {
+            Ok(container) => Some(container.status()),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        Ok(names.into_iter().filter_map(status).collect())
+    }
+
+    fn folder(&self, id: &str) -> Folder {
+        Folder::new(self.root.join(id), id)
+    }
+}
+
+impl Container {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// What it is doing now.
+    ///
+    /// # Errors
+    /// `/proc` or the cgroup can't be read.
+    pub fn status(&self) -> Result<Status> {
+        Ok(self.record.status(self.state()?))
+    }
+
+    /// The bundle's config as it was when the container was created.
+    ///
+    /// # Errors
+    /// The copy can't be read.
+    pub fn spec(&self) -> Result<Spec> {
+        Ok(Bundle::parse(&self.folder().read_config()?)?.value)
+    }
+
+    /// Ids of all its processes, as the caller sees them.
+    ///
+    /// # Errors
+    /// The cgroup can't be read.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        self.record.manager().processes()
+    }
+
+    fn folder(&self) -> Folder {
+        self.store.folder(&self.record.id)
+    }
+
+    fn state(&self) -> Result<State> {
+        let folder = self.folder();
+        Ok(match self.record.phase {
+            Phase::Creating if folder.is_locked() => State::Creating,
+            // Its creator is gone.
+            Phase::Creating => State::Stopped,
+            Phase::Created if !self.record.is_alive()? => State::Stopped,
+            Phase::Created if self.record.manager().is_frozen()? => State::Paused,
+            Phase::Created if folder.waits_for_start() => State::Created,
+            Phase::Created => State::Running,
+        })
+    }
+}
+
+impl Terminal {
+    /// The connected socket, checked against what the config wants.
+    fn connect(&self, wanted: bool) -> Result<Option<OwnedFd>> {
+        // COMPAT(runc): the words of its own checks.
+        match self {
+            Self::None if wanted => Err(Error::new(
+                Kind::InvalidConfig,
+                "cannot allocate tty if runc will detach without setting console socket",
+            )),
+            Self::None => Ok(None),
+            Self::Socket(_) | Self::Stream(_) if !wanted => Err(Error::new(
+                Kind::InvalidConfig,
+                "cannot use console socket if runc will not detach or allocate tty",
+            )),
+            Self::Stream(fd) => fd
+                .try_clone()
+                .map(Some)
+                .map_err(|error| Error::io(&error, "passing the console socket on")),
+            Self::Socket(path) => {
+                UnixStream::connect(path).map(|stream| Some(stream.into())).map_err(|error| {
+                    Error::io(&error, "connecting to the console socket").at_path(path)
+                })
+            }
+        }
+    }
+}
+
+/// COMPAT(runc): its alphabet, and its words.
+fn check_id(id: &str) -> Result<()> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    let wrong = |what| Err(Error::new(Kind::InvalidConfig, what));
+    if id.is_empty() {
+        return wrong("container id cannot be empty".to_owned());
+    }
+    if id == "." || id == ".." || !id.chars().all(allowed) {
+        return wrong(format!("invalid container ID format: {id:?}"));
+    }
+    Ok(())
+}
+
+/// Writes a pid file as engines expect it: complete or not at all, no newline.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let failed = |error: &std::io::Error| Error::io(error, "writing the pid file").at_path(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let draft = path.with_file_name(format!(".{name}"));
+    fs::write(&draft, pid.to_string()).map_err(|error| failed(&error))?;
+    fs::rename(&draft, path).map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        failed(&error)
+    })
+}

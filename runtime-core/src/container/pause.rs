@@ -1,0 +1,53 @@
+//! `pause`, `resume` and `update`: changes of a running container's cgroup.
+
+use oci_spec::runtime::LinuxResources;
+
+use super::Container;
+use super::state::State;
+use crate::cgroup::Settings;
+use crate::error::{Error, Kind, Result};
+use crate::host::HostFacts;
+
+impl Container {
+    /// Freezes every process.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it is neither running nor created; the freezer
+    /// did not get there in time (everything is thawed then).
+    pub fn pause(&self) -> Result<()> {
+        let _lock = self.folder().lock()?;
+        // COMPAT(runc): its words.
+        self.must_be(&[State::Running, State::Created], "container not running or created")?;
+        self.record.manager().freeze()
+    }
+
+    /// Thaws what [`Self::pause`] froze.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it is not paused.
+    pub fn resume(&self) -> Result<()> {
+        let _lock = self.folder().lock()?;
+        self.must_be(&[State::Paused], "container not paused")?;
+        self.record.manager().thaw()
+    }
+
+    /// Changes limits; what `resources` does not name stays as it is.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it has stopped; a value that the kernel refuses.
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        let _lock = self.folder().lock()?;
+        let alive = [State::Running, State::Created, State::Paused];
+        self.must_be(&alive, "container not running")?;
+        let host = HostFacts::probe()?;
+        let settings = Settings::for_update(resources, &host).map_err(Error::all)?;
+        self.record.manager().apply(&settings)
+    }
+
+    fn must_be(&self, wanted: &[State], words: &str) -> Result<()> {
+        if wanted.contains(&self.state()?) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::WrongState, words.to_owned()))
+    }
+}

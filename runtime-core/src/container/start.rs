@@ -1,0 +1,93 @@
+//! `start`: one byte into a FIFO, and word that the program has been executed.
+
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+
+use orlop_init::sys::{self, Errno, abi};
+use orlop_init::wire::{HEAD, TEXT_MAX};
+
+use super::Container;
+use super::state::Phase;
+use crate::compile;
+use crate::error::{Error, Kind, Result};
+use crate::host::HostFacts;
+use crate::launch::start_failure;
+
+/// How long the stage may take from the start to its exec, in milliseconds, when
+/// no startContainer hook runs in between.
+const PATIENCE: i64 = 120_000;
+
+impl Container {
+    /// Starts the process of a created container; returns when the program has
+    /// been executed and the poststart hooks have run.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it is not waiting for its start; what went wrong
+    /// before the program was executed.
+    pub fn start(&self) -> Result<()> {
+        let folder = self.folder();
+        let lock = folder.lock()?;
+        let wrong = |words| Err(Error::new(Kind::WrongState, words));
+        // COMPAT(runc): its words.
+        let stopped = "cannot start a container that has stopped";
+        if self.record.phase != Phase::Created || !self.record.is_alive()? {
+            return wrong(stopped);
+        }
+        if !folder.waits_for_start() {
+            return wrong("cannot start an already running container");
+        }
+        // The reading end first: its writer may be gone a moment later.
+        let mut report = folder.open_report()?;
+        let Some(mut start) = folder.open_start()? else { return wrong(stopped) };
+        folder.remove_start()?;
+        start.write_all(b"s").map_err(|error| Error::io(&error, "starting the container"))?;
+        drop(start);
+
+        // Hooks have timeouts of their own, or none by the user's wish.
+        let patience = if self.record.hooks.start_container { -1 } else { PATIENCE };
+        let mut buffer = [0; HEAD + TEXT_MAX];
+        let ready = loop {
+            match sys::wait_readable(report.as_raw_fd(), patience) {
+                Err(Errno(abi::EINTR)) => {}
+                Err(Errno(errno)) => return Err(Error::os(errno, "waiting for the program")),
+                Ok(ready) => break ready,
+            }
+        };
+        if !ready {
+            return Err(Error::new(
+                Kind::Timeout,
+                "the container's program was not executed in time",
+            ));
+        }
+        let length = report
+            .read(&mut buffer)
+            .map_err(|error| Error::io(&error, "reading the start report"))?;
+        if length > 0 {
+            return Err(self.explain(buffer.get(..length).unwrap_or_default()));
+        }
+        drop(lock);
+        if self.record.hooks.poststart {
+            self.poststart(&compile::poststart(&self.spec()?).map_err(Error::all)?)?;
+        }
+        Ok(())
+    }
+
+    /// The stage's message names an op of the plan: compile it once more.
+    fn explain(&self, message: &[u8]) -> Error {
+        let plan = HostFacts::probe().and_then(|host| {
+            let options = compile::Options {
+                id: self.record.id.clone(),
+                bundle: self.record.bundle.clone(),
+                cgroups: self.record.cgroup_dirs(),
+                no_pivot: self.record.no_pivot,
+                no_new_keyring: self.record.no_new_keyring,
+                preserve_fds: 0,
+            };
+            compile::create(&self.spec()?, &host, &options).map_err(Error::all)
+        });
+        match plan {
+            Ok(plan) => start_failure(&plan, message),
+            Err(_) => Error::new(Kind::Os, "the container's program could not be executed"),
+        }
+    }
+}

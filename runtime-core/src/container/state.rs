@@ -1,0 +1,240 @@
+//! The record of a container, and what `state` says of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use procfs::process::Process;
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Manager};
+use crate::compile::CgroupDir;
+use crate::error::{Error, Kind, Result};
+
+/// Version of the record's format. A newer one is refused, an older one read.
+const VERSION: u32 = 1;
+
+/// How far the creation came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Phase {
+    /// Begun. What must be undone is in the record; a pid is not.
+    Creating,
+    /// Complete.
+    Created,
+}
+
+/// What is written to `state.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    version: u32,
+    pub id: String,
+    pub oci_version: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds, UTC.
+    created: String,
+    /// User id of the creator.
+    owner: u32,
+    annotations: BTreeMap<String, String>,
+    pub phase: Phase,
+    /// The init process, 0 before there is one.
+    pub pid: i32,
+    /// Its start in clock ticks since boot (proc(5)): with the pid, its identity.
+    pub start_time: u64,
+    pub cgroup: cgroup::Record,
+    pub hooks: HookKinds,
+    /// How it was created, for a plan that is compiled once more.
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+}
+
+/// Which hooks the config has, so that it need not be read to find none.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct HookKinds {
+    pub start_container: bool,
+    pub poststart: bool,
+    pub poststop: bool,
+}
+
+/// Where a container stands (runtime-spec, runtime, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum State {
+    /// Its creation has not ended.
+    Creating,
+    /// It waits for its start.
+    Created,
+    /// Its process runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its process has ended.
+    Stopped,
+}
+
+/// The word of the specification; `paused` is an addition of every runtime.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// What `state` and `list` tell.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Version of the specification that the bundle names.
+    pub oci_version: String,
+    /// The id.
+    pub id: String,
+    /// The init process as the caller sees it, 0 when stopped.
+    pub pid: i32,
+    /// Where it stands.
+    pub status: State,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The root file system's directory.
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    /// The config's annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// User id of the creator.
+    pub owner: u32,
+}
+
+impl Record {
+    /// A container whose creation begins now.
+    pub(super) fn new(id: &str, bundle: &Bundle, rootfs: PathBuf, cgroup: cgroup::Record) -> Self {
+        let spec = &bundle.spec;
+        let hooks = spec.hooks().as_ref();
+        let any = |list: Option<&Vec<_>>| list.is_some_and(|list| !list.is_empty());
+        let now = humantime::format_rfc3339_nanos(SystemTime::now());
+        Self {
+            version: VERSION,
+            id: id.to_owned(),
+            oci_version: spec.version().clone(),
+            bundle: bundle.dir.clone(),
+            rootfs,
+            created: now.to_string(),
+            owner: nix::unistd::geteuid().as_raw(),
+            annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            phase: Phase::Creating,
+            pid: 0,
+            start_time: 0,
+            cgroup,
+            hooks: HookKinds {
+                start_container: any(hooks.and_then(|hooks| hooks.start_container().as_ref())),
+                poststart: any(hooks.and_then(|hooks| hooks.poststart().as_ref())),
+                poststop: any(hooks.and_then(|hooks| hooks.poststop().as_ref())),
+            },
+            no_pivot: false,
+            no_new_keyring: false,
+        }
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+        let broken = |what: String| Error::new(Kind::Internal, what);
+        let record: Self = serde_json::from_slice(bytes)
+            .map_err(|error| broken(format!("the container's state can't be read: {error}")))?;
+        if record.version > VERSION {
+            let version = record.version;
+            return Err(broken(format!("the state is of format {version}, newer than {VERSION}")));
+        }
+        Ok(record)
+    }
+
+    pub(super) fn bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|error| Error::new(Kind::Internal, format!("writing the state: {error}")))
+    }
+
+    /// Notes the init process.
+    pub(super) fn born(&mut self, pid: i32) -> Result<()> {
+        self.pid = pid;
+        self.start_time = start_time(pid)?.ok_or_else(|| {
+            Error::new(Kind::ChildDied, "the init process died while it was being created")
+        })?;
+        self.phase = Phase::Created;
+        Ok(())
+    }
+
+    /// Whether the init process is there and no zombie.
+    pub(super) fn is_alive(&self) -> Result<bool> {
+        Ok(self.pid > 0 && start_time(self.pid)? == Some(self.start_time))
+    }
+
+    pub(super) fn manager(&self) -> Manager {
+        Manager::from_record(self.cgroup.clone())
+    }
+
+    /// The container's cgroups as the compiler wants them.
+    pub(super) fn cgroup_dirs(&self) -> Vec<CgroupDir> {
+        cgroup_dirs(&self.manager())
+    }
+
+    pub(super) fn status(&self, state: State) -> Status {
+        Status {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            pid: if state == State::Stopped { 0 } else { self.pid },
+            status: state,
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
+            owner: self.owner,
+        }
+    }
+
+    /// What hooks read on their standard input (runtime-spec, runtime, "State").
+    pub(super) fn for_hooks(&self, state: State, pid: i32) -> Vec<u8> {
+        let mut json = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": state,
+            "bundle": self.bundle,
+        });
+        if pid != 0 {
+            json["pid"] = pid.into();
+        }
+        if !self.annotations.is_empty() {
+            json["annotations"] = serde_json::json!(self.annotations);
+        }
+        json.to_string().into_bytes()
+    }
+}
+
+pub(super) fn cgroup_dirs(manager: &Manager) -> Vec<CgroupDir> {
+    let groups = manager.groups().into_iter();
+    groups
+        .map(|group| CgroupDir {
+            controllers: group.controllers.clone(),
+            mount: group.mount.clone(),
+            directory: group.directory(),
+        })
+        .collect()
+}
+
+/// When a process started; `None` when it is gone or a zombie.
+fn start_time(pid: i32) -> Result<Option<u64>> {
+    match Process::new(pid).and_then(|process| process.stat()) {
+        Ok(stat) if matches!(stat.state, 'Z' | 'X') => Ok(None),
+        Ok(stat) => Ok(Some(stat.starttime)),
+        Err(procfs::ProcError::NotFound(_)) => Ok(None),
+        // It ended while its file was open.
+        Err(procfs::ProcError::Io(error, _)) if error.raw_os_error() == Some(libc::ESRCH) => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::new(Kind::Os, format!("reading /proc/{pid}/stat: {error}"))),
+    }
+}
