@@ -17,6 +17,9 @@ use nix::unistd::geteuid;
 
 use crate::{commands, compat};
 
+/// Where the containers of the machine's root are.
+pub(crate) const DEFAULT_ROOT: &str = "/run/orlop";
+
 /// The command line asks for help, or can't be understood.
 #[derive(Debug)]
 pub(crate) enum Usage {
@@ -89,7 +92,7 @@ impl Globals {
         let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
         match own.filter(|_| in_own_name()) {
             Some(dir) => Ok((PathBuf::from(dir).join("orlop"), false)),
-            None => Ok(("/run/orlop".into(), false)),
+            None => Ok((DEFAULT_ROOT.into(), false)),
         }
     }
 }
@@ -128,8 +131,13 @@ pub(crate) fn parse<T: Args>(
     command: Command,
     arguments: impl Iterator<Item = OsString>,
 ) -> anyhow::Result<T> {
+    // Kept: the description of `T` as a type would take its place.
+    let about = command.get_about().cloned().unwrap_or_default();
     let command = T::augment_args(command)
+        .about(about)
         .no_binary_name(true)
+        // COMPAT(runc): of a flag given twice the last one counts.
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .disable_version_flag(true)
         .mut_args(like_go);

@@ -1,7 +1,9 @@
 //! What `create` and `run` have in common: the bundle and how a container is made
 //! from it.
 
-use std::path::PathBuf;
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
@@ -9,8 +11,9 @@ use nix::unistd::geteuid;
 use orlop::bundle::Bundle;
 use orlop::container::{CreateOptions, Terminal};
 use orlop::host::HostFacts;
+use orlop::{Error, Result};
 
-use crate::args::Globals;
+use crate::args::{DEFAULT_ROOT, Globals};
 
 /// The flags of both commands.
 #[derive(Debug, Args)]
@@ -45,6 +48,10 @@ impl Creation {
             bail!("--systemd-cgroup: the systemd cgroup driver is not built");
         }
         rootless(&globals.rootless)?;
+        let (root, chosen) = globals.root()?;
+        if !chosen && root != Path::new(DEFAULT_ROOT) {
+            keep(&root)?;
+        }
         let options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
@@ -54,6 +61,14 @@ impl Creation {
         };
         Ok((Bundle::open(&self.bundle)?, options))
     }
+}
+
+/// Makes a user's own root. The sticky bit keeps it from the host's cleaning of old
+/// files (XDG base directory specification, on `$XDG_RUNTIME_DIR`).
+fn keep(root: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+    let made = made.and_then(|()| fs::set_permissions(root, Permissions::from_mode(0o1700)));
+    made.map_err(|error| Error::io(&error, "creating").at_path(root))
 }
 
 /// The library finds out by itself whether cgroups may be out of reach; a value that

@@ -23,7 +23,6 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use anyhow::Context as _;
 use clap::Args;
 use orlop::container::{Container, Store};
 
@@ -138,7 +137,8 @@ fn warn(warnings: &[String]) {
 /// Prints an answer.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("writing the answer")
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(written.map_err(|error| orlop::Error::io(&error, "writing the answer"))?)
 }
 
 #[cfg(test)]
