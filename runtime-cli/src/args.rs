@@ -64,7 +64,7 @@ pub(crate) struct Globals {
     #[arg(short, long)]
     pub(crate) version: bool,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", hide = true)]
     pub(crate) rest: Vec<OsString>,
 }
 
@@ -157,7 +157,8 @@ fn like_go(arg: Arg) -> Arg {
             .value_parser(ValueParser::new(BoolishValueParser::new()))
             .default_missing_value("true")
             .default_value("false")
-            .hide_default_value(true),
+            .hide_default_value(true)
+            .hide_possible_values(true),
         ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
         _ => arg,
     }

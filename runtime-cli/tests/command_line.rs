@@ -109,7 +109,7 @@ fn bad_arguments_are_told_in_one_line() {
         (&["state", "--frobnicate", "x"], "--frobnicate"),
         (&["exec"], "CONTAINER-ID"),
         (&["exec", "--frobnicate", "x"], "--frobnicate"),
-        (&["kill", "x", "TERM", "y"], "at most 2"),
+        (&["kill", "x", "TERM", "y"], "'y'"),
         (&["run", "--preserve-fds", "many", "x"], "--preserve-fds"),
         (&["update", "--memory", "lots", "x"], "--memory"),
         (&["update", "--l3-cache-schema", "L3:0=f", "x"], "--l3-cache-schema"),

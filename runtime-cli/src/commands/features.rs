@@ -164,8 +164,14 @@ const OPERATORS: &[&str] = &[
     "SCMP_CMP_NE",
 ];
 
-const ARCHS: &[&str] =
-    &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
+const ARCHS: &[&str] = &[
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
 
 const FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_TSYNC",

@@ -7,7 +7,6 @@ use clap::Args;
 use nix::sys::signal::Signal;
 
 use super::Call;
-use crate::args::Usage;
 use crate::compat;
 
 #[derive(Debug, Args)]
@@ -16,19 +15,14 @@ struct Arguments {
     #[arg(short, long, hide = true)]
     all: bool,
     /// The container, and the signal's name or number [default: SIGTERM]
-    #[arg(trailing_var_arg = true, required = true, value_names = ["CONTAINER-ID", "SIGNAL"], num_args = 1..)]
+    #[arg(trailing_var_arg = true, required = true, value_names = ["CONTAINER-ID", "SIGNAL"], num_args = 1..=2)]
     arguments: Vec<String>,
 }
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let Arguments { all, arguments } = call.parse()?;
-    let (id, signal) = match arguments.as_slice() {
-        [id] => (id, "SIGTERM"),
-        [id, signal] => (id, signal.as_str()),
-        _ => return Err(Usage::Wrong("kill takes at most 2 arguments".into()).into()),
-    };
-    let container = call.open(id)?;
-    let signal = number(signal)?;
+    let signal = number(arguments.get(1).map_or("SIGTERM", String::as_str))?;
+    let container = call.open(&arguments[0])?;
     let result = if all { container.signal_all(signal) } else { container.kill(signal) };
     result.map(|()| 0).map_err(compat::not_signalled)
 }
