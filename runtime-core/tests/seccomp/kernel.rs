@@ -102,6 +102,27 @@ fn a_call_newer_than_the_profile() {
     assert_eq!(newer, Err(Errno::ENOSYS));
 }
 
+#[test]
+fn a_listener() {
+    let profile = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY" }],
+    });
+    let filter = compile(Machine::X86_64, &profile);
+    assert!(filter.notify);
+    let (listener, answer) = thread::spawn(move || {
+        set_no_new_privs().unwrap();
+        let listener = orlop_init::sys::seccomp(filter.flags, &filter.program).unwrap();
+        // With the listener gone the kernel answers for it.
+        orlop_init::sys::close(listener);
+        (listener, errno(fs::create_dir("/nonexistent/a")))
+    })
+    .join()
+    .unwrap();
+    assert!(listener > 2, "{listener}");
+    assert_eq!(answer, Some(libc::ENOSYS));
+}
+
 /// Runs in a child alone: installs the filter that the environment names.
 #[test]
 fn child() {

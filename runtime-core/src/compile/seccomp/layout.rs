@@ -13,30 +13,25 @@ use super::verdict::{Chains, Otherwise, Segments, Verdict, Verdicts};
 /// The whole program as seccomp(2) reads it. `calls` are the known names of all
 /// rules, each with the index of its rule. `None` if it gets too long.
 pub(super) fn write(profile: &Profile<'_>, abis: &[Abi], calls: &[(Call, u32)]) -> Option<Vec<u8>> {
-    let mut chains = Chains::default();
-    let mut blocks = Vec::with_capacity(abis.len());
-    for abi in abis.iter().copied().filter(|abi| *abi != Abi::X32) {
-        let verdicts = Verdicts::new(abi, profile, calls, &mut chains);
+    let mut program = Program::new();
+    let mut bodies = Bodies { profile, chains: Chains::default(), written: Vec::new() };
+    let mut entries = Vec::with_capacity(abis.len());
+    // The program is written from its end, so the native ABI, the first one, comes
+    // last and ends up close to the start.
+    for abi in abis.iter().rev().copied().filter(|abi| *abi != Abi::X32) {
+        let verdicts = Verdicts::new(abi, profile, calls, &mut bodies.chains);
         let mut segments = Segments::new();
         verdicts.segments(&mut segments);
         // x32 is a part of x86_64's numbers.
         if abi == Abi::X86_64 && abis.contains(&Abi::X32) {
-            Verdicts::new(Abi::X32, profile, calls, &mut chains).segments(&mut segments);
+            Verdicts::new(Abi::X32, profile, calls, &mut bodies.chains).segments(&mut segments);
         } else if abi == Abi::X86_64 {
             verdicts.without_x32(&mut segments);
         }
-        blocks.push((verdicts, segments));
-    }
-    let mut program = Program::default();
-    let mut bodies = Bodies { profile, chains: &chains, written: Vec::new() };
-    let mut entries = Vec::with_capacity(blocks.len());
-    // The program is written from its end, so the native ABI, the first one, ends
-    // up close to the start.
-    for (verdicts, segments) in blocks.iter().rev() {
         let found = program.search(&segments.0, &mut |program, &segment| {
-            bodies.verdict(program, verdicts, segment)
+            bodies.verdict(program, &verdicts, segment)
         });
-        entries.push((verdicts.abi().audit(), program.load(NUMBER, found)));
+        entries.push((abi.audit(), program.load(NUMBER, found)));
     }
     let mut next = program.returns(KILL_PROCESS);
     for (audit, entry) in entries {
@@ -49,7 +44,7 @@ pub(super) fn write(profile: &Profile<'_>, abis: &[Abi], calls: &[(Call, u32)]) 
 /// What is behind the searches. Calls with the same rules share their body.
 struct Bodies<'a> {
     profile: &'a Profile<'a>,
-    chains: &'a Chains,
+    chains: Chains,
     written: Vec<(Verdict, Label)>,
 }
 

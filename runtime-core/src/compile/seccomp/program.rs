@@ -33,7 +33,6 @@ pub(super) const LIMIT: usize = 4096;
 pub(super) struct Label(usize);
 
 /// A program in the making, last instruction first.
-#[derive(Default)]
 pub(super) struct Program {
     reversed: Vec<sock_filter>,
     /// Where each value is returned, at the lowest distance.
@@ -41,6 +40,10 @@ pub(super) struct Program {
 }
 
 impl Program {
+    pub(super) fn new() -> Self {
+        Self { reversed: Vec::with_capacity(512), returns: Vec::new() }
+    }
+
     /// An instruction that returns this value.
     pub(super) fn returns(&mut self, value: u32) -> Label {
         match self.returns.iter().find(|(known, _)| *known == value) {
@@ -212,4 +215,41 @@ fn cluster_length<T: PartialEq>(segments: &[Segment<T>]) -> usize {
         length += 2;
     }
     length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where a conditional jump at the start leads: the value returned there.
+    fn leads_to(program: &[sock_filter], by: u8) -> u32 {
+        let target = &program[1 + usize::from(by)];
+        assert_eq!(u32::from(target.code), BPF_RET | BPF_K);
+        target.k
+    }
+
+    #[test]
+    fn jumps_lead_to_their_labels_at_the_edge_of_their_reach() {
+        for far in 245..265 {
+            for near in 0..=far {
+                let mut program = Program::new();
+                let first = program.returns(1);
+                for _ in near..far {
+                    program.load(NUMBER, program.last());
+                }
+                let second = program.returns(2);
+                for _ in 0..near {
+                    program.load(NUMBER, program.last());
+                }
+                for (yes, no, values) in [(first, second, (1, 2)), (second, first, (2, 1))] {
+                    let mut program =
+                        Program { reversed: program.reversed.clone(), returns: Vec::new() };
+                    program.if_equal(7, yes, no);
+                    let forward: Vec<_> = program.reversed.iter().rev().cloned().collect();
+                    let (jt, jf) = (forward[0].jt, forward[0].jf);
+                    assert_eq!((leads_to(&forward, jt), leads_to(&forward, jf)), values);
+                }
+            }
+        }
+    }
 }

@@ -8,6 +8,8 @@
 //! a container, so a name is found by a hash that the compiler of this crate
 //! computes, not by a map built at run time.
 
+use std::ops::Range;
+
 use super::abi::Abi;
 
 /// The call does not exist on that ABI.
@@ -56,16 +58,16 @@ impl Call {
             if row == NO {
                 return None;
             }
-            if CALLS[usize::from(row)].0 == name {
+            if NAMES[range(usize::from(row))] == *name.as_bytes() {
                 return Some(Self(row));
             }
-            at = (at + 1) % INDEX.len();
+            at = (at + 1) % INDEX_SIZE;
         }
     }
 
     /// Its slot on an ABI, below [`SLOTS`].
     pub(super) fn slot(self, abi: Abi) -> Option<usize> {
-        match CALLS[usize::from(self.0)].1[abi as usize] {
+        match NUMBERS[usize::from(self.0)][abi as usize] {
             NO => None,
             code if code >= PRIVATE => Some(ORDINARY + usize::from(code - PRIVATE)),
             code => Some(usize::from(code)),
@@ -75,7 +77,7 @@ impl Call {
     /// The multiplexer of x86 that performs the call, too, and the call's number
     /// there (linux/net.h, linux/ipc.h), below 32.
     pub(super) fn behind(self) -> Option<(Multiplexer, usize)> {
-        match CALLS[usize::from(self.0)].1[6] {
+        match NUMBERS[usize::from(self.0)][6] {
             NO => None,
             code if code & IPC != 0 => Some((Multiplexer::Ipc, usize::from(code & !IPC))),
             code => Some((Multiplexer::Socketcall, usize::from(code & !SOCKETCALL))),
@@ -94,8 +96,8 @@ const fn hash(name: &[u8]) -> usize {
     (sum ^ (sum >> 15)) as usize % INDEX_SIZE
 }
 
-/// Four times the rows: most names are found, or not, at the first look.
-const INDEX_SIZE: usize = 2048;
+/// Twice the rows: most names are found, or not, at the first looks.
+const INDEX_SIZE: usize = 1024;
 
 /// Hash of a name → row, open addressing.
 static INDEX: [u16; INDEX_SIZE] = {
@@ -112,12 +114,59 @@ static INDEX: [u16; INDEX_SIZE] = {
     index
 };
 
+// `CALLS` is for people and for the compiler of this crate; what gets into the
+// program are the tables below. They hold no pointers, so that nothing has to be
+// relocated at the start of each process.
+
+/// Columns of a row.
+static NUMBERS: [[u16; 7]; CALLS.len()] = {
+    let mut numbers = [[NO; 7]; CALLS.len()];
+    let mut row = 0;
+    while row < CALLS.len() {
+        numbers[row] = CALLS[row].1;
+        row += 1;
+    }
+    numbers
+};
+
+/// Where the name of a row begins in [`NAMES`], and where the last one ends.
+static STARTS: [u16; CALLS.len() + 1] = {
+    let mut starts = [0; CALLS.len() + 1];
+    let mut row = 0;
+    while row < CALLS.len() {
+        starts[row + 1] = starts[row] + CALLS[row].0.len() as u16;
+        row += 1;
+    }
+    starts
+};
+
+/// All names, one after the other.
+static NAMES: [u8; STARTS[CALLS.len()] as usize] = {
+    let mut names = [0; STARTS[CALLS.len()] as usize];
+    let (mut row, mut at) = (0, 0);
+    while row < CALLS.len() {
+        let name = CALLS[row].0.as_bytes();
+        let mut byte = 0;
+        while byte < name.len() {
+            names[at] = name[byte];
+            (at, byte) = (at + 1, byte + 1);
+        }
+        row += 1;
+    }
+    names
+};
+
+/// Where the name of a row is in [`NAMES`].
+fn range(row: usize) -> Range<usize> {
+    STARTS[row].into()..STARTS[row + 1].into()
+}
+
 /// A name and its numbers on x86_64, x86, x32 (without bit 30), aarch64, arm and
 /// riscv64, in the order of [`Abi`]; then what x86 also has it behind.
 type Row = (&'static str, [u16; 7]);
 
 #[rustfmt::skip]
-static CALLS: [Row; 488] = [
+const CALLS: [Row; 488] = [
     ("_llseek", [NO, 140, NO, NO, 140, NO, NO]),
     ("_newselect", [NO, 142, NO, NO, 142, NO, NO]),
     ("_sysctl", [156, 149, NO, NO, 149, NO, NO]),

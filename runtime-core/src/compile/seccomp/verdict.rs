@@ -137,10 +137,6 @@ impl Verdicts {
         verdicts
     }
 
-    pub(super) fn abi(&self) -> Abi {
-        self.abi
-    }
-
     /// The verdicts over all numbers of this ABI.
     pub(super) fn segments(&self, segments: &mut Segments<Verdict>) {
         let base = self.abi.base();
