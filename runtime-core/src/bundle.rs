@@ -5,8 +5,8 @@
 //!
 //! Beyond what the types ask for: one JSON object and nothing behind it, UTF-8
 //! without a byte order mark, no NUL in any string (the kernel would cut it), no
-//! field twice, no nesting deeper than 128 where it is looked at. Unknown fields are
-//! ignored, as the spec wants it.
+//! field twice (of two equal keys in a map the last one holds), no nesting deeper
+//! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it.
 
 use std::fs::File;
 use std::io::Read;

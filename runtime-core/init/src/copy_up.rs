@@ -29,8 +29,11 @@ fn reopen(dir: Fd) -> Sys<Fd> {
 }
 
 fn open_entry(dir: Fd, name: &CStr, flags: u32) -> Sys<Fd> {
+    // A FIFO put in a file's place must not hold us up; openat2(2) wants no such
+    // flag with `O_PATH`.
+    let wait = if flags & abi::O_PATH == 0 { abi::O_NONBLOCK } else { 0 };
     let how = abi::OpenHow {
-        flags: u64::from(flags | abi::O_CLOEXEC | abi::O_NOFOLLOW | abi::O_NONBLOCK),
+        flags: u64::from(flags | abi::O_CLOEXEC | abi::O_NOFOLLOW | wait),
         mode: 0,
         resolve: abi::RESOLVE_BENEATH | abi::RESOLVE_NO_SYMLINKS | abi::RESOLVE_NO_XDEV,
     };

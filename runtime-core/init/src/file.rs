@@ -209,3 +209,6 @@ pub fn chdir(stage: &mut Stage, at: &'static CStr, create: u32) -> Done {
     stage.in_cwd = true;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

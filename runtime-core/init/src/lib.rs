@@ -31,6 +31,8 @@ pub mod plan;
 mod process;
 mod run;
 pub mod sys;
+#[cfg(test)]
+mod testbed;
 pub mod wire;
 
 /// The stage's program, an ELF file.

@@ -73,8 +73,9 @@ pub fn root_tree(stage: &mut Stage, path: &'static CStr) -> Done {
     Ok(())
 }
 
-/// Opens the place of a mount, made if it may be, and checks that it is not
-/// inside a procfs: what is mounted there could fake what programs believe.
+/// Opens the place of a mount, made if it may be, and checks that it is neither
+/// the root itself nor inside a procfs: what is mounted there could fake what
+/// programs believe.
 fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<Fd>) -> Done<Fd> {
     let make = if target.has(Target::DIR) {
         Some(Make::Dir(0o755))
@@ -94,6 +95,12 @@ fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<
         sys::close(fd);
         return path::open(stage.root, at, flags, abi::RESOLVE_NO_SYMLINKS)
             .map_err(in_part(Part::NotDirectory));
+    }
+    let (root, here) = (sys::fstat(stage.root), sys::fstat(fd));
+    let (root, here) = (root.map_err(in_part(Part::Verify))?, here.map_err(in_part(Part::Verify))?);
+    if (root.inode, root.dev_major, root.dev_minor) == (here.inode, here.dev_major, here.dev_minor)
+    {
+        return Err(Fail::new(Part::Verify, abi::EBUSY)); // a link led back to /
     }
     if target.0 & (Target::IN_PROC.0 | Target::FROM_PROC.0) == 0
         && sys::fs_magic(fd).map_err(in_part(Part::Verify))? == abi::PROC_SUPER_MAGIC
@@ -277,6 +284,10 @@ fn empty_directory(stage: &Stage) -> Done<Fd> {
     if stage.empty != NO_FD {
         return clone_mount(stage.empty, 0);
     }
+    new_empty_directory()
+}
+
+fn new_empty_directory() -> Done<Fd> {
     let fs = sys::fsopen(c"tmpfs").map_err(in_part(Part::OpenFs))?;
     for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
         sys::fsconfig_string(fs, key, value).map_err(in_part(Part::Configure))?;
@@ -346,6 +357,23 @@ pub fn pivot_root(stage: &Stage) -> Done {
 /// For a root that pivot_root(2) refuses, such as an initramfs: moves the new one
 /// over it.
 pub fn move_root(stage: &Stage) -> Done {
+    // The old root stays below the new one. A procfs or sysfs in it that shows
+    // everything would let the container mount another, without our masks.
+    let slave = abi::MountAttr { propagation: abi::MS_SLAVE, ..abi::MountAttr::default() };
+    sys::mount_setattr(abi::AT_FDCWD, c"/", 0, &slave).map_err(in_part(Part::Propagate))?;
+    for path in [c"/proc", c"/sys"] {
+        // Else the host's would go too, where they still are its peers.
+        match sys::mount_setattr(abi::AT_FDCWD, path, abi::AT_RECURSIVE, &slave) {
+            Ok(()) => {}
+            Err(Errno(abi::EINVAL | abi::ENOENT)) => continue, // nothing is mounted there
+            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Propagate, 0) }),
+        }
+        match sys::umount(path, abi::MNT_DETACH) {
+            Ok(()) => {}
+            // Locked to what is below it: a mount of a more privileged namespace.
+            Err(_) => hide_host_directory(path)?,
+        }
+    }
     sys::fchdir(stage.root).map_err(in_part(Part::Resolve))?;
     let top = sys::openat(abi::AT_FDCWD, c"/", abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC)
         .map_err(in_part(Part::Open))?;
@@ -353,6 +381,16 @@ pub fn move_root(stage: &Stage) -> Done {
     sys::close(top);
     sys::chroot(c".").map_err(in_part(Part::Whole))?;
     sys::chdir(c"/").map_err(in_part(Part::Resolve))
+}
+
+fn hide_host_directory(path: &'static CStr) -> Done {
+    let flags = abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC;
+    let place = sys::openat(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
+    let cover = new_empty_directory()?;
+    sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
+    sys::close(place);
+    sys::close(cover);
+    Ok(())
 }
 
 pub fn root_propagation(kind: u64, recursive: bool) -> Done {
@@ -380,3 +418,6 @@ pub fn host_file(path: &'static CStr) -> Done<Fd> {
     let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_SYMLINK_NOFOLLOW;
     sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,11 +151,23 @@ fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> 
 }
 
 fn make_one(parent: Fd, name: &CStr, make: Make) -> Sys<Fd> {
-    match make {
-        Make::Dir(mode) => sys::mkdirat(parent, name, mode)?,
-        Make::File => sys::mknodat(parent, name, abi::S_IFREG | 0o644, 0)?,
+    let kind = match make {
+        Make::Dir(mode) => {
+            sys::mkdirat(parent, name, mode)?;
+            abi::S_IFDIR
+        }
+        Make::File => {
+            sys::mknodat(parent, name, abi::S_IFREG | 0o644, 0)?;
+            abi::S_IFREG
+        }
+    };
+    let fd = open_child(parent, name)?;
+    if sys::fstat(fd)?.kind() == kind {
+        return Ok(fd);
     }
-    open_child(parent, name)
+    // Something was put in its place meanwhile, a link perhaps: look again.
+    sys::close(fd);
+    Err(Errno(abi::EEXIST))
 }
 
 /// Opens a component just made, and nothing that was put in its place.
@@ -218,3 +230,6 @@ pub fn open_parent(root: Fd, path: &CStr) -> Done<(Fd, PathBuf)> {
     }
     Ok((fd, name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ fn host(cgroups: Cgroups) -> HostFacts {
         bounding: u64::MAX,
         last_capability: 40,
         in_user_namespace: false,
+        setgroups: true,
         cgroups,
         apparmor: false,
         selinux: false,

@@ -7,7 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use orlop_init::sys::abi::{
-    CLONE_NEWCGROUP, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+    CLONE_NEWCGROUP, MOUNT_ATTR_ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
 };
 
 use super::mount_options::Attributes;
@@ -148,10 +149,12 @@ fn one(
     // changed by a container (CVE-2023-25809).
     let exposed = !view.managed && unprivileged(context);
     let set = STRICT | if exposed { MOUNT_ATTR_RDONLY } else { 0 };
+    // Access times mean nothing here, and a namespace may not change the policy.
+    let set = set | entry.attributes() & !MOUNT_ATTR_ATIME;
     let tree = HostTree {
         path: rootfs::text(&view.dir.directory, &entry.pointer)?,
         recursive: false,
-        top: Attributes { set: entry.attributes() | set, clear: 0 },
+        top: Attributes { set, clear: 0 },
         all: Attributes::default(),
         target: Target::DIR,
     };

@@ -11,8 +11,8 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 use orlop_init::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, PROPAGATION_RECURSIVE};
 use orlop_init::sys::abi::{
-    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+    CLONE_NEWIPC, CLONE_NEWNET, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
 };
 
 use super::mount_options::{Attributes, MountOptions};
@@ -99,6 +99,10 @@ pub(super) struct HostTree<'a> {
 
 /// Makes the mounts in the config's order.
 pub(super) fn mounts(plan: &mut Builder, context: &Context<'_>) {
+    if label(context).is_some() && !context.host.selinux {
+        let what = "the label of mounts needs SELinux, which is off here";
+        plan.error(Error::unsupported("/linux/mountLabel", what));
+    }
     for (index, mount) in context.spec.mounts().iter().flatten().enumerate() {
         let pointer = format!("/mounts/{index}");
         let result = Entry::read(mount, pointer).and_then(|entry| {
@@ -398,8 +402,8 @@ fn bind(
     let recursive = options.bind == Some(true);
     let mut all = options.all;
     // The cgroups below a read-only /sys would stay writable (CVE-2023-25809).
-    let hidden_cgroups = rootfs::clean(source).as_deref() == Some("/sys") && recursive;
-    if hidden_cgroups && options.top.read_only() && unprivileged(context) {
+    let sys = rootfs::clean(source).is_some_and(|path| Path::new(&path).starts_with("/sys"));
+    if sys && recursive && options.top.read_only() && unprivileged(context) {
         all = all.and(Attributes { set: MOUNT_ATTR_RDONLY, clear: 0 });
     }
     let tree = HostTree {
@@ -409,10 +413,9 @@ fn bind(
         all,
         target: entry.target(Target::LIKE_SOURCE)?,
     };
-    // From inside, the source may be out of reach or, in a joined mount namespace,
-    // another one.
-    let elsewhere = context.namespaces.user() || !context.namespaces.is_new(CLONE_NEWNS);
-    let slot = if ids.is_some() || elsewhere && context.host.may_mount() {
+    // From inside another user namespace the source may be out of reach.
+    let by_launcher = context.namespaces.user() && context.host.may_mount();
+    let slot = if ids.is_some() || by_launcher {
         plan.slot(Fill::Tree { path: path.clone(), recursive, ids })
     } else {
         Slot::NONE

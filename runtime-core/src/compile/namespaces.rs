@@ -239,10 +239,11 @@ fn extent(mapping: &LinuxIdMapping) -> Extent {
     Extent { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() }
 }
 
-/// Whether the container can't call setgroups(2): the kernel wants it denied
-/// before it lets an unprivileged process map a group.
+/// Whether the container can't call setgroups(2): it is denied to the caller and
+/// all below, or must be, because the kernel lets an unprivileged process map a
+/// group only then.
 pub(super) fn setgroups_denied(context: &Context) -> bool {
-    context.namespaces.user() && !holds(context.host, SETGID)
+    !context.host.setgroups || context.namespaces.user() && !holds(context.host, SETGID)
 }
 
 fn holds(host: &HostFacts, capability: u32) -> bool {
@@ -259,18 +260,13 @@ pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Pr
     let by_clone = initial.is_none();
     scheduling::affinity(plan, initial, "/execCPUAffinity/initial");
     join_cgroups(plan, context, by_clone);
-    let joined = namespaces.joined_kinds();
-    let mut kinds = namespaces.new | joined;
-    let doing = "joining the container's namespaces";
-    // One call, in which the kernel takes the user namespace first. But what the
-    // container itself joined from outside need not belong to a new one.
-    if joined != 0 && namespaces.is_new(USER) {
-        let op = Op::JoinProcess { slot: Slot::TARGET, kinds: joined };
-        plan.push(op, "/linux/namespaces", doing);
-        kinds &= !joined;
-    }
+    // One call: what the container had joined from outside is still ours to join,
+    // because the kernel asks with the privileges that we have before it.
+    let kinds = namespaces.new | namespaces.joined_kinds();
     if kinds != 0 {
-        plan.push(Op::JoinProcess { slot: Slot::TARGET, kinds }, "/linux/namespaces", doing);
+        let doing = "joining the container's namespaces";
+        let op = Op::JoinProcess { slot: Slot::TARGET, kinds };
+        plan.push(op, "/linux/namespaces", doing);
     }
     if namespaces.has(PID) {
         let doing = "going on in the pid namespace";
@@ -359,8 +355,11 @@ pub(super) fn is_mapped(
     mappings: &Option<Vec<LinuxIdMapping>>,
     id: u32,
 ) -> bool {
+    // One without any mapping has been refused already.
+    let mappings = mappings.as_deref().unwrap_or_default();
     !context.namespaces.is_new(USER)
-        || mappings.iter().flatten().any(|mapping| {
+        || mappings.is_empty()
+        || mappings.iter().any(|mapping| {
             id.checked_sub(mapping.container_id()).is_some_and(|above| above < mapping.size())
         })
 }

@@ -5,9 +5,7 @@
 
 use std::path::Path;
 
-use orlop_init::sys::abi::{
-    CLONE_NEWNS, MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE,
-};
+use orlop_init::sys::abi::{MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 
 use super::{Context, in_bundle, mounts};
 use crate::error::Error;
@@ -47,19 +45,14 @@ pub(super) fn text<'a>(path: &'a Path, pointer: &str) -> Result<&'a str, Error> 
 
 /// Takes the root out of the host's propagation and opens it.
 pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
-    if !context.namespaces.has(CLONE_NEWNS) {
-        let what = "a container without a mount namespace of its own is not supported: \
-                    its mounts would be the host's";
-        plan.error(Error::unsupported("/linux/namespaces", what));
-        return;
-    }
     let Some(root) = context.spec.root().as_ref() else {
         plan.error(Error::config("/root", "the container has no root"));
         return;
     };
     let path = in_bundle(&context.options.bundle, root.path());
     let path = match text(&path, "/root/path") {
-        Ok(path) => plan.str(path),
+        // By spelling, so that going up from it meets the mounts that hold it.
+        Ok(path) => plan.str(clean(path).as_deref().unwrap_or("/")),
         Err(error) => return plan.error(error),
     };
     let (kind, recursive) = host_propagation(plan, context);

@@ -31,6 +31,9 @@ pub struct HostFacts {
     pub last_capability: u32,
     /// Whether the caller is in a user namespace other than the first.
     pub in_user_namespace: bool,
+    /// Whether setgroups(2) is allowed in the caller's user namespace; those below
+    /// it have it from there (user_namespaces(7)).
+    pub setgroups: bool,
     /// How cgroups are mounted.
     pub cgroups: Cgroups,
     /// Whether AppArmor is on.
@@ -79,6 +82,8 @@ impl HostFacts {
             bounding: bits("CapBnd:"),
             last_capability: last.trim().parse().unwrap_or(40),
             in_user_namespace: !first,
+            // Without user namespaces the file does not exist.
+            setgroups: !enabled("/proc/self/setgroups", "deny"),
             cgroups: Cgroups::probe()?,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled", "Y"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),

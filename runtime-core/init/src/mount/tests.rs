@@ -1,0 +1,347 @@
+//! Every op that mounts, on the running kernel, each in a mount namespace of its
+//! own.
+
+use core::ffi::CStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::*;
+use crate::testbed::{Bed, attach, failure, new_fs, run};
+
+fn fs_of(fs_type: &'static CStr, at: &'static CStr, target: Target) -> NewMount {
+    NewMount {
+        fs_type,
+        source: c"",
+        options: Strs::default(),
+        attributes: 0,
+        propagation: 0,
+        at,
+        target,
+        below: 0,
+        fallback: c"",
+    }
+}
+
+fn tmpfs(at: &'static CStr) -> NewMount {
+    fs_of(c"tmpfs", at, Target::DIR)
+}
+
+fn host(path: &Path, flags: u32) -> Source {
+    Source {
+        slot: Slot::NONE,
+        path: std::boxed::Box::leak(crate::testbed::c_string(path).into_boxed_c_str()),
+        flags,
+        top: abi::MountAttr::default(),
+        all: abi::MountAttr::default(),
+        propagation: 0,
+    }
+}
+
+fn set(bits: u64) -> abi::MountAttr {
+    abi::MountAttr { set: bits, ..abi::MountAttr::default() }
+}
+
+fn mode(bed: &Bed, path: &str) -> u32 {
+    fs::metadata(bed.path(path)).expect("there").mode() & 0o7777
+}
+
+fn errno(result: std::io::Result<()>) -> Option<i32> {
+    result.expect_err("it must fail").raw_os_error()
+}
+
+#[test]
+fn a_file_system_has_its_options_and_attributes() {
+    run(|bed| {
+        let options = bed.strs(&["size", "64k", "mode", "0711", "sync", ""]);
+        let attributes = abi::MOUNT_ATTR_NOSUID | abi::MOUNT_ATTR_NODEV | abi::MOUNT_ATTR_NOATIME;
+        let new = NewMount {
+            options,
+            source: c"swap",
+            attributes: attributes as u32,
+            propagation: abi::MS_SHARED,
+            ..tmpfs(c"/var/run")
+        };
+        mount(&mut bed.stage, &new, false).expect("mounted");
+        let line = bed.mount_line("var/run");
+        assert!(line.contains("rw,nosuid,nodev,noatime shared:"), "{line}");
+        assert!(line.contains("- tmpfs swap rw,sync,size=64k,mode=711"), "{line}");
+    });
+}
+
+#[test]
+fn an_option_that_the_file_system_does_not_know_is_named() {
+    run(|bed| {
+        let options = bed.strs(&["bogus", "1"]);
+        let new = NewMount { options, ..tmpfs(c"/x") };
+        let fail = mount(&mut bed.stage, &new, false).expect_err("unknown option");
+        assert_eq!((fail.part, fail.errno.0, fail.text), (Part::Configure, 22, &b"bogus"[..]));
+        let new = fs_of(c"orlopfs", c"/x", Target::DIR);
+        let result = mount(&mut bed.stage, &new, false);
+        assert_eq!(failure(result), (Part::OpenFs, abi::ENODEV));
+    });
+}
+
+#[test]
+fn a_tmpfs_takes_the_mode_of_the_directory_below_it() {
+    run(|bed| {
+        bed.dir("tmp");
+        let sticky = std::os::unix::fs::PermissionsExt::from_mode(0o1770);
+        fs::set_permissions(bed.path("tmp"), sticky).expect("ours");
+        let new = NewMount { below: BELOW_MODE, ..tmpfs(c"/tmp") };
+        mount(&mut bed.stage, &new, false).expect("mounted");
+        assert_eq!(mode(bed, "tmp"), 0o1770);
+        let new = NewMount { below: BELOW_MODE, ..tmpfs(c"/new") };
+        mount(&mut bed.stage, &new, false).expect("mounted");
+        assert_eq!(mode(bed, "new"), 0o1777, "the file system's own default");
+    });
+}
+
+#[test]
+fn a_tmpfs_gets_what_lay_below_it() {
+    run(|bed| {
+        bed.dir("etc/deep/er");
+        bed.file("etc/deep/file", "content");
+        bed.link("etc/link", "/nowhere");
+        let group_only = std::os::unix::fs::PermissionsExt::from_mode(0o640);
+        fs::set_permissions(bed.path("etc/deep/file"), group_only).expect("ours");
+        // In a user namespace with one id there is nobody to give it to.
+        let given = std::os::unix::fs::chown(bed.path("etc/deep"), Some(5), Some(6)).is_ok();
+        let new = NewMount { below: BELOW_COPY | BELOW_MODE, ..tmpfs(c"/etc") };
+        mount(&mut bed.stage, &new, false).expect("mounted");
+        assert!(bed.mount_line("etc").contains("- tmpfs"));
+        assert_eq!(fs::read_to_string(bed.path("etc/deep/file")).expect("copied"), "content");
+        assert_eq!(mode(bed, "etc/deep/file"), 0o640);
+        let deep = fs::metadata(bed.path("etc/deep")).expect("copied");
+        assert_eq!((deep.uid(), deep.gid()), if given { (5, 6) } else { (0, 0) });
+        assert!(bed.path("etc/deep/er").is_dir());
+        assert_eq!(fs::read_link(bed.path("etc/link")).expect("copied").to_str(), Some("/nowhere"));
+    });
+}
+
+#[test]
+fn a_mount_point_that_links_outside_lands_inside() {
+    run(|bed| {
+        fs::create_dir("/host").expect("ours");
+        bed.link("absolute", "/host");
+        bed.link("climbing", "../../../../../../up");
+        mount(&mut bed.stage, &tmpfs(c"/absolute"), false).expect("inside");
+        mount(&mut bed.stage, &tmpfs(c"/climbing"), false).expect("inside");
+        assert!(bed.mount_line("up").contains("- tmpfs"));
+        assert!(bed.mount_line("host").contains("- tmpfs"));
+        let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("ours");
+        assert!(!table.contains(" /host ") && !table.contains(" /up "), "{table}");
+    });
+}
+
+#[test]
+fn a_link_back_to_the_root_is_no_mount_point() {
+    run(|bed| {
+        bed.link("here", "/");
+        bed.link("up", "../..");
+        for at in [c"/here", c"/up", c"/here/here"] {
+            let result = mount(&mut bed.stage, &tmpfs(at), false);
+            assert_eq!(failure(result), (Part::Verify, abi::EBUSY), "{at:?}");
+        }
+    });
+}
+
+#[test]
+fn a_linked_proc_is_refused() {
+    run(|bed| {
+        bed.dir("evil/proc");
+        bed.link("proc", "/evil/proc");
+        bed.link("sys", "evil");
+        let strict = Target::DIR.and(Target::NO_SYMLINK);
+        let result = mount(&mut bed.stage, &fs_of(c"proc", c"/proc", strict), false);
+        assert_eq!(failure(result), (Part::NotDirectory, abi::ELOOP));
+        let result = mount(&mut bed.stage, &fs_of(c"sysfs", c"/sys", strict), false);
+        assert_eq!(failure(result), (Part::NotDirectory, abi::ELOOP));
+        bed.file("file", "");
+        let result = mount(&mut bed.stage, &fs_of(c"proc", c"/file", strict), false);
+        assert_eq!(failure(result), (Part::NotDirectory, abi::ENOTDIR));
+    });
+}
+
+#[test]
+fn inside_a_procfs_only_the_few_files_are_covered() {
+    run(|bed| {
+        let strict = Target::DIR.and(Target::NO_SYMLINK);
+        mount(&mut bed.stage, &fs_of(c"proc", c"/proc", strict), true).expect("mounted");
+        assert_eq!(sys::fs_magic(bed.stage.proc), Ok(abi::PROC_SUPER_MAGIC));
+        bed.link("hidden", "/proc/sys");
+        for at in [c"/proc/sys", c"/hidden", c"/proc/self/attr"] {
+            let result = mount(&mut bed.stage, &tmpfs(at), false);
+            assert_eq!(failure(result), (Part::InsideProc, abi::EPERM), "{at:?}");
+        }
+        fs::write(Path::new("/uptime"), "1 1\n").expect("ours");
+        let source = host(Path::new("/uptime"), 0);
+        bind(&bed.stage, &source, c"/proc/uptime", Target::IN_PROC).expect("covered");
+        assert_eq!(fs::read_to_string(bed.path("proc/uptime")).expect("ours"), "1 1\n");
+        let decoy = Path::new("/decoy");
+        fs::create_dir(decoy).expect("ours");
+        let source = host(decoy, BIND_RECURSIVE);
+        let target = Target::LIKE_SOURCE.and(Target::NO_SYMLINK).and(Target::FROM_PROC);
+        let result = bind(&bed.stage, &source, c"/proc", target);
+        assert_eq!(failure(result), (Part::NotProc, abi::EPERM));
+    });
+}
+
+#[test]
+fn a_bind_is_like_its_source_and_has_its_attributes() {
+    run(|bed| {
+        let source = Path::new("/source");
+        fs::create_dir_all(source.join("below")).expect("ours");
+        attach(new_fs(c"tmpfs"), &source.join("below"));
+        fs::write(source.join("below/file"), "text").expect("ours");
+        let read_only = Source {
+            top: set(abi::MOUNT_ATTR_RDONLY),
+            all: set(abi::MOUNT_ATTR_NOSUID),
+            ..host(source, BIND_RECURSIVE)
+        };
+        bind(&bed.stage, &read_only, c"/made/dir", Target::LIKE_SOURCE).expect("bound");
+        assert!(bed.mount_line("made/dir").contains(" ro,nosuid,relatime "));
+        assert!(bed.mount_line("made/dir/below").contains(" rw,nosuid,relatime "));
+        let all = Source { all: set(abi::MOUNT_ATTR_RDONLY), ..host(source, BIND_RECURSIVE) };
+        bind(&bed.stage, &all, c"/all", Target::LIKE_SOURCE).expect("bound");
+        assert_eq!(errno(fs::write(bed.path("all/below/file"), "x")), Some(abi::EROFS));
+        let file = host(&source.join("below/file"), 0);
+        bind(&bed.stage, &file, c"/etc/resolv.conf", Target::LIKE_SOURCE).expect("bound");
+        assert_eq!(fs::read_to_string(bed.path("etc/resolv.conf")).expect("bound"), "text");
+        fs::write(source.join("below/file"), "still writable").expect("the source is");
+        let result = bind(&bed.stage, &host(&source.join("none"), 0), c"/x", Target::LIKE_SOURCE);
+        assert_eq!(failure(result), (Part::Open, abi::ENOENT));
+        assert!(!bed.path("x").exists(), "nothing is made for a source that is missing");
+    });
+}
+
+#[test]
+fn a_flat_bind_leaves_the_mounts_below_behind() {
+    run(|bed| {
+        let source = Path::new("/source");
+        fs::create_dir_all(source.join("below")).expect("ours");
+        attach(new_fs(c"tmpfs"), &source.join("below"));
+        fs::write(source.join("below/file"), "").expect("ours");
+        bind(&bed.stage, &host(source, 0), c"/flat", Target::LIKE_SOURCE).expect("bound");
+        assert!(!bed.path("flat/below/file").exists());
+        let recursive = abi::MS_SHARED;
+        let tree = Source { propagation: recursive, ..host(source, BIND_RECURSIVE | 2) };
+        bind(&bed.stage, &tree, c"/tree", Target::LIKE_SOURCE).expect("bound");
+        assert!(bed.path("tree/below/file").exists());
+        assert!(bed.mount_line("tree").contains(" shared:"));
+        assert!(bed.mount_line("tree/below").contains(" shared:"));
+    });
+}
+
+#[test]
+fn a_masked_path_shows_nothing() {
+    run(|bed| {
+        bed.dir("secret");
+        bed.dir("other");
+        bed.file("secret/file", "secret");
+        bed.file("key", "secret");
+        bed.dir("dev");
+        bed.file("dev/null", "the image's own is not asked");
+        bed.link("to-key", "/key");
+        for at in [c"/secret", c"/other", c"/to-key", c"/missing", c"/key/below"] {
+            mask(&mut bed.stage, at).expect("masked or not there");
+        }
+        for dir in ["secret", "other"] {
+            assert_eq!(fs::read_dir(bed.path(dir)).expect("masked").count(), 0);
+            let full = fs::write(bed.path(dir).join("new"), "");
+            assert_eq!(errno(full), Some(abi::EROFS), "{dir}");
+        }
+        assert_eq!(fs::read_to_string(bed.path("key")).expect("masked"), "");
+        assert_eq!(fs::metadata(bed.path("key")).expect("masked").rdev(), 0x103);
+        assert!(!bed.path("missing").exists());
+    });
+}
+
+#[test]
+fn a_read_only_path_covers_the_mounts_below() {
+    run(|bed| {
+        bed.dir("sys/net");
+        attach(new_fs(c"tmpfs"), &bed.path("sys/net"));
+        bed.file("sys/net/value", "1");
+        bed.file("sys/other", "1");
+        read_only(&bed.stage, c"/sys").expect("covered");
+        read_only(&bed.stage, c"/missing").expect("left alone");
+        for path in ["sys/net/value", "sys/other"] {
+            assert_eq!(errno(fs::write(bed.path(path), "2")), Some(abi::EROFS), "{path}");
+            assert_eq!(fs::read_to_string(bed.path(path)).expect("readable"), "1");
+        }
+    });
+}
+
+#[test]
+fn a_mount_that_is_there_can_be_changed() {
+    run(|bed| {
+        mount(&mut bed.stage, &tmpfs(c"/run"), false).expect("mounted");
+        let options = bed.strs(&["size", "32k"]);
+        reconfigure(&bed.stage, c"/run", options).expect("changed");
+        change(&bed.stage, c"/run", false, &set(abi::MOUNT_ATTR_RDONLY)).expect("changed");
+        let line = bed.mount_line("run");
+        assert!(line.contains(" ro,relatime ") && line.contains("rw,size=32k"), "{line}");
+        // What is no mount has no attributes of its own.
+        bed.dir("plain");
+        let result = change(&bed.stage, c"/plain", false, &set(abi::MOUNT_ATTR_RDONLY));
+        assert_eq!(failure(result), (Part::SetAttributes, abi::EINVAL));
+    });
+}
+
+#[test]
+fn the_root_becomes_the_root_and_the_host_is_gone() {
+    run(|bed| {
+        bed.file("inside", "");
+        pivot_root(&bed.stage).expect("pivoted");
+        root_read_only(&bed.stage).expect("read-only");
+        let names: std::vec::Vec<_> = fs::read_dir("/")
+            .expect("the root")
+            .map(|entry| entry.expect("ours").file_name())
+            .collect();
+        assert_eq!(names, ["inside"]);
+        assert_eq!(errno(fs::write("/new", "")), Some(abi::EROFS));
+        assert!(fs::symlink_metadata("/../../etc").is_err());
+    });
+}
+
+#[test]
+fn a_moved_root_leaves_no_procfs_behind() {
+    run(|bed| {
+        bed.dir("proc");
+        bed.file("inside", "");
+        // Opened before: afterwards there is no procfs to open it in.
+        let proc = sys::openat(abi::AT_FDCWD, c"/proc/thread-self/mountinfo", abi::O_RDONLY)
+            .expect("ours");
+        move_root(&bed.stage).expect("moved");
+        assert!(fs::metadata("/inside").is_ok());
+        assert!(fs::metadata("/../etc/passwd").is_err());
+        let mut table = std::string::String::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = sys::read(proc, &mut buffer) {
+            table.push_str(&std::string::String::from_utf8_lossy(&buffer[..length]));
+        }
+        let left = table.lines().filter(|line| line.contains(" - proc ")).count();
+        assert_eq!(left, 0, "{table}");
+    });
+}
+
+/// A file system that the kernel keeps from us gives way to the host's tree.
+#[test]
+fn a_refused_file_system_is_replaced_by_the_hosts_tree_read_only() {
+    run(|bed| {
+        fs::create_dir_all("/sys/below").expect("ours");
+        attach(new_fs(c"tmpfs"), Path::new("/sys/below"));
+        fs::write("/sys/value", "1").expect("ours");
+        let refused = NewMount { fallback: c"/sys", ..fs_of(c"sysfs", c"/sys", Target::DIR) };
+        mount(&mut bed.stage, &refused, false).expect("mounted or bound");
+        let line = bed.mount_line("sys");
+        if line.contains(" - sysfs ") {
+            std::println!("SKIP: only a user namespace without its own network shows this");
+            return;
+        }
+        assert!(line.contains(" ro,"), "{line}");
+        assert!(bed.mount_line("sys/below").contains(" ro,"));
+        assert_eq!(errno(fs::write(bed.path("sys/value"), "2")), Some(abi::EROFS));
+    });
+}
