@@ -5,4 +5,5 @@
 //! real container engine ([`docker`]). Both only see runtimes from outside, as
 //! programs with a command line.
 
+pub mod bench;
 pub mod floor;

@@ -1,6 +1,7 @@
 //! `kernel-floor run ROOT PROGRAM [--group NAME] [HIERARCHY...]` and
 //! `kernel-floor exec PID PROGRAM [--group NAME] [HIERARCHY...]`: see
-//! [`integration::floor`]. Exits with the program's status.
+//! [`integration::floor`]. Exits with the program's status. `kernel-floor nothing`
+//! shows what the start of this program costs.
 
 use std::ffi::CString;
 use std::io;
@@ -11,6 +12,9 @@ use integration::floor::{self, Cgroups};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments == ["nothing"] {
+        return ExitCode::SUCCESS;
+    }
     match container(&arguments) {
         Ok(status) if status & 0x7f == 0 => ExitCode::from((status >> 8 & 0xff) as u8),
         Ok(status) => ExitCode::from((128 + (status & 0x7f)) as u8),
