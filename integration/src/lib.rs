@@ -6,4 +6,6 @@
 //! programs with a command line.
 
 pub mod bench;
+pub mod command;
+pub mod docker;
 pub mod floor;

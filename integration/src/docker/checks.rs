@@ -1,0 +1,62 @@
+//! What is asked of an engine with the runtime under test: one function a check,
+//! and its error says what was wrong.
+
+use anyhow::{Result, ensure};
+
+use super::daemon::{Daemon, IMAGE};
+use crate::command::Output;
+
+mod isolation;
+mod life;
+mod limits;
+mod network;
+mod storage;
+
+/// A named check.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// For the table and `--check`.
+    pub name: &'static str,
+    /// Succeeds if all is as it should be.
+    pub run: fn(&Daemon) -> Result<()>,
+}
+
+/// All checks, in the order in which they run.
+pub const ALL: &[Check] = &[
+    Check { name: "run", run: life::run },
+    Check { name: "detached", run: life::detached },
+    Check { name: "exit-codes", run: life::exit_codes },
+    Check { name: "exec", run: life::exec },
+    Check { name: "exec-terminal", run: life::exec_terminal },
+    Check { name: "run-terminal", run: life::run_terminal },
+    Check { name: "init", run: life::init },
+    Check { name: "ps", run: life::ps },
+    Check { name: "pause", run: life::pause },
+    Check { name: "commit", run: life::commit },
+    Check { name: "limits", run: limits::limits },
+    Check { name: "out-of-memory", run: limits::out_of_memory },
+    Check { name: "update", run: limits::update },
+    Check { name: "bind-volume", run: storage::bind_volume },
+    Check { name: "named-volume", run: storage::named_volume },
+    Check { name: "tmpfs", run: storage::tmpfs },
+    Check { name: "read-only", run: storage::read_only },
+    Check { name: "capabilities", run: isolation::capabilities },
+    Check { name: "user", run: isolation::user },
+    Check { name: "seccomp", run: isolation::seccomp },
+    Check { name: "masked-paths", run: isolation::masked_paths },
+    Check { name: "namespaces", run: isolation::namespaces },
+    Check { name: "shared-namespaces", run: isolation::shared_namespaces },
+    Check { name: "network-host", run: network::host },
+    Check { name: "network-none", run: network::none },
+    Check { name: "network-bridge", run: network::bridge },
+];
+
+/// `docker run --rm OPTIONS IMAGE sh -c SCRIPT`
+fn shell(daemon: &Daemon, options: &[&str], script: &str) -> Result<Output> {
+    daemon.docker(&[&["run", "--rm"], options, &[IMAGE, "sh", "-c", script]].concat())
+}
+
+fn same(what: &str, found: &str, expected: &str) -> Result<()> {
+    ensure!(found == expected, "{what}: {found:?} instead of {expected:?}");
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What a container may do and see.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+use super::{same, shell};
+use crate::docker::container::Container;
+use crate::docker::daemon::Daemon;
+
+const CAPABILITIES: &str = "sed -n 's/^Cap\\(Prm\\|Eff\\|Bnd\\|Amb\\):\\t//p' /proc/self/status";
+
+pub(super) fn capabilities(daemon: &Daemon) -> Result<()> {
+    let output = shell(daemon, &["--cap-drop", "ALL"], CAPABILITIES)?.success()?;
+    let none = "0000000000000000";
+    same("the sets after --cap-drop ALL", &output, &[none; 4].join("\n"))?;
+    let script = "touch /tmp/f && ! chown 1000 /tmp/f";
+    shell(daemon, &["--cap-drop", "ALL"], script)?.exits_with(0)?;
+    let options = ["--cap-drop", "ALL", "--cap-add", "CHOWN", "--cap-add", "NET_ADMIN"];
+    let output = shell(daemon, &options, CAPABILITIES)?.success()?;
+    let some = "0000000000001001";
+    same("the sets with two added", &output, &[some, some, some, none].join("\n"))?;
+    shell(daemon, &options, "touch /tmp/f && chown 1000 /tmp/f")?.exits_with(0)?;
+    let output = shell(daemon, &[], CAPABILITIES)?.success()?;
+    let default = "00000000a80425fb";
+    same("the default sets", &output, &[default, default, default, none].join("\n"))?;
+    let privileged = shell(daemon, &["--privileged"], CAPABILITIES)?.success()?;
+    let ours = fs::read_to_string("/proc/self/status")?;
+    let ours = ours.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap_or_default();
+    ensure!(privileged.starts_with(ours), "privileged has {privileged:?}, we have {ours:?}");
+    Ok(())
+}
+
+pub(super) fn user(daemon: &Daemon) -> Result<()> {
+    let ids = "id -u; id -g; id -G";
+    let output = shell(daemon, &["--user", "1234:567"], ids)?.success()?;
+    same("ids by number", &output, "1234\n567\n567")?;
+    let output = shell(daemon, &["--user", "daemon", "--group-add", "audio"], ids)?.success()?;
+    same("ids by name", &output, "1\n1\n1 29")?;
+    let output = shell(daemon, &["--user", "1234:567"], CAPABILITIES)?.success()?;
+    let (none, bounding) = ("0000000000000000", "00000000a80425fb");
+    same("the sets of a user", &output, &[none, none, bounding, none].join("\n"))?;
+    let options = ["--user", "1234:567", "--security-opt", "no-new-privileges"];
+    let script = "! touch /etc/file && grep -c '^NoNewPrivs:.1' /proc/self/status";
+    same("no_new_privs", &shell(daemon, &options, script)?.success()?, "1")?;
+    // Standard output belongs to the user, who may open it again.
+    let script = "echo again > /proc/self/fd/1";
+    same("standard output", &shell(daemon, &["--user", "1234"], script)?.success()?, "again")
+}
+
+pub(super) fn seccomp(daemon: &Daemon) -> Result<()> {
+    let mode = "sed -n 's/^Seccomp:\\t//p' /proc/self/status";
+    same("the mode", &shell(daemon, &[], mode)?.success()?, "2")?;
+    let denied = shell(daemon, &[], "unshare --user true")?;
+    ensure!(denied.code != 0, "the profile does not deny unshare(2)");
+    ensure!(denied.stderr.contains("Operation not permitted"), "not by EPERM: {denied}");
+    let container = Container::sleeping(daemon, &[])?;
+    same("the mode in exec", &container.exec(&["sh", "-c", mode])?.success()?, "2")?;
+    let free = ["--security-opt", "seccomp=unconfined"];
+    same("the mode of unconfined", &shell(daemon, &free, mode)?.success()?, "0")?;
+    shell(daemon, &free, "unshare --user true")?.exits_with(0)
+}
+
+pub(super) fn masked_paths(daemon: &Daemon) -> Result<()> {
+    let script = "test ! -s /proc/keys && test -z \"$(ls -A /sys/firmware)\" && \
+                  ! echo x > /proc/sys/kernel/domainname && ! echo h > /proc/sysrq-trigger";
+    shell(daemon, &[], script)?.exits_with(0)?;
+    let script = "ls /dev; readlink /dev/fd /dev/ptmx; stat -c '%t:%T %a' /dev/null /dev/tty";
+    let output = shell(daemon, &[], script)?.success()?;
+    let names: Vec<&str> = output.lines().collect();
+    for name in ["full", "null", "random", "shm", "mqueue", "stderr", "zero", "/proc/self/fd"] {
+        ensure!(names.contains(&name), "\"{name}\" is missing in /dev: {output:?}");
+    }
+    for line in ["pts/ptmx", "1:3 666", "5:0 666"] {
+        ensure!(names.contains(&line), "\"{line}\" is missing: {output:?}");
+    }
+    // The device rules deny what is not on the list, whoever makes the node.
+    let script = "mknod /tmp/m c 1 1 || mknod /tmp/m b 254 0; ! head -c 1 /tmp/m";
+    let output = shell(daemon, &[], script)?;
+    output.exits_with(0)?;
+    ensure!(output.stderr.contains("Operation not permitted"), "not by the device rules: {output}");
+    Ok(())
+}
+
+pub(super) fn namespaces(daemon: &Daemon) -> Result<()> {
+    let container = Container::sleeping(daemon, &[])?;
+    let ours = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}"));
+    for kind in ["pid", "mnt", "net", "ipc", "uts"] {
+        let theirs = container.namespace(kind)?;
+        ensure!(ours(kind)?.as_os_str() != theirs.as_str(), "the {kind} namespace is the host's");
+        let init = container.exec(&["readlink", &format!("/proc/1/ns/{kind}")])?.success()?;
+        same("a namespace as process 1 sees it", &init, &theirs)?;
+        let exec = container.exec(&["readlink", &format!("/proc/self/ns/{kind}")])?.success()?;
+        same("a namespace of exec", &exec, &theirs)?;
+    }
+    let user = container.namespace("user")?;
+    ensure!(ours("user")?.as_os_str() == user.as_str(), "the user namespace is not the host's");
+    let private = container.inspect("{{.HostConfig.CgroupnsMode}}")? == "private";
+    let own = ours("cgroup")?.as_os_str() != container.namespace("cgroup")?.as_str();
+    ensure!(own == private, "the cgroup namespace is not what the engine asked for");
+    let output = container.exec(&["sh", "-c", "lsns --noheadings --output TYPE --task 1"])?;
+    ensure!(output.code == 0 && output.stdout.lines().count() >= 6, "lsns does not work: {output}");
+    Ok(())
+}
+
+pub(super) fn shared_namespaces(daemon: &Daemon) -> Result<()> {
+    let first = Container::sleeping(daemon, &["--ipc", "shareable"])?;
+    let target = format!("container:{}", first.id);
+    let options = ["--network", &target, "--pid", &target, "--ipc", &target];
+    let second = Container::sleeping(daemon, &options)?;
+    for kind in ["net", "pid", "ipc"] {
+        same(kind, &second.namespace(kind)?, &first.namespace(kind)?)?;
+    }
+    for kind in ["mnt", "uts"] {
+        ensure!(second.namespace(kind)? != first.namespace(kind)?, "{kind} is shared too");
+    }
+    let host = Container::sleeping(daemon, &["--pid", "host", "--uts", "host", "--ipc", "host"])?;
+    for kind in ["pid", "uts", "ipc"] {
+        let ours = fs::read_link(format!("/proc/self/ns/{kind}"))?;
+        same(kind, &host.namespace(kind)?, &ours.to_string_lossy())?;
+    }
+    // Without a pid namespace of its own, all processes must be found and killed.
+    let script = ["sh", "-c", "sleep 1000 & sleep 1000 & wait"];
+    let tree = Container::start(daemon, &["--pid", "host"], &script)?;
+    tree.must(&["rm", "--force"]).map(drop)
+}
