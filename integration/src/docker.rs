@@ -64,18 +64,21 @@ pub fn run(options: &Options) -> Result<Table> {
     let daemon = Daemon::start(&options.runtime, &options.name, &table.log)?;
     let result = check_all(&daemon, &image, options, &mut table.rows);
     let group = daemon.cgroup_parent().to_owned();
-    let directory = daemon.stop()?;
-    result?;
+    let (directory, ended) = daemon.stop();
     let wanted = |name: &str| {
         options.checks.is_empty() || options.checks.iter().any(|wanted| wanted == name)
     };
     if wanted(LEFTOVERS) {
         let start = Instant::now();
-        let result = before.compare(directory.path(), &group);
+        let result = before.compare(directory.path(), &group).and_then(|()| {
+            ensure!(ended, "dockerd did not stop by itself and was killed");
+            Ok(())
+        });
         table.rows.push(Row { name: LEFTOVERS, took: start.elapsed(), result });
     }
     leftovers::remove_cgroups(&group)?;
     leftovers::remove_directory(directory)?;
+    result?;
     Ok(table)
 }
 

@@ -47,9 +47,16 @@ fn main() -> Result<ExitCode> {
         runtime,
         name: name.unwrap_or_else(|| default.to_owned()),
         checks: check,
-        target: Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        target: target()?,
     };
     let table = docker::run(&options)?;
     print!("{table}");
     Ok(if table.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where cargo puts what it makes: three levels above this program.
+fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(3).map(Path::to_owned);
+    target.context("the target directory of this program")
 }

@@ -1,6 +1,9 @@
 //! What is asked of an engine with the runtime under test: one function a check,
 //! and its error says what was wrong.
 
+use std::error::Error;
+use std::fmt;
+
 use anyhow::{Result, ensure};
 
 use super::daemon::{Daemon, IMAGE};
@@ -20,6 +23,18 @@ pub struct Check {
     /// Succeeds if all is as it should be.
     pub run: fn(&Daemon) -> Result<()>,
 }
+
+/// The error of a check that cannot be made on this machine, with the reason.
+#[derive(Debug)]
+pub struct Skip(pub &'static str);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Skip {}
 
 /// All checks, in the order in which they run.
 pub const ALL: &[Check] = &[
@@ -41,6 +56,7 @@ pub const ALL: &[Check] = &[
     Check { name: "tmpfs", run: storage::tmpfs },
     Check { name: "read-only", run: storage::read_only },
     Check { name: "capabilities", run: isolation::capabilities },
+    Check { name: "privileged", run: isolation::privileged },
     Check { name: "user", run: isolation::user },
     Check { name: "seccomp", run: isolation::seccomp },
     Check { name: "masked-paths", run: isolation::masked_paths },

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::checks::Skip;
+
 /// The result of one check.
 #[derive(Debug)]
 pub struct Row {
@@ -26,25 +28,41 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
+impl Row {
+    fn word(&self) -> &'static str {
+        match &self.result {
+            Ok(()) => "passed",
+            Err(error) if error.is::<Skip>() => "SKIP",
+            Err(_) => "FAILED",
+        }
+    }
+}
+
 impl Table {
+    fn count(&self, word: &str) -> usize {
+        self.rows.iter().filter(|row| row.word() == word).count()
+    }
+
     /// How many failed.
     #[must_use]
     pub fn failed(&self) -> usize {
-        self.rows.iter().filter(|row| row.result.is_err()).count()
+        self.count("FAILED")
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for row in &self.rows {
-            let word = if row.result.is_ok() { "passed" } else { "FAILED" };
-            writeln!(f, "{:<20} {word} {:>6.1} s", row.name, row.took.as_secs_f64())?;
+            writeln!(f, "{:<20} {:<6} {:>6.1} s", row.name, row.word(), row.took.as_secs_f64())?;
             if let Err(error) = &row.result {
                 writeln!(f, "    {}", format!("{error:#}").replace('\n', "\n    "))?;
             }
         }
-        let failed = self.failed();
-        writeln!(f, "{} passed, {failed} failed", self.rows.len() - failed)?;
+        let (passed, skipped, failed) = (self.count("passed"), self.count("SKIP"), self.failed());
+        if skipped > 0 {
+            writeln!(f, "{skipped} skipped")?;
+        }
+        writeln!(f, "{passed} passed, {failed} failed")?;
         if failed > 0 {
             writeln!(f, "the daemon's log is {}", self.log.display())?;
         }
