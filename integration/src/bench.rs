@@ -5,7 +5,7 @@
 //! measured is what an engine pays: commands started and waited for, from outside.
 //!
 //! [`bundle`] is what they run, [`runtime`] a runtime's command line, [`subject`]
-//! who is measured doing what, [`meter`] the clock, [`cgroups`] the hierarchy they
+//! who is measured doing what, [`meter`] the clock, [`peak`] the scales, [`cgroups`] the hierarchy they
 //! see, [`stats`] the figures and [`report`] their picture.
 
 use std::path::Path;
@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 pub mod bundle;
 pub mod cgroups;
 pub mod meter;
+pub mod peak;
 pub mod report;
 pub mod runtime;
 pub mod stats;

@@ -3,8 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::peak::{self, PeakMeter};
 
 /// A container runtime under measurement.
 #[derive(Debug)]
@@ -18,22 +20,14 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// The command with its global options; `meter`, if any, is put before it.
+    /// The command with its global options, and a meter before it if there is one.
     ///
     /// # Errors
     /// The log cannot be opened.
-    pub fn command(&self, meter: Option<(&Path, &Path)>) -> io::Result<Command> {
-        let mut command = match meter {
-            Some((meter, file)) => {
-                let mut command = Command::new(meter);
-                command.arg(file).arg(&self.program);
-                command
-            }
-            None => Command::new(&self.program),
-        };
+    pub fn command(&self, meter: Option<&PeakMeter>) -> io::Result<Command> {
+        let mut command = peak::command(&self.program, meter);
         let log = File::options().create(true).append(true).open(&self.log)?;
-        command.arg("--root").arg(&self.state);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stderr(log).arg("--root").arg(&self.state);
         Ok(command)
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::bundle::{Bundles, PROBE_STATUS};
 use super::cgroups::View;
 use super::meter::{Cost, Meter, Watchdog};
+use super::peak::{self, PeakMeter};
 use super::runtime::{Runtime, installed};
 
 /// The name of the subject that all ratios refer to.
@@ -92,9 +93,6 @@ struct Running {
     /// The floor's own process, which waits for its container.
     floor: Option<Child>,
 }
-
-/// A memory meter to put before each command: its program and its file.
-type Wrap<'a> = Option<(&'a Path, &'a Path)>;
 
 thread_local!(static NEXT: Cell<usize> = const { Cell::new(0) });
 
@@ -228,45 +226,42 @@ impl Subject {
     /// # Errors
     /// A command fails.
     pub fn peak(&self, operation: Operation, place: &Place<'_>, dog: &Watchdog) -> Result<u64> {
-        let (meter, file) =
-            (place.programs.join("peak-memory"), place.directory.join("peak-memory"));
-        self.perform(operation, place, (dog, Some((&meter, &file))))?;
-        let peaks = fs::read_to_string(&file)?;
-        fs::remove_file(&file)?;
-        Ok(peaks.lines().filter_map(|line| line.parse().ok()).max().unwrap_or_default())
+        let meter = PeakMeter::new(place.programs, place.directory);
+        self.perform(operation, place, (dog, Some(&meter)))?;
+        Ok(meter.take()?)
     }
 
     fn perform(
         &self,
         operation: Operation,
         place: &Place<'_>,
-        (dog, wrap): (&Watchdog, Wrap<'_>),
+        (dog, meter): (&Watchdog, Option<&PeakMeter>),
     ) -> Result<()> {
         match (&self.kind, operation) {
-            (Kind::Start, _) => succeed(dog, floor(place, wrap).arg("nothing"), None),
+            (Kind::Start, _) => succeed(dog, floor(place, meter).arg("nothing"), None),
             (Kind::Floor { group }, Operation::Run | Operation::Lifecycle) => {
                 let id = group.then(next_id);
-                let mut command = floor(place, wrap);
+                let mut command = floor(place, meter);
                 command.arg("run").arg(&place.bundles.root).arg("/bin/true");
                 succeed(dog, groups(&mut command, place, id.as_deref()), None)
             }
             (Kind::Floor { group }, Operation::Exec) => {
                 let running = self.running()?;
-                let mut command = floor(place, wrap);
+                let mut command = floor(place, meter);
                 command.arg("exec").arg(running.init.to_string()).arg("/bin/true");
                 let id = group.then_some(running.id.as_str());
                 succeed(dog, groups(&mut command, place, id), None)
             }
             (Kind::Runtime(runtime), Operation::Run) => {
-                let mut command = runtime.command(wrap)?;
+                let mut command = runtime.command(meter)?;
                 command.arg("run").arg("--bundle").arg(&place.bundles.exit).arg(next_id());
                 succeed(dog, &mut command, Some(runtime))
             }
             (Kind::Runtime(runtime), Operation::Lifecycle) => {
-                lifecycle(runtime, place, (dog, wrap))
+                lifecycle(runtime, place, (dog, meter))
             }
             (Kind::Runtime(runtime), Operation::Exec) => {
-                let mut command = runtime.command(wrap)?;
+                let mut command = runtime.command(meter)?;
                 command.arg("exec").arg(&self.running()?.id).arg("/bin/true");
                 succeed(dog, &mut command, Some(runtime))
             }
@@ -297,17 +292,17 @@ impl Subject {
 fn lifecycle(
     runtime: &Runtime,
     place: &Place<'_>,
-    (dog, wrap): (&Watchdog, Wrap<'_>),
+    (dog, meter): (&Watchdog, Option<&PeakMeter>),
 ) -> Result<()> {
     let id = next_id();
     let pid_file = place.directory.join("pid");
-    let mut create = runtime.command(wrap)?;
+    let mut create = runtime.command(meter)?;
     create.arg("create").arg("--bundle").arg(&place.bundles.exit);
     create.arg("--pid-file").arg(&pid_file).arg(&id);
     succeed(dog, &mut create, Some(runtime))?;
-    succeed(dog, runtime.command(wrap)?.arg("start").arg(&id), Some(runtime))?;
+    succeed(dog, runtime.command(meter)?.arg("start").arg(&id), Some(runtime))?;
     dog.wait(read_pid(&pid_file)?)?;
-    succeed(dog, runtime.command(wrap)?.arg("delete").arg(&id), Some(runtime))
+    succeed(dog, runtime.command(meter)?.arg("delete").arg(&id), Some(runtime))
 }
 
 fn start(runtime: &Runtime, place: &Place<'_>) -> Result<Running> {
@@ -346,18 +341,8 @@ fn read_pid(file: &Path) -> Result<Pid> {
     Ok(Pid::from_raw(text.trim().parse().context("reading the pid file")?))
 }
 
-fn floor(place: &Place<'_>, wrap: Wrap<'_>) -> Command {
-    let program = place.programs.join("kernel-floor");
-    let mut command = match wrap {
-        Some((meter, file)) => {
-            let mut command = Command::new(meter);
-            command.arg(file).arg(program);
-            command
-        }
-        None => Command::new(program),
-    };
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command
+fn floor(place: &Place<'_>, meter: Option<&PeakMeter>) -> Command {
+    peak::command(&place.programs.join("kernel-floor"), meter)
 }
 
 fn groups<'a>(command: &'a mut Command, place: &Place<'_>, group: Option<&str>) -> &'a mut Command {
