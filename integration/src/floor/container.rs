@@ -89,7 +89,7 @@ impl Process<'_> {
 
     fn execute(&self) -> Done {
         let limit = abi::Rlimit { soft: 1024, hard: 1024 };
-        sys::setrlimit(RLIMIT_NOFILE, &limit).map_err(step("setting a limit"))?;
+        sys::prlimit(0, RLIMIT_NOFILE, &limit).map_err(step("setting a limit"))?;
         privileges().map_err(step("setting privileges"))?;
         let argv = [self.program.as_ptr() as usize, 0];
         let envp = [c"PATH=/usr/bin:/bin".as_ptr() as usize, c"TERM=xterm".as_ptr() as usize, 0];

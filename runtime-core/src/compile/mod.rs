@@ -114,6 +114,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     lsm::prepare(&mut plan, process);
     rootfs::cover(&mut plan, &context);
     rootfs::enter(&mut plan, &context);
+    process::directory(&mut plan, &context, process, "/process");
     process::console(&mut plan, process, "/process", true);
     rootfs::finish(&mut plan, &context);
     process::names(&mut plan, &context);
@@ -158,6 +159,7 @@ pub fn exec(
     namespaces::join_container(&mut plan, &context, process);
     plan.push(Op::Session {}, "", "starting a session");
     process::keyring(&mut plan, &context);
+    process::directory(&mut plan, &context, process, "");
     process::console(&mut plan, process, "", false);
     process::become_process(&mut plan, &context, process, "", filter.as_ref());
     process::late_filter(&mut plan, filter.as_ref());

@@ -133,6 +133,16 @@ pub(super) fn keyring(plan: &mut Builder, context: &Context) {
     plan.push(Op::Keyring { name }, "", "making a session keyring");
 }
 
+/// The working directory, as root, since the user may not be let into those above
+/// it; and before the root is read-only, since it may have to be made.
+///
+/// COMPAT(runc): create makes it, exec does not.
+pub(super) fn directory(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+    let path = plan.str(process.cwd().as_os_str().as_encoded_bytes());
+    let create = if context.first { CHDIR_MAKE } else { CHDIR_TRY };
+    plan.push(Op::Chdir { path, create }, format!("{at}/cwd"), cwd_text(process));
+}
+
 /// A terminal, if the process wants one.
 pub(super) fn console(plan: &mut Builder, process: &Process, at: &str, bind: bool) {
     if process.terminal() != Some(true) {
@@ -174,8 +184,6 @@ pub(super) fn become_process(
     plan.push(stdio, format!("{at}/user"), "handing over the standard streams");
     // CAP_SYS_NICE.
     scheduling::schedule(plan, context, process, at);
-    // As root: the user may not be let into the directories above.
-    directory(plan, context, process, at);
     if !environment::has_home(process) {
         let doing = "looking up the home directory";
         plan.push(Op::Home { uid: user.uid() }, format!("{at}/env"), doing);
@@ -214,13 +222,6 @@ pub(super) fn become_process(
     if !context.first && !plan.outside().limits.is_empty() {
         plan.push(Op::WaitFor { gate: Gate::Ready }, "", "waiting for the limits");
     }
-}
-
-/// COMPAT(runc): create makes the directory, exec does not.
-fn directory(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
-    let path = plan.str(process.cwd().as_os_str().as_encoded_bytes());
-    let create = if context.first { CHDIR_MAKE } else { CHDIR_TRY };
-    plan.push(Op::Chdir { path, create }, format!("{at}/cwd"), cwd_text(process));
 }
 
 /// COMPAT(runc): the text.

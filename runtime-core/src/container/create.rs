@@ -79,8 +79,7 @@ impl Store {
     /// All that is wrong with the bundle.
     pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
         check_id(id)?;
-        let (plan, ..) = compiled(id, bundle, options)?;
-        Ok(plan)
+        Ok(Compiled::new(id, bundle, options)?.plan)
     }
 
     fn make(
@@ -91,26 +90,30 @@ impl Store {
         waits: bool,
     ) -> Result<Ready> {
         check_id(id)?;
-        let (plan, manager, settings) = compiled(id, bundle, options)?;
+        let mut compiled = Compiled::new(id, bundle, options)?;
         let rootfs = rootfs(bundle)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;
 
         // Before the record says that the cgroup is ours to kill and remove.
-        if !manager.processes()?.is_empty() {
+        if !compiled.manager.processes()?.is_empty() {
             return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
         }
         let folder = self.folder(id);
         let mut undo = Undo::default();
         let lock = folder.make()?;
         undo.folder(folder.clone());
-        let mut record = Record::new(id, bundle, rootfs, manager.record());
+        let mut record = Record::new(id, bundle, rootfs, compiled.manager.record());
         record.no_pivot = options.no_pivot;
         record.no_new_keyring = options.no_new_keyring;
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
         let fifos = if waits { Some(folder.make_fifos()?) } else { None };
 
-        manager.create()?;
+        if !compiled.make_cgroup(id, bundle, options)? {
+            record.cgroup = compiled.manager.record();
+            folder.write(&record)?;
+        }
+        let Compiled { plan, manager, settings, .. } = compiled;
         undo.cgroup(manager.clone());
         manager.apply(&settings)?;
         let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
@@ -131,7 +134,8 @@ impl Store {
     }
 
     fn commit(&self, ready: Ready, options: &CreateOptions) -> Result<(Container, Started)> {
-        let Ready { mut child, undo, lock, mut plan, record, folder } = ready;
+        // Dropped in the reverse order: the process first, as above.
+        let Ready { folder, record, mut plan, lock, undo, mut child } = ready;
         let waits = folder.waits_for_start();
         folder.write(&record)?;
         if let Some(path) = &options.pid_file {
@@ -166,35 +170,72 @@ impl Container {
     }
 }
 
-fn compiled(
+/// A bundle as data: the plan, and the cgroup with what is to be written to it.
+struct Compiled {
+    host: HostFacts,
+    plan: Plan,
+    manager: Manager,
+    settings: Settings,
+}
+
+impl Compiled {
+    fn new(id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
+        let host = HostFacts::probe()?;
+        let linux = bundle.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        let manager = Manager::new(&host, path, id)?;
+        let settings = Settings::for_create(linux, &host);
+        match (plan(id, bundle, options, &host, &manager), settings) {
+            (Ok(mut plan), Ok(settings)) => {
+                plan.warnings.extend(bundle.warnings.iter().cloned());
+                plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
+                Ok(Self { host, plan, manager, settings })
+            }
+            (plan, settings) => {
+                Err(Error::all(plan.err().into_iter().chain(settings.err()).flatten()))
+            }
+        }
+    }
+
+    /// Makes the cgroup. Where that is not permitted and no limit is asked for,
+    /// the container goes without one, as runc's rootless ones do: false then,
+    /// and the plan is another.
+    fn make_cgroup(&mut self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<bool> {
+        match self.manager.create() {
+            Ok(()) => Ok(true),
+            Err(error)
+                if error.kind() == Kind::Permission
+                    && self.host.rootless()
+                    && !self.settings.has_limits() =>
+            {
+                self.manager = Manager::None;
+                let warnings = std::mem::take(&mut self.plan.warnings);
+                self.plan =
+                    plan(id, bundle, options, &self.host, &self.manager).map_err(Error::all)?;
+                self.plan.warnings = warnings;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn plan(
     id: &str,
     bundle: &Bundle,
     options: &CreateOptions,
-) -> Result<(Plan, Manager, Settings)> {
-    let host = HostFacts::probe()?;
-    let linux = bundle.spec.linux().as_ref();
-    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let manager = Manager::new(&host, path, id)?;
-    let settings = Settings::for_create(linux, &host);
-    let compile_options = compile::Options {
+    host: &HostFacts,
+    manager: &Manager,
+) -> Result<Plan, Vec<Error>> {
+    let options = compile::Options {
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
-        cgroups: cgroup_dirs(&manager),
+        cgroups: cgroup_dirs(manager),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
     };
-    let plan = compile::create(&bundle.spec, &host, &compile_options);
-    match (plan, settings) {
-        (Ok(mut plan), Ok(settings)) => {
-            plan.warnings.extend(bundle.warnings.iter().cloned());
-            Ok((plan, manager, settings))
-        }
-        (plan, settings) => {
-            let errors = plan.err().into_iter().chain(settings.err()).flatten();
-            Err(Error::all(errors))
-        }
-    }
+    compile::create(&bundle.spec, host, &options)
 }
 
 /// The root file system's directory, checked while that can be told well.

@@ -10,7 +10,7 @@ use super::{Container, Started, Terminal, write_pid_file};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::{Kit, launch, owned};
+use crate::launch::{Kit, Reached, launch, owned};
 use orlop_init::sys;
 
 /// How to exec.
@@ -78,7 +78,10 @@ impl Container {
         };
         let mut child = launch(&plan, &kit)?;
         let state = |_| self.record.for_hooks(State::Running, self.record.pid);
-        child.drive(&plan, &state, &self.record.bundle)?;
+        if let Reached::Gate(_) = child.drive(&plan, &state, &self.record.bundle)? {
+            child.release(&state)?;
+            child.executed(&plan)?;
+        }
         if let Some(path) = &options.pid_file {
             write_pid_file(path, child.pid())?;
         }

@@ -139,12 +139,16 @@ impl Child {
     /// # Errors
     /// A failure of the stage with its place.
     pub fn executed(&mut self, plan: &Plan) -> Result<()> {
-        match self.next(plan)? {
-            Reached::Executed => Ok(()),
-            Reached::Gate(gate) => {
+        let result = match self.next(plan) {
+            Ok(Reached::Executed) => Ok(()),
+            Ok(Reached::Gate(gate)) => {
                 Err(Error::new(Kind::Internal, format!("the stage came to {gate:?} too late")))
             }
-        }
+            Err(error) => Err(error),
+        };
+        // One that failed is ours to wait for, as before.
+        self.released = result.is_ok();
+        result
     }
 
     /// The next message of the stage.

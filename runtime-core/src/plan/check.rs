@@ -2,7 +2,7 @@
 //! the fuzzer call it; a plan that breaks one is a bug of the compiler.
 
 use super::{Gate, Op, Plan, Slot, View};
-use orlop_init::op::{CHDIR_MUST, OP_COUNT};
+use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, OP_COUNT};
 use orlop_init::plan::Shown;
 
 /// Checks every invariant.
@@ -56,6 +56,7 @@ struct Order {
     proc: bool,
     rooted: bool,
     pivoted: bool,
+    read_only: bool,
     identified: bool,
     capable: bool,
     no_new_privileges: bool,
@@ -116,6 +117,10 @@ impl Order {
                     return Err("comes before Ids");
                 }
                 self.inside = true;
+            }
+            Op::RootReadOnly {} => self.read_only = true,
+            Op::Chdir { create: CHDIR_MAKE, .. } if self.read_only => {
+                return Err("makes a directory in a root that is read-only");
             }
             Op::FindProgram { .. } => self.found = true,
             Op::RootTree { .. } => {
