@@ -8,6 +8,8 @@
 //! field twice (of two equal keys in a map the last one holds), no nesting deeper
 //! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it.
 
+mod pointer;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,6 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::Segment;
 
 use crate::error::{Error, Kind, Place, Result};
 
@@ -110,7 +111,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Parses at full speed, and again with a memory of the way when that fails.
+/// Parses; where that fails, finds out what the place is called.
 fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> Result<Parsed<T>> {
     let invalid = |what: String| Error::new(Kind::InvalidConfig, what);
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -131,62 +132,49 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> R
     if text.contains("\\u0000") {
         refuse_nul(text)?;
     }
-    match serde_json::from_str(text) {
-        Ok(value) => Ok(Parsed { value, warnings: Vec::new() }),
-        Err(_) => parse_again(text, capabilities),
-    }
-}
-
-fn parse_again<T: DeserializeOwned>(text: &str, capabilities: &str) -> Result<Parsed<T>> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let error = match serde_path_to_error::deserialize(&mut reader) {
-        Ok(value) => match reader.end() {
-            Ok(()) => return Ok(Parsed { value, warnings: Vec::new() }),
-            Err(error) => return Err(Error::new(Kind::InvalidConfig, error.to_string())),
-        },
+    let error = match serde_json::from_str(text) {
+        Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
         Err(error) => error,
     };
-    if pointer(error.path()).starts_with(capabilities)
-        && let Some((value, unknown)) = without_unknown(text, capabilities)
+    if pointer_at(text, &error).starts_with(capabilities)
+        && let Some((without, unknown)) = without_unknown(text, capabilities)
     {
-        let value = serde_path_to_error::deserialize(value).map_err(|error| failure(&error))?;
+        let value = serde_json::from_str(&without).map_err(|error| failure(&without, &error))?;
         // COMPAT(runc): the text.
         let names = unknown.join(" ");
         let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
         return Ok(Parsed { value, warnings: vec![warning] });
     }
-    Err(failure(&error))
+    Err(failure(text, &error))
 }
 
-fn failure(error: &serde_path_to_error::Error<serde_json::Error>) -> Error {
-    let text = error.inner().to_string();
-    let pointer = pointer(error.path());
-    let failure = Error::new(Kind::InvalidConfig, text);
-    if pointer.is_empty() { failure } else { failure.at(Place::Config(pointer)) }
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    let mut pointer = String::new();
-    for segment in path.iter() {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&format!("/{}", escape(key))),
-            Segment::Enum { .. } | Segment::Unknown => {}
-        }
+fn failure(text: &str, error: &serde_json::Error) -> Error {
+    let failure = Error::new(Kind::InvalidConfig, error.to_string());
+    match pointer_at(text, error) {
+        pointer if pointer.is_empty() || error.is_syntax() && error.column() == 0 => failure,
+        pointer => failure.at(Place::Config(pointer)),
     }
-    pointer
+}
+
+/// The JSON pointer of the last value that the parser had begun when it stopped.
+fn pointer_at(text: &str, error: &serde_json::Error) -> String {
+    let line = text.split_inclusive('\n').take(error.line().saturating_sub(1));
+    let end = line.map(str::len).sum::<usize>() + error.column();
+    let mut place = pointer::Place::default();
+    let bytes = text.as_bytes().get(..end).unwrap_or(text.as_bytes());
+    place.walk(bytes);
+    place.into_pointer()
 }
 
 /// The document without the capabilities that nobody knows, and their names in
 /// order. `None` when it is not they that are wrong.
-fn without_unknown(text: &str, capabilities: &str) -> Option<(Value, Vec<String>)> {
+fn without_unknown(text: &str, capabilities: &str) -> Option<(String, Vec<String>)> {
     let mut document: Value = serde_json::from_str(text).ok()?;
     let mut unknown = Vec::new();
     for set in document.pointer_mut(capabilities)?.as_object_mut()?.values_mut() {
         let Value::Array(names) = set else { continue };
         names.retain(|name| {
-            let known =
-                !name.is_string() || serde_json::from_value::<Capability>(name.clone()).is_ok();
+            let known = !name.is_string() || is_known(name);
             if let Value::String(name) = name
                 && !known
                 && !unknown.contains(name)
@@ -197,7 +185,11 @@ fn without_unknown(text: &str, capabilities: &str) -> Option<(Value, Vec<String>
         });
     }
     unknown.sort();
-    (!unknown.is_empty()).then_some((document, unknown))
+    (!unknown.is_empty()).then(|| (document.to_string(), unknown))
+}
+
+fn is_known(name: &Value) -> bool {
+    serde_json::from_str::<Capability>(&name.to_string()).is_ok()
 }
 
 /// The kernel takes a NUL for the end of a string: a path or argument with one
