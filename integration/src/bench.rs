@@ -56,6 +56,8 @@ pub fn run(options: &Options, programs: &Path) -> Result<Report> {
     let view = View::enter(options.host_cgroups)?;
     meter::become_subreaper()?;
     let directory = tempfile::Builder::new().prefix("runtime-bench-").tempdir()?;
+    let state = directory.path().join("state");
+    cgroups::mount_state(&state)?;
     let bundles = Bundles::create(directory.path(), view.is_v2())?;
     let place = Place { directory: directory.path(), bundles: &bundles, view: &view, programs };
     let (mut subjects, notes) = subject::find(&place, &options.only)?;
@@ -64,6 +66,7 @@ pub fn run(options: &Options, programs: &Path) -> Result<Report> {
     for subject in &mut subjects {
         subject.stop();
     }
+    cgroups::unmount_state(&state);
     let leftovers = view.leave()?;
     let mut report = result?;
     report.notes = notes;

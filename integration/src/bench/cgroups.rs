@@ -34,6 +34,7 @@ impl View {
     /// # Errors
     /// Of the mounts: this needs root.
     pub fn enter(host: bool) -> Result<Self> {
+        private_namespace().context("making a mount namespace")?;
         let description = if is_cgroup2()? {
             "pure v2, the host's own mount"
         } else if host {
@@ -103,10 +104,31 @@ fn is_cgroup2() -> Result<bool> {
     Ok(statfs(TOP).context(TOP)?.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
-fn private_v2() -> nix::Result<()> {
+fn private_namespace() -> nix::Result<()> {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+}
+
+/// A tmpfs at `place`, in our own mount namespace: what /run is on most hosts. On
+/// a disk the cost of a state directory would be that of the disk's file system.
+///
+/// # Errors
+/// Of the mount.
+pub fn mount_state(place: &Path) -> Result<()> {
+    fs::create_dir(place)?;
+    let options = Some("mode=700");
+    mount(Some("state"), place, Some("tmpfs"), MsFlags::empty(), options)
+        .context("mounting a tmpfs for the state")
+}
+
+/// Undoes [`mount_state`].
+pub fn unmount_state(place: &Path) {
+    let _ = umount2(place, MntFlags::MNT_DETACH);
+}
+
+fn private_v2() -> nix::Result<()> {
+    let none = None::<&str>;
     umount2(TOP, MntFlags::MNT_DETACH)?;
     mount(Some("cgroup2"), TOP, Some("cgroup2"), MsFlags::empty(), none)
 }

@@ -142,7 +142,7 @@ fn find_runtimes(
             notes.push(format!("{name} is left out: not installed"));
             continue;
         };
-        let state = place.directory.join(format!("{name}.state"));
+        let state = place.directory.join("state").join(name);
         let log = place.directory.join(format!("{name}.log"));
         runtimes.push((name, Runtime { program, state, log }));
     }

@@ -20,8 +20,12 @@ mod entry;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+#[cfg(all(stage, target_arch = "aarch64"))]
+use aarch64::{copy_bytes, fill_bytes};
 #[cfg(target_arch = "aarch64")]
 use aarch64::{nr, syscall};
+#[cfg(all(stage, target_arch = "x86_64"))]
+use x86_64::{copy_bytes, fill_bytes};
 #[cfg(target_arch = "x86_64")]
 use x86_64::{nr, syscall};
 

@@ -101,7 +101,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         }
         _ => Error::io(&error, "opening").at_path(path),
     })?;
-    let mut bytes = Vec::new();
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(LARGEST));
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| Error::io(&error, "reading").at_path(path))?;
     if bytes.len() as u64 > LARGEST {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use procfs::process::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
@@ -225,16 +226,24 @@ pub(super) fn cgroup_dirs(manager: &Manager) -> Vec<CgroupDir> {
         .collect()
 }
 
-/// When a process started; `None` when it is gone or a zombie.
+/// When a process started; `None` when it is gone or a zombie (proc(5), `stat`).
 fn start_time(pid: i32) -> Result<Option<u64>> {
-    match Process::new(pid).and_then(|process| process.stat()) {
-        Ok(stat) if matches!(stat.state, 'Z' | 'X') => Ok(None),
-        Ok(stat) => Ok(Some(stat.starttime)),
-        Err(procfs::ProcError::NotFound(_)) => Ok(None),
-        // It ended while its file was open.
-        Err(procfs::ProcError::Io(error, _)) if error.raw_os_error() == Some(libc::ESRCH) => {
-            Ok(None)
+    let path = format!("/proc/{pid}/stat");
+    let mut line = [0; 1024];
+    let length = match File::open(&path).and_then(|mut file| file.read(&mut line)) {
+        Ok(length) => length,
+        // ESRCH: it ended while its file was open.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+            return Ok(None);
         }
-        Err(error) => Err(Error::new(Kind::Os, format!("reading /proc/{pid}/stat: {error}"))),
+        Err(error) => return Err(Error::io(&error, "reading").at_path(&path)),
+    };
+    // The name may hold anything, a parenthesis too.
+    let line = String::from_utf8_lossy(&line[..length]);
+    let mut fields = line.rsplit(')').next().unwrap_or_default().split_whitespace();
+    match (fields.next(), fields.nth(18).map(str::parse)) {
+        (Some("Z" | "X"), _) => Ok(None),
+        (Some(_), Some(Ok(ticks))) => Ok(Some(ticks)),
+        _ => Err(Error::new(Kind::Os, format!("{path} is not as proc(5) describes it"))),
     }
 }

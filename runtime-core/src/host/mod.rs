@@ -6,6 +6,7 @@
 mod cgroups;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
@@ -63,7 +64,7 @@ impl HostFacts {
                 format!("Linux {major}.{minor} is too old: Orlop needs {a}.{b} or newer"),
             ));
         }
-        let status = read(Path::new("/proc/self/status"))?;
+        let status = read(Path::new("/proc/thread-self/status"))?;
         let bits = |key: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(key));
             line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
@@ -82,8 +83,9 @@ impl HostFacts {
             bounding: bits("CapBnd:"),
             last_capability: last.trim().parse().unwrap_or(40),
             in_user_namespace: !first,
-            // Without user namespaces the file does not exist.
-            setgroups: !enabled("/proc/self/setgroups", "deny"),
+            // The first user namespace allows it, and without any the file does
+            // not exist.
+            setgroups: first || !enabled("/proc/self/setgroups", "deny"),
             cgroups: Cgroups::probe()?,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled", "Y"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
@@ -115,6 +117,9 @@ fn kernel() -> Result<(u32, u32)> {
     }
 }
 
+/// A file of /proc: its size is not told, so ask for more than it can have.
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|error| Error::io(&error, "reading").at_path(path))
+    let mut text = String::with_capacity(4096);
+    let read = fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+    read.map(|_| text).map_err(|error| Error::io(&error, "reading").at_path(path))
 }

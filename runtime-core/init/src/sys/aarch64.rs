@@ -64,6 +64,31 @@ pub(super) unsafe fn clone_onto(
     result
 }
 
+/// Copies upwards.
+///
+/// # Safety
+/// As memcpy(3).
+#[cfg(stage)]
+pub(super) unsafe fn copy_bytes(to: *mut u8, from: *const u8, length: usize) {
+    for i in 0..length {
+        // SAFETY: the caller lends both for `length` bytes. The volatile read
+        // keeps the compiler from turning this loop into a call of memcpy.
+        unsafe { *to.add(i) = from.add(i).read_volatile() };
+    }
+}
+
+/// Sets every byte.
+///
+/// # Safety
+/// As memset(3).
+#[cfg(stage)]
+pub(super) unsafe fn fill_bytes(to: *mut u8, byte: u8, length: usize) {
+    for i in 0..length {
+        // SAFETY: as above, and volatile for the same reason.
+        unsafe { to.add(i).write_volatile(byte) };
+    }
+}
+
 // The kernel enters with the argument count at the top of the stack.
 #[cfg(stage)]
 core::arch::global_asm!(

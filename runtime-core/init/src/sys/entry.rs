@@ -25,11 +25,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 // SAFETY: the one definition of this symbol in the stage, with C's contract.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
-    for i in 0..length {
-        // SAFETY: C's contract: both are valid for `length` bytes. The volatile
-        // read keeps the compiler from turning this loop into a call of memcpy.
-        unsafe { *to.add(i) = from.add(i).read_volatile() };
-    }
+    // SAFETY: C's contract: both are valid for `length` bytes.
+    unsafe { super::copy_bytes(to, from, length) };
     to
 }
 
@@ -45,7 +42,8 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mu
         return unsafe { memcpy(to, from, length) };
     }
     for i in (0..length).rev() {
-        // SAFETY: C's contract, copied downwards because `to` lies above.
+        // SAFETY: C's contract, copied downwards because `to` lies above. The
+        // volatile read keeps the compiler from making this a call of memmove.
         unsafe { *to.add(i) = from.add(i).read_volatile() };
     }
     to
@@ -58,10 +56,8 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mu
 // SAFETY: the one definition of this symbol in the stage, with C's contract.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, length: usize) -> *mut u8 {
-    for i in 0..length {
-        // SAFETY: C's contract; volatile for the same reason as above.
-        unsafe { to.add(i).write_volatile(byte as u8) };
-    }
+    // SAFETY: C's contract: `to` is valid for `length` bytes.
+    unsafe { super::fill_bytes(to, byte as u8, length) };
     to
 }
 

@@ -63,6 +63,33 @@ pub(super) unsafe fn clone_onto(
     result
 }
 
+/// Copies upwards; one instruction that every processor of this kind has fast.
+///
+/// # Safety
+/// As memcpy(3).
+#[cfg(stage)]
+pub(super) unsafe fn copy_bytes(to: *mut u8, from: *const u8, length: usize) {
+    // SAFETY: the caller lends both for `length` bytes; the ABI keeps the
+    // direction flag clear.
+    unsafe {
+        asm!("rep movsb", inout("rcx") length => _, inout("rdi") to => _,
+            inout("rsi") from => _, options(nostack, preserves_flags));
+    }
+}
+
+/// Sets every byte.
+///
+/// # Safety
+/// As memset(3).
+#[cfg(stage)]
+pub(super) unsafe fn fill_bytes(to: *mut u8, byte: u8, length: usize) {
+    // SAFETY: as above.
+    unsafe {
+        asm!("rep stosb", inout("rcx") length => _, inout("rdi") to => _,
+            in("al") byte, options(nostack, preserves_flags));
+    }
+}
+
 // The kernel enters with the argument count at the top of the stack.
 #[cfg(stage)]
 core::arch::global_asm!(
