@@ -58,12 +58,13 @@ pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
 
 /// COMPAT(runc): engines look for "executable file not found in $PATH", "no such
 /// file or directory", "permission denied" and "is a directory" behind the name.
+/// Docker before 23 does not know the last: a directory is refused in both words.
 fn program(part: Part, errno: i32, doing: &str) -> Error {
     match part {
         Part::NotFoundInPath => {
             Error::new(Kind::NotFound, format!("{doing}: executable file not found in $PATH"))
         }
-        Part::IsDirectory => Error::new(Kind::InvalidConfig, format!("{doing}: is a directory")),
+        Part::IsDirectory => Error::os(abi::EACCES, format!("{doing}: is a directory")),
         _ => Error::os(errno, format!("{doing}: opening the program")),
     }
 }
@@ -155,5 +156,19 @@ fn phrase(part: Part) -> &'static str {
         Part::Dangling => "following a dangling link",
         Part::Clone => "cloning",
         Part::SetPath => "setting the path",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // moby daemon/errors.go (translateContainerdStartErr): 126 for "permission
+    // denied", since version 23 for "is a directory" too; podman
+    // libpod/oci_util.go (getOCIRuntimeError).
+    #[test]
+    fn a_directory_reads_as_what_cannot_be_run_to_every_engine() {
+        let text = program(Part::IsDirectory, abi::EISDIR, "exec: \"/etc\"").to_string();
+        assert_eq!(text, "exec: \"/etc\": is a directory: permission denied");
     }
 }
