@@ -202,6 +202,16 @@ fn set_propagation(mount: Fd, propagation: u64, flags: u32) -> Done {
         .map_err(in_part(Part::Propagate))
 }
 
+/// COMPAT(runc): move_mount(2) says EINVAL where mount(2) says ENOTDIR, which
+/// Docker explains to its users.
+fn mismatch(tree: Fd, place: Fd, errno: Errno) -> Fail {
+    let is_directory = |fd| sys::fstat(fd).map(|stat| stat.kind() == abi::S_IFDIR).ok();
+    if errno == Errno(abi::EINVAL) && is_directory(tree) != is_directory(place) {
+        return Fail::new(Part::Attach, abi::ENOTDIR);
+    }
+    Fail { errno, ..Fail::new(Part::Attach, 0) }
+}
+
 pub fn bind(stage: &Stage, source: &Source, at: &'static CStr, target: Target) -> Done {
     let tree = match source.slot {
         Slot::NONE => {
@@ -223,7 +233,7 @@ pub fn bind(stage: &Stage, source: &Source, at: &'static CStr, target: Target) -
                 .map_err(in_part(Part::SetAttributes))?;
         }
     }
-    sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
+    sys::move_mount(tree, place).map_err(|errno| mismatch(tree, place, errno))?;
     sys::close(place);
     let recursive = if source.flags & PROPAGATION_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
     set_propagation(tree, source.propagation, recursive)?;

@@ -209,6 +209,8 @@ fn a_bind_is_like_its_source_and_has_its_attributes() {
         bind(&bed.stage, &file, c"/etc/resolv.conf", Target::LIKE_SOURCE).expect("bound");
         assert_eq!(fs::read_to_string(bed.path("etc/resolv.conf")).expect("bound"), "text");
         fs::write(source.join("below/file"), "still writable").expect("the source is");
+        let result = bind(&bed.stage, &file, c"/made/dir", Target::LIKE_SOURCE);
+        assert_eq!(failure(result), (Part::Attach, abi::ENOTDIR));
         let result = bind(&bed.stage, &host(&source.join("none"), 0), c"/x", Target::LIKE_SOURCE);
         assert_eq!(failure(result), (Part::Open, abi::ENOENT));
         assert!(!bed.path("x").exists(), "nothing is made for a source that is missing");
