@@ -42,6 +42,9 @@ pub struct Options {
     pub bundle: PathBuf,
     /// The container's cgroups, as the cgroup manager resolved them.
     pub cgroups: Vec<CgroupDir>,
+    /// `CLONE_NEW*` of the namespaces that the config joins by a path, and that
+    /// the caller is in anyway: engines name the host's like this.
+    pub own_namespaces: u32,
     /// Move the root instead of pivoting (`--no-pivot`).
     pub no_pivot: bool,
     /// Keep the caller's session keyring (`--no-new-keyring`).

@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+use oci_spec::runtime::LinuxNamespaceType;
 
 use super::folder::{Folder, Lock};
 use super::state::{Record, State, cgroup_dirs};
@@ -231,11 +234,31 @@ fn plan(
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         cgroups: cgroup_dirs(manager),
+        own_namespaces: own_namespaces(bundle),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
     };
     compile::create(&bundle.spec, host, &options)
+}
+
+/// Which of the namespaces with parameters of their own are joined by a path that
+/// is the caller's. What can't be opened is told when it is joined.
+fn own_namespaces(bundle: &Bundle) -> u32 {
+    let listed = bundle.spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
+    let joined = listed.flatten().filter_map(|namespace| {
+        let name = match namespace.typ() {
+            LinuxNamespaceType::Network => "net",
+            LinuxNamespaceType::Ipc => "ipc",
+            LinuxNamespaceType::Uts => "uts",
+            _ => return None,
+        };
+        let theirs = fs::metadata(namespace.path().as_ref()?).ok()?;
+        let own = fs::metadata(format!("/proc/thread-self/ns/{name}")).ok()?;
+        let same = (theirs.dev(), theirs.ino()) == (own.dev(), own.ino());
+        same.then_some(namespace.typ() as u32)
+    });
+    joined.fold(0, |kinds, kind| kinds | kind)
 }
 
 /// The root file system's directory, checked while that can be told well.

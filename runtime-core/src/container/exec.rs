@@ -54,6 +54,8 @@ impl Container {
             id: self.record.id.clone(),
             bundle: self.record.bundle.clone(),
             cgroups: self.record.cgroup_dirs(),
+            // Asked for when the container was created; no step depends on it.
+            own_namespaces: 0,
             no_pivot: self.record.no_pivot,
             no_new_keyring: self.record.no_new_keyring,
             preserve_fds: options.preserve_fds,
