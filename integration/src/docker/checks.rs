@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod network;
 mod storage;
+mod watch;
 
 /// A named check.
 #[derive(Debug, Clone, Copy)]
@@ -48,18 +49,28 @@ pub const ALL: &[Check] = &[
     Check { name: "ps", run: life::ps },
     Check { name: "pause", run: life::pause },
     Check { name: "commit", run: life::commit },
+    Check { name: "build", run: life::build },
+    Check { name: "follow", run: watch::follow },
+    Check { name: "restart", run: watch::restart },
+    Check { name: "health", run: watch::health },
+    Check { name: "exec-storm", run: watch::exec_storm },
     Check { name: "limits", run: limits::limits },
     Check { name: "out-of-memory", run: limits::out_of_memory },
     Check { name: "update", run: limits::update },
+    Check { name: "oom-score", run: limits::oom_score },
+    Check { name: "cgroup-parent", run: limits::cgroup_parent },
     Check { name: "bind-volume", run: storage::bind_volume },
     Check { name: "named-volume", run: storage::named_volume },
     Check { name: "tmpfs", run: storage::tmpfs },
     Check { name: "read-only", run: storage::read_only },
+    Check { name: "copy", run: storage::copy },
     Check { name: "capabilities", run: isolation::capabilities },
     Check { name: "privileged", run: isolation::privileged },
     Check { name: "user", run: isolation::user },
     Check { name: "seccomp", run: isolation::seccomp },
     Check { name: "masked-paths", run: isolation::masked_paths },
+    Check { name: "devices", run: isolation::devices },
+    Check { name: "sysctl", run: isolation::sysctl },
     Check { name: "namespaces", run: isolation::namespaces },
     Check { name: "shared-namespaces", run: isolation::shared_namespaces },
     Check { name: "network-host", run: network::host },

@@ -147,6 +147,19 @@ pub fn remove_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Removes cgroups below which nothing may be left.
+///
+/// # Errors
+/// There is something.
+pub fn remove_empty(name: &str) -> Result<()> {
+    for directory in cgroup_parents(name)? {
+        let left = directories(&directory);
+        ensure!(left.is_empty(), "left behind: {left:?}");
+        remove_tree(&directory)?;
+    }
+    Ok(())
+}
+
 fn remove_tree(directory: &Path) -> Result<()> {
     for child in directories(directory) {
         remove_tree(&child)?;

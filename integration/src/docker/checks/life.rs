@@ -1,5 +1,6 @@
 //! A container's life: running, ending, and what can be done in between.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -203,4 +204,26 @@ pub(super) fn commit(daemon: &Daemon) -> Result<()> {
     same("the file in the new image", &found, "kept")?;
     container.must(&["rm", "--force"])?;
     daemon.must(&["rmi", "committed"]).map(drop)
+}
+
+pub(super) fn build(daemon: &Daemon) -> Result<()> {
+    let context = daemon.directory().join("context");
+    fs::create_dir_all(&context)?;
+    let steps = "RUN echo built > /marker && id -u > /first\n\
+                 USER 1000:1000\nWORKDIR /work\nRUN id -u > /tmp/second\nCMD [\"cat\", \"/marker\"]\n";
+    fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\n{steps}"))?;
+    let place = context.to_string_lossy();
+    // The builder of the daemon itself: the other one is a container image.
+    let mut build = daemon.client(&["build", "--quiet", "--tag", "built", &place])?;
+    build.env("DOCKER_BUILDKIT", "0");
+    command::run(&mut build, "", Duration::from_secs(60))?.success()?;
+    same("the built image", &daemon.must(&["run", "--rm", "built"])?, "built")?;
+    let program = ["run", "--rm", "built", "sh", "-c", "cat /first /tmp/second; id -u; pwd"];
+    same("users and directory", &daemon.must(&program)?, "0\n1000\n1000\n/work")?;
+    fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\nRUN exit 3\n"))?;
+    let mut build = daemon.client(&["build", "--quiet", &place])?;
+    build.env("DOCKER_BUILDKIT", "0");
+    let output = command::run(&mut build, "", Duration::from_secs(60))?;
+    ensure!(output.stderr.contains("non-zero code: 3"), "a failed step is not told: {output}");
+    daemon.must(&["rmi", "built"]).map(drop)
 }

@@ -1,10 +1,13 @@
 //! Limits, as the cgroup shows them and as the kernel keeps them.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 
 use super::same;
 use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IMAGE};
+use crate::docker::leftovers;
 
 /// On v2 one file holds quota and period.
 fn check_cpus(container: &Container<'_>, quota: &str) -> Result<()> {
@@ -60,4 +63,29 @@ pub(super) fn update(daemon: &Daemon) -> Result<()> {
     check_cpus(&container, "75000")?;
     check_pids(&container, "50")?;
     container.exec(&["true"])?.exits_with(0)
+}
+
+pub(super) fn oom_score(daemon: &Daemon) -> Result<()> {
+    let container = Container::sleeping(daemon, &["--oom-score-adj", "500"])?;
+    let score = ["cat", "/proc/1/oom_score_adj", "/proc/self/oom_score_adj"];
+    same("the scores", &container.exec(&score)?.success()?, "500\n500")?;
+    let script = "cat /proc/self/oom_score_adj";
+    same("the score without one", &super::shell(daemon, &[], script)?.success()?, "0")
+}
+
+pub(super) fn cgroup_parent(daemon: &Daemon) -> Result<()> {
+    let name = format!("{}/below", daemon.cgroup_parent());
+    let parent = format!("/{name}");
+    let container = Container::sleeping(daemon, &["--cgroup-parent", &parent, "--memory", "64m"])?;
+    let path = format!("{parent}/{}", container.id);
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid()?))?;
+    ensure!(text.lines().any(|line| line.ends_with(&path)), "it is not in {path}: {text:?}");
+    check_memory(&container, "67108864")?;
+    // Whoever executes a further process finds it there again.
+    let output = container.exec(&["cat", "/proc/self/cgroup"])?.success()?;
+    let first = container.exec(&["cat", "/proc/1/cgroup"])?.success()?;
+    same("the cgroups of exec", &output, &first)?;
+    container.must(&["rm", "--force"])?;
+    // The parent may stay, for the next container; this fails if anything is in it.
+    leftovers::remove_empty(&name)
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Result, ensure};
 
 use super::{same, shell};
+use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IMAGE};
 
 pub(super) fn bind_volume(daemon: &Daemon) -> Result<()> {
@@ -25,7 +26,13 @@ pub(super) fn bind_volume(daemon: &Daemon) -> Result<()> {
     ensure!(!host.join("no").exists(), "a read-only volume was written to");
     let file = format!("{}:/etc/one-file", host.join("from-host").display());
     let output = shell(daemon, &["--volume", &file], "cat /etc/one-file")?.success()?;
-    same("a single file", &output, "hello")
+    same("a single file", &output, "hello")?;
+    // The engine reads the runtime's words to explain this one.
+    let wrong = format!("{}:/etc", host.join("from-host").display());
+    let output = shell(daemon, &["--volume", &wrong], "true")?;
+    ensure!(output.code != 0, "a file covers a directory");
+    ensure!(output.stderr.contains("Are you trying to mount a directory onto a file"), "{output}");
+    Ok(())
 }
 
 pub(super) fn named_volume(daemon: &Daemon) -> Result<()> {
@@ -56,4 +63,19 @@ pub(super) fn read_only(daemon: &Daemon) -> Result<()> {
     same("the output", &output.stdout, "ok")?;
     let program = ["run", "--rm", IMAGE, "touch", "/file"];
     daemon.docker(&program)?.exits_with(0)
+}
+
+pub(super) fn copy(daemon: &Daemon) -> Result<()> {
+    let container = Container::sleeping(daemon, &["--tmpfs", "/scratch"])?;
+    let (there, back) = (daemon.directory().join("there"), daemon.directory().join("back"));
+    fs::write(&there, "copied")?;
+    let inside = format!("{}:/usr/copied", container.id);
+    daemon.must(&["cp", &there.to_string_lossy(), &inside])?;
+    same("the copied file", &container.exec(&["cat", "/usr/copied"])?.success()?, "copied")?;
+    container.exec(&["sh", "-c", "echo more >> /usr/copied"])?.exits_with(0)?;
+    daemon.must(&["cp", &inside, &back.to_string_lossy()])?;
+    same("the file that came back", fs::read_to_string(&back)?.trim(), "copiedmore")?;
+    let changes = container.must(&["diff"])?;
+    ensure!(changes.lines().any(|line| line == "A /usr/copied"), "diff shows {changes:?}");
+    Ok(())
 }
