@@ -1,0 +1,94 @@
+//! Bundles: the config that `orlop spec` writes, on a root file system with
+//! nothing in it but the probe.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::lab::Lab;
+
+/// A bundle that a test may change until it runs it.
+pub(crate) struct Bundle {
+    /// Its directory.
+    pub(crate) path: PathBuf,
+    /// What becomes its config.json.
+    pub(crate) config: Value,
+}
+
+impl Lab {
+    /// A bundle whose process is the probe with these arguments.
+    pub(crate) fn bundle(&self, arguments: &[&str]) -> Bundle {
+        let number = fs::read_dir(self.folder()).unwrap().count();
+        let path = self.path(&format!("bundle{number}"));
+        let rootfs = path.join("rootfs");
+        for name in ["bin", "dev", "etc", "proc", "sys", "tmp", "work"] {
+            fs::create_dir_all(rootfs.join(name)).unwrap();
+        }
+        fs::set_permissions(self.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+        self.put_probe(&rootfs.join("bin/probe"));
+        self.runtime(&["spec", "--bundle", path.to_str().unwrap()]).ok();
+        let text = fs::read(path.join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&text).unwrap();
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = probe(arguments);
+        Bundle { path, config }
+    }
+
+    /// One copy a test: the program is some megabytes.
+    fn put_probe(&self, at: &Path) {
+        let first = self.path("probe");
+        if !first.exists() {
+            fs::copy(std::env::current_exe().unwrap(), &first).unwrap();
+            fs::set_permissions(&first, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::hard_link(first, at).unwrap();
+    }
+}
+
+impl Bundle {
+    /// The root file system.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.path.join("rootfs")
+    }
+
+    /// The probe does something else.
+    pub(crate) fn args(&mut self, arguments: &[&str]) {
+        self.config["process"]["args"] = probe(arguments);
+    }
+
+    /// Without that namespace.
+    pub(crate) fn without_namespace(&mut self, kind: &str) {
+        let list = self.config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|namespace| namespace["type"] != kind);
+    }
+
+    /// With that namespace, of its own or joined by its path.
+    pub(crate) fn namespace(&mut self, kind: &str, path: Option<&str>) {
+        self.without_namespace(kind);
+        let mut namespace = json!({ "type": kind });
+        if let Some(path) = path {
+            namespace["path"] = json!(path);
+        }
+        self.config["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
+    }
+
+    /// One more mount.
+    pub(crate) fn mount(&mut self, at: &str, kind: &str, source: &str, options: &[&str]) {
+        let mount =
+            json!({ "destination": at, "type": kind, "source": source, "options": options });
+        self.config["mounts"].as_array_mut().unwrap().push(mount);
+    }
+
+    /// Writes config.json.
+    pub(crate) fn write(&self) {
+        fs::write(self.path.join("config.json"), self.config.to_string()).unwrap();
+    }
+}
+
+fn probe(arguments: &[&str]) -> Value {
+    let mut all = vec!["/bin/probe"];
+    all.extend(arguments);
+    json!(all)
+}

@@ -1,0 +1,165 @@
+//! The leak oracle: the world after a test is the world before it.
+//!
+//! State folders, cgroups in every hierarchy, mounts, processes, descriptors of
+//! this process and session keyrings. What ends by itself gets a moment to do so.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::lab::Lab;
+use super::view::CGROUPS;
+
+/// How long processes that were told to end may take, and the kernel to clear up.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The world at one moment.
+pub(crate) struct Picture {
+    mounts: BTreeSet<String>,
+    fds: BTreeSet<String>,
+}
+
+impl Picture {
+    /// Before the test.
+    pub(crate) fn take(_: &Lab) -> Self {
+        Self { mounts: mounts(), fds: fds() }
+    }
+
+    /// What is there that was not before, one line each.
+    pub(crate) fn leaks(&self, lab: &Lab) -> Vec<String> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_micros(200);
+        loop {
+            let leaks = self.now(lab);
+            if leaks.is_empty() || begun.elapsed() > PATIENCE {
+                return leaks;
+            }
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    fn now(&self, lab: &Lab) -> Vec<String> {
+        reap();
+        let mut leaks = Vec::new();
+        let mut add = |kind: &str, found: Vec<String>| {
+            leaks.extend(found.into_iter().map(|one| format!("{kind} {one}")));
+        };
+        add("state", state(&lab.root()));
+        add("a cgroup", cgroups(lab.tag()).iter().map(|path| path.display().to_string()).collect());
+        add("a mount", mounts().difference(&self.mounts).cloned().collect());
+        add("(lost) a mount", self.mounts.difference(&mounts()).cloned().collect());
+        add("a process", processes().into_iter().map(describe).collect());
+        add("a descriptor", fds().difference(&self.fds).cloned().collect());
+        add("a keyring", keyrings(lab.tag()));
+        leaks
+    }
+
+    /// Takes away what is left, so that the next test is not blamed for it.
+    pub(crate) fn sweep(&self, lab: &Lab) {
+        let begun = Instant::now();
+        while !processes().is_empty() && begun.elapsed() < PATIENCE {
+            for pid in processes() {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            thaw(lab.tag());
+            sleep(Duration::from_millis(5));
+            reap();
+        }
+        for path in cgroups(lab.tag()) {
+            let _ = fs::remove_dir(path);
+        }
+        for mount in mounts().difference(&self.mounts) {
+            if let Some(point) = mount.split(' ').nth(4) {
+                let _ = umount2(point, MntFlags::MNT_DETACH);
+            }
+        }
+    }
+}
+
+fn state(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path().display().to_string()).collect()
+}
+
+/// Those of one test in every hierarchy, children first.
+pub(crate) fn cgroups(tag: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    find(Path::new(CGROUPS), tag, &mut found);
+    found
+}
+
+fn find(directory: &Path, tag: &str, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let path = entry.path();
+            find(&path, tag, found);
+            if path.to_string_lossy().contains(tag) {
+                found.push(path);
+            }
+        }
+    }
+}
+
+fn thaw(tag: &str) {
+    for path in cgroups(tag) {
+        let _ = fs::write(path.join("freezer.state"), "THAWED");
+        let _ = fs::write(path.join("cgroup.freeze"), "0");
+    }
+}
+
+/// Lines of mountinfo: the namespace is ours alone.
+fn mounts() -> BTreeSet<String> {
+    fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(ToOwned::to_owned).collect()
+}
+
+/// Everyone but process 1, who is us.
+fn processes() -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != 1).map(Pid::from_raw).collect()
+}
+
+fn describe(pid: Pid) -> String {
+    let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let words = read("cmdline").replace('\0', " ");
+    let state = read("status").lines().find(|line| line.starts_with("State")).map(str::to_owned);
+    format!("{pid} {} {}", words.trim_end(), state.unwrap_or_default())
+}
+
+/// Takes the ended processes that were left to us.
+fn reap() {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+            _ => {}
+        }
+    }
+}
+
+fn fds() -> BTreeSet<String> {
+    let entries = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let open = entries.filter_map(|entry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        // The directory that is being read.
+        let own = fs::metadata("/proc/self/fd").ok()?.ino();
+        let listing = fs::metadata(entry.path()).is_ok_and(|to| to.ino() == own);
+        (!listing).then(|| format!("{} {}", entry.file_name().display(), target.display()))
+    });
+    open.collect()
+}
+
+fn keyrings(tag: &str) -> Vec<String> {
+    let keys = fs::read_to_string("/proc/keys").unwrap_or_default();
+    keys.lines().filter(|line| line.contains(tag)).map(ToOwned::to_owned).collect()
+}

@@ -1,0 +1,121 @@
+//! The world of the tests: a pid and a mount namespace, and which cgroup
+//! hierarchies are seen in it.
+//!
+//! The program starts itself twice for a view: once to open the door (a pid
+//! namespace takes the next child), once as process 1 behind it, who runs the
+//! tests and takes the orphans. When that one ends, so does all that is in there.
+
+use std::fmt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+/// Where cgroups are.
+pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
+
+const PART: &str = "ORLOP_TEST_PART";
+
+/// Which cgroup hierarchies the runtime sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    /// Those of this host.
+    Host,
+    /// Only v2, where the host's own is another: controllers that v1 holds are
+    /// missing, the rest is real.
+    V2,
+}
+
+/// What this process is for.
+pub(super) enum Part {
+    All,
+    Door(View),
+    Inside(View),
+}
+
+pub(super) fn part() -> Part {
+    let part = std::env::var(PART).unwrap_or_default();
+    match part.as_str() {
+        "" => Part::All,
+        "door host" => Part::Door(View::Host),
+        "door v2" => Part::Door(View::V2),
+        "inside host" => Part::Inside(View::Host),
+        "inside v2" => Part::Inside(View::V2),
+        _ => panic!("{PART}={part}"),
+    }
+}
+
+/// Runs the tests in each view.
+pub(super) fn run_each() -> ExitCode {
+    let views: &[View] = if is_v2() { &[View::Host] } else { &[View::Host, View::V2] };
+    let ends: Vec<_> = views.iter().map(|view| again(&format!("door {view}"))).collect();
+    if ends.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Makes the namespaces and starts process 1 in them.
+pub(super) fn open(view: View) -> ExitCode {
+    die_with_parent();
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).unwrap();
+    if again(&format!("inside {view}")) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// This program with the same arguments.
+fn again(part: &str) -> bool {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(std::env::args_os().skip(1)).env(PART, part);
+    command.status().unwrap().success()
+}
+
+/// Nobody who interrupts the tests should have to look for what still runs.
+fn die_with_parent() {
+    set_pdeathsig(Signal::SIGKILL).unwrap();
+}
+
+fn is_v2() -> bool {
+    statfs(CGROUPS).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+impl View {
+    /// Makes the world that process 1 stands in.
+    pub(super) fn enter(self) {
+        let none = None::<&str>;
+        die_with_parent();
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        let closed = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("proc"), "/proc", Some("proc"), closed, none).unwrap();
+        if self == Self::V2 {
+            umount2(CGROUPS, MntFlags::MNT_DETACH).unwrap();
+            mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), closed, none).unwrap();
+        }
+    }
+
+    /// Whether only cgroup v2 is there.
+    pub(crate) fn is_v2(self) -> bool {
+        self == Self::V2 || is_v2()
+    }
+
+    /// For a person.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::V2 => "in a world with only cgroup v2",
+            Self::Host if is_v2() => "with the host's cgroups, v2",
+            Self::Host if Path::new(CGROUPS).join("unified").exists() => {
+                "with the host's cgroups, v1 and v2"
+            }
+            Self::Host => "with the host's cgroups, v1",
+        }
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "host",
+            Self::V2 => "v2",
+        })
+    }
+}
