@@ -9,12 +9,13 @@
 mod harness;
 mod life;
 mod probe;
+mod sweep;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = probe::main() {
+    if let Some(code) = probe::main().or_else(sweep::tracer::main) {
         return code;
     }
-    harness::main(&[life::TESTS])
+    harness::main(&[life::TESTS, sweep::TESTS])
 }

@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::lab::Lab;
@@ -30,7 +28,7 @@ pub(crate) struct Picture {
 
 impl Picture {
     /// Before the test.
-    pub(crate) fn take(_: &Lab) -> Self {
+    pub(crate) fn take() -> Self {
         Self { mounts: mounts(), fds: fds() }
     }
 
@@ -48,8 +46,8 @@ impl Picture {
         }
     }
 
-    fn now(&self, lab: &Lab) -> Vec<String> {
-        reap();
+    /// The same without waiting for what is about to end.
+    pub(crate) fn now(&self, lab: &Lab) -> Vec<String> {
         let mut leaks = Vec::new();
         let mut add = |kind: &str, found: Vec<String>| {
             leaks.extend(found.into_iter().map(|one| format!("{kind} {one}")));
@@ -73,7 +71,6 @@ impl Picture {
             }
             thaw(lab.tag());
             sleep(Duration::from_millis(5));
-            reap();
         }
         for path in cgroups(lab.tag()) {
             let _ = fs::remove_dir(path);
@@ -123,11 +120,13 @@ fn mounts() -> BTreeSet<String> {
     fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(ToOwned::to_owned).collect()
 }
 
-/// Everyone but process 1, who is us.
+/// Everyone but process 1, who reaps, and us.
 fn processes() -> Vec<Pid> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != 1).map(Pid::from_raw).collect()
+    pids.filter(|pid| *pid != 1 && *pid != std::process::id().cast_signed())
+        .map(Pid::from_raw)
+        .collect()
 }
 
 fn describe(pid: Pid) -> String {
@@ -135,16 +134,6 @@ fn describe(pid: Pid) -> String {
     let words = read("cmdline").replace('\0', " ");
     let state = read("status").lines().find(|line| line.starts_with("State")).map(str::to_owned);
     format!("{pid} {} {}", words.trim_end(), state.unwrap_or_default())
-}
-
-/// Takes the ended processes that were left to us.
-fn reap() {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-            _ => {}
-        }
-    }
 }
 
 fn fds() -> BTreeSet<String> {

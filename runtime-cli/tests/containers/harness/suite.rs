@@ -46,10 +46,8 @@ pub(crate) fn main(rooms: &[&[Test]]) -> ExitCode {
         Part::All if tests.is_empty() => ExitCode::SUCCESS,
         Part::All => view::run_each(),
         Part::Door(view) => view::open(view),
-        Part::Inside(view) => {
-            view.enter();
-            run(&tests, view)
-        }
+        Part::Init(view) => view::init(view),
+        Part::Inside(view) => run(&tests, view),
     }
 }
 
@@ -83,7 +81,7 @@ enum Outcome {
 
 fn one(test: Test, view: View) -> Outcome {
     let lab = Lab::new(view);
-    let before = oracle::Picture::take(&lab);
+    let before = oracle::Picture::take();
     let result = catch_unwind(AssertUnwindSafe(|| (test.body)(&lab)));
     let leaks = before.leaks(&lab);
     for leak in &leaks {

@@ -1,9 +1,10 @@
 //! The world of the tests: a pid and a mount namespace, and which cgroup
 //! hierarchies are seen in it.
 //!
-//! The program starts itself twice for a view: once to open the door (a pid
-//! namespace takes the next child), once as process 1 behind it, who runs the
-//! tests and takes the orphans. When that one ends, so does all that is in there.
+//! The program starts itself three times for a view: to open the door (a pid
+//! namespace takes the next child), as process 1 behind it, who takes the orphans
+//! as on any machine, and to run the tests. When process 1 ends, so does all that
+//! is in there.
 
 use std::fmt;
 use std::path::Path;
@@ -14,6 +15,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::Pid;
 
 /// Where cgroups are.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -34,6 +37,7 @@ pub(crate) enum View {
 pub(super) enum Part {
     All,
     Door(View),
+    Init(View),
     Inside(View),
 }
 
@@ -43,6 +47,8 @@ pub(super) fn part() -> Part {
         "" => Part::All,
         "door host" => Part::Door(View::Host),
         "door v2" => Part::Door(View::V2),
+        "init host" => Part::Init(View::Host),
+        "init v2" => Part::Init(View::V2),
         "inside host" => Part::Inside(View::Host),
         "inside v2" => Part::Inside(View::V2),
         _ => panic!("{PART}={part}"),
@@ -60,14 +66,34 @@ pub(super) fn run_each() -> ExitCode {
 pub(super) fn open(view: View) -> ExitCode {
     die_with_parent();
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID).unwrap();
-    if again(&format!("inside {view}")) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if again(&format!("init {view}")) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Process 1: makes the world, runs the tests in it, reaps.
+pub(super) fn init(view: View) -> ExitCode {
+    view.enter();
+    let tests = itself(&format!("inside {view}")).spawn().unwrap();
+    let tests = Pid::from_raw(tests.id().cast_signed());
+    loop {
+        match wait() {
+            Ok(WaitStatus::Exited(pid, 0)) if pid == tests => return ExitCode::SUCCESS,
+            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) if pid == tests => {
+                return ExitCode::FAILURE;
+            }
+            _ => {}
+        }
+    }
 }
 
 /// This program with the same arguments.
 fn again(part: &str) -> bool {
+    itself(part).status().unwrap().success()
+}
+
+fn itself(part: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(std::env::args_os().skip(1)).env(PART, part);
-    command.status().unwrap().success()
+    command
 }
 
 /// Nobody who interrupts the tests should have to look for what still runs.
@@ -80,8 +106,8 @@ fn is_v2() -> bool {
 }
 
 impl View {
-    /// Makes the world that process 1 stands in.
-    pub(super) fn enter(self) {
+    /// Makes the world, as its process 1.
+    fn enter(self) {
         let none = None::<&str>;
         die_with_parent();
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();

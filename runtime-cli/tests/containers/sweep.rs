@@ -1,0 +1,146 @@
+//! The kill sweep: whoever dies, at whatever system call, `delete --force` leaves
+//! nothing behind.
+//!
+//! A sweep repeats one command and kills the command itself, or the stage that it
+//! started, before its first, second, ... system call, until the command comes to
+//! its end alive. The oracle looks after every single kill.
+
+pub(crate) mod tracer;
+
+use std::time::Instant;
+
+use nix::unistd::Pid;
+
+use tracer::{Ending, Tracer, Victim};
+
+use crate::harness::{Bundle, Lab, Picture, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    create_is_killed,
+    run_is_killed,
+    start_is_killed,
+    exec_is_killed,
+    delete_is_killed,
+    the_stage_of_run_is_killed,
+    the_stage_of_start_is_killed,
+    the_stage_of_exec_is_killed,
+];
+
+/// What is done to a container, after what was done before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Create,
+    Run,
+    Start,
+    Exec,
+    Delete,
+}
+
+/// One sweep to its end.
+struct Sweep<'a> {
+    lab: &'a Lab,
+    bundle: Bundle,
+    step: Step,
+    victim: Victim,
+    /// How many kills left something for the deletion.
+    left: usize,
+    found: Vec<String>,
+}
+
+fn sweep(lab: &Lab, step: Step, victim: Victim) {
+    let bundle = lab.bundle(&["sleep"]);
+    let mut sweep = Sweep { lab, bundle, step, victim, left: 0, found: Vec::new() };
+    let begun = Instant::now();
+    let mut at = 0;
+    while sweep.found.len() < 5 && sweep.kills(at) {
+        at += 1;
+    }
+    let (left, took) = (sweep.left, begun.elapsed());
+    println!("  {step:?}, {victim:?}: {at} kills, {left} left something, {took:.1?}");
+    assert!(at > 0 && left > 0, "nothing was swept");
+    assert_eq!(sweep.found, [""; 0]);
+}
+
+impl Sweep<'_> {
+    /// Whether the kill at that call came before the end.
+    fn kills(&mut self, at: usize) -> bool {
+        let picture = Picture::take();
+        let name = format!("{at}");
+        self.prepare(&name);
+        let ending = self.killed(&name, at);
+        self.left += usize::from(!picture.now(self.lab).is_empty());
+        let deleted = self.lab.on(&name, &["delete", "--force"], &[]);
+        let mut wrong = picture.leaks(self.lab);
+        if deleted.code != 0 || !deleted.stderr.is_empty() {
+            wrong.insert(0, format!("delete says {}: {}", deleted.code, deleted.stderr));
+        }
+        if !wrong.is_empty() {
+            picture.sweep(self.lab);
+            let more = wrong.len().saturating_sub(4);
+            wrong.truncate(4);
+            self.found.push(format!("kill {at}: {ending:?}: {wrong:?} and {more} more"));
+        }
+        if ending.killed.is_none() {
+            assert_eq!(ending.code, 0, "without a kill, {:?} should succeed", self.step);
+        }
+        ending.killed.is_some()
+    }
+
+    fn prepare(&self, name: &str) {
+        if matches!(self.step, Step::Start | Step::Exec | Step::Delete) {
+            self.lab.create(&self.bundle, name, &[]).ok();
+        }
+        if matches!(self.step, Step::Exec | Step::Delete) {
+            self.lab.on(name, &["start"], &[]).ok();
+        }
+    }
+
+    fn killed(&self, name: &str, at: usize) -> Ending {
+        let (lab, id) = (self.lab, self.lab.id(name));
+        let command = match self.step {
+            Step::Create => lab.start_of("create", &self.bundle, name, &[]),
+            Step::Run => lab.start_of("run", &self.bundle, name, &["--detach"]),
+            Step::Start => lab.command(&["start", &id]),
+            Step::Exec => lab.command(&["exec", "--detach", &id, "/bin/probe", "sleep"]),
+            Step::Delete => lab.command(&["delete", "--force", &id]),
+        };
+        let mut tracer = Tracer::start(&command, self.victim, at);
+        if (self.step, self.victim) == (Step::Start, Victim::Stage) {
+            let pid = lab.state(name)["pid"].as_i64().unwrap();
+            tracer.add(Pid::from_raw(pid.try_into().unwrap()));
+        }
+        tracer.end()
+    }
+}
+
+fn create_is_killed(lab: &Lab) {
+    sweep(lab, Step::Create, Victim::Parent);
+}
+
+fn run_is_killed(lab: &Lab) {
+    sweep(lab, Step::Run, Victim::Parent);
+}
+
+fn start_is_killed(lab: &Lab) {
+    sweep(lab, Step::Start, Victim::Parent);
+}
+
+fn exec_is_killed(lab: &Lab) {
+    sweep(lab, Step::Exec, Victim::Parent);
+}
+
+fn delete_is_killed(lab: &Lab) {
+    sweep(lab, Step::Delete, Victim::Parent);
+}
+
+fn the_stage_of_start_is_killed(lab: &Lab) {
+    sweep(lab, Step::Start, Victim::Stage);
+}
+
+fn the_stage_of_run_is_killed(lab: &Lab) {
+    sweep(lab, Step::Run, Victim::Stage);
+}
+
+fn the_stage_of_exec_is_killed(lab: &Lab) {
+    sweep(lab, Step::Exec, Victim::Stage);
+}
