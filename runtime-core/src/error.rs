@@ -54,10 +54,24 @@ pub enum Place {
     Path(PathBuf),
 }
 
+/// Text with its control characters escaped: a name of the config may have a line
+/// break in it, an error may not.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in self.0.split_inclusive(char::is_control) {
+            let text = piece.trim_end_matches(char::is_control);
+            write!(f, "{text}{}", piece[text.len()..].escape_default())?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(pointer) => write!(f, "config.json: {pointer}"),
+            Self::Config(pointer) => write!(f, "config.json: {}", OneLine(pointer)),
             Self::Path(path) => write!(f, "{:?}", path),
         }
     }
@@ -183,17 +197,17 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { doing, place, errno, hint, .. } = &*self.0;
-        f.write_str(doing)?;
+        OneLine(doing).fmt(f)?;
         match place {
-            Some(Place::Config(pointer)) => write!(f, " (config.json: {pointer})")?,
-            Some(Place::Path(path)) => write!(f, " {path:?}")?,
+            Some(place @ Place::Config(_)) => write!(f, " ({place})")?,
+            Some(place @ Place::Path(_)) => write!(f, " {place}")?,
             None => {}
         }
         if let Some(errno) = errno {
             write!(f, ": {}", errno_text(*errno))?;
         }
         if let Some(hint) = hint {
-            write!(f, " ({hint})")?;
+            write!(f, " ({})", OneLine(hint))?;
         }
         Ok(())
     }
@@ -224,6 +238,12 @@ mod tests {
             "mounting tmpfs on \"/dev/shm\" (config.json: /mounts/3): invalid argument \
              (size= wants a number)"
         );
+    }
+
+    #[test]
+    fn a_line_break_in_a_name_is_none_in_the_error() {
+        let error = Error::config("/a\nb", "no kind \"x\ny\u{1b}[2Jé\"").hint("a\tb");
+        assert_eq!(error.to_string(), "no kind \"x\\ny\\u{1b}[2Jé\" (config.json: /a\\nb) (a\\tb)");
     }
 
     #[test]
