@@ -1,3 +1,5 @@
+//! The rules as v1's lines: the defaults, the order, what later rules take back, what is refused.
+
 use super::*;
 
 fn rules(json: &str) -> Rules {

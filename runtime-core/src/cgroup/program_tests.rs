@@ -1,3 +1,5 @@
+//! The v2 program in a small interpreter of eBPF, against the rules themselves.
+
 use proptest::prelude::*;
 
 use super::super::devices::{MKNOD, READ, WRITE};

@@ -1,3 +1,5 @@
+//! Resources as the writes they become, on v1 and v2, and those that are refused.
+
 use super::*;
 use crate::host::Hierarchy;
 

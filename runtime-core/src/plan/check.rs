@@ -112,17 +112,7 @@ impl Order {
                 return Err("writes to a procfs that is not there yet");
             }
             Op::Mount { keep: 1, .. } if !self.pivoted => self.proc = true,
-            Op::Chdir { create: CHDIR_MUST, .. } => {
-                if !self.identified {
-                    return Err("comes before Ids");
-                }
-                self.inside = true;
-            }
             Op::RootReadOnly {} => self.read_only = true,
-            Op::Chdir { create: CHDIR_MAKE, .. } if self.read_only => {
-                return Err("makes a directory in a root that is read-only");
-            }
-            Op::FindProgram { .. } => self.found = true,
             Op::RootTree { .. } => {
                 if self.rooted {
                     return Err("comes twice");
@@ -143,6 +133,24 @@ impl Order {
                 }
                 self.pivoted = true;
             }
+            _ => return self.next_of_process(op),
+        }
+        Ok(())
+    }
+
+    /// The half that a further process has too.
+    fn next_of_process(&mut self, op: &Op) -> Result<(), &'static str> {
+        match op {
+            Op::Chdir { create: CHDIR_MUST, .. } => {
+                if !self.identified {
+                    return Err("comes before Ids");
+                }
+                self.inside = true;
+            }
+            Op::Chdir { create: CHDIR_MAKE, .. } if self.read_only => {
+                return Err("makes a directory in a root that is read-only");
+            }
+            Op::FindProgram { .. } => self.found = true,
             Op::Ids { .. } => {
                 if self.rooted && !self.pivoted {
                     return Err("comes while the host's mounts are still there");
