@@ -45,7 +45,11 @@ pub(super) fn filter(plan: &mut Builder, context: &Context, process: &Process) -
             return None;
         }
     };
-    compiled.warnings.iter().for_each(|warning| plan.warn(warning));
+    // Of the container, told when it was created: an engine may show to whoever
+    // executes something what we say then.
+    if context.first {
+        compiled.warnings.iter().for_each(|warning| plan.warn(warning));
+    }
     if compiled.notify {
         match wanted.listener_path() {
             Some(path) if path.is_absolute() => {

@@ -268,6 +268,8 @@ fn flags() {
 fn unknown_names_are_a_warning() {
     let profile = refusing(&json!([
         { "names": ["read", "frobnicate", "set_tls"], "action": "SCMP_ACT_ALLOW" },
+        // The names of other machines, which every engine's profile has, are none.
+        { "names": ["cachectl", "s390_sthyi", "swapcontext", "timerfd"], "action": "SCMP_ACT_ALLOW" },
         { "names": ["mkdri"], "action": "SCMP_ACT_TRAP" },
     ]));
     let seccomp = serde_json::from_value(profile).unwrap();
