@@ -1,8 +1,26 @@
 //! The life of a container: each command, in the order an engine gives them.
 
-use crate::harness::{Lab, Test, tests};
+use std::fs;
 
-pub(crate) const TESTS: &[Test] = tests![is_created_started_and_deleted, exit_codes_are_passed_on,];
+use serde_json::Value;
+
+use crate::harness::{Lab, Test, tests, until};
+
+pub(crate) const TESTS: &[Test] = tests![
+    is_created_started_and_deleted,
+    exit_codes_are_passed_on,
+    signals_reach_the_process,
+    run_detached_lives_on,
+    run_with_keep_leaves_a_stopped_container,
+    a_running_container_is_deleted_by_force_only,
+    a_created_container_is_deleted,
+    the_pid_file_names_the_init,
+    exec_passes_codes_and_detaches,
+    kill_all_reaches_every_process,
+    lists_and_processes_are_told,
+    a_failed_creation_leaves_nothing,
+    a_failed_exec_of_the_program_is_told_by_start,
+];
 
 fn is_created_started_and_deleted(lab: &Lab) {
     let bundle = lab.bundle(&["sleep"]);
@@ -10,11 +28,15 @@ fn is_created_started_and_deleted(lab: &Lab) {
     assert_eq!(lab.status("a"), "created");
     lab.on("a", &["start"], &[]).ok();
     assert_eq!(lab.status("a"), "running");
+    assert!(lab.on("a", &["start"], &[]).fails().contains("already running"));
     assert_eq!(lab.exec("a", &[], &["say", "hello"]).ok(), "hello\n");
     lab.on("a", &["kill"], &["KILL"]).ok();
-    crate::harness::until("its end", || lab.status("a") == "stopped");
+    until("its end", || lab.status("a") == "stopped");
+    assert!(lab.on("a", &["kill"], &["KILL"]).fails().contains("not running"));
     lab.on("a", &["delete"], &[]).ok();
     assert!(lab.on("a", &["state"], &[]).fails().contains("does not exist"));
+    assert!(lab.on("a", &["delete"], &[]).fails().contains("does not exist"));
+    lab.delete("a");
 }
 
 fn exit_codes_are_passed_on(lab: &Lab) {
@@ -25,4 +47,125 @@ fn exit_codes_are_passed_on(lab: &Lab) {
     // Process 1 of a pid namespace can't kill itself.
     bundle.without_namespace("pid");
     lab.run(&bundle, "a", &[]).ends(128 + 9);
+}
+
+fn signals_reach_the_process(lab: &Lab) {
+    let bundle = lab.bundle(&["wait", "SIGUSR1"]);
+    let running = lab.begin(lab.start_of("run", &bundle, "a", &[]));
+    until("the process", || running.printed() == "ready\n");
+    lab.on("a", &["kill"], &["USR1"]).ok();
+    running.end().ok();
+    // What `run` itself is sent goes to the process too.
+    let running = lab.begin(lab.start_of("run", &bundle, "a", &[]));
+    until("the process", || running.printed() == "ready\n");
+    running.signal("SIGUSR1");
+    running.end().ok();
+}
+
+fn run_detached_lives_on(lab: &Lab) {
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    assert_eq!(lab.status("a"), "running");
+    lab.delete("a");
+}
+
+fn run_with_keep_leaves_a_stopped_container(lab: &Lab) {
+    lab.run(&lab.bundle(&["exit", "3"]), "a", &["--keep"]).ends(3);
+    let state = lab.state("a");
+    assert_eq!((&state["status"], &state["pid"]), (&"stopped".into(), &0.into()));
+    lab.on("a", &["delete"], &[]).ok();
+}
+
+fn a_running_container_is_deleted_by_force_only(lab: &Lab) {
+    lab.run(&lab.bundle(&["family", "3"]), "a", &["--detach"]).ok();
+    assert!(lab.on("a", &["delete"], &[]).fails().contains("not stopped: running"));
+    assert_eq!(lab.status("a"), "running");
+    lab.delete("a");
+}
+
+fn a_created_container_is_deleted(lab: &Lab) {
+    lab.create(&lab.bundle(&["sleep"]), "a", &[]).ok();
+    lab.on("a", &["delete"], &[]).ok();
+}
+
+fn the_pid_file_names_the_init(lab: &Lab) {
+    let file = lab.path("pid");
+    let flags = ["--detach", "--pid-file", file.to_str().unwrap()];
+    lab.run(&lab.bundle(&["sleep"]), "a", &flags).ok();
+    assert_eq!(fs::read_to_string(&file).unwrap(), lab.state("a")["pid"].to_string());
+    lab.exec("a", &flags, &["sleep"]).ok();
+    let pid = fs::read_to_string(&file).unwrap();
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert_eq!(words, "/bin/probe\0sleep\0");
+    lab.delete("a");
+}
+
+fn exec_passes_codes_and_detaches(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["root"]["readonly"] = false.into();
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    lab.exec("a", &[], &["exit", "5"]).ends(5);
+    lab.exec("a", &[], &["raise", "SIGTERM"]).ends(128 + 15);
+    lab.exec("a", &["--detach"], &["write", "/tmp/here", "detached"]).ok();
+    until("the file", || {
+        fs::read_to_string(bundle.rootfs().join("tmp/here")).is_ok_and(|text| text == "detached")
+    });
+    let text = lab.exec("a", &["--cwd", "/tmp", "--env", "A=b"], &["env"]).ok();
+    assert!(text.lines().any(|line| line == "A=b"), "{text}");
+    assert_eq!(lab.exec("a", &["--cwd", "/tmp"], &["cwd"]).ok(), "/tmp\n");
+    let status = lab.exec("a", &["--user", "7:8"], &["cat", "/proc/self/status"]).ok();
+    assert!(status.contains("Uid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\n"), "{status}");
+    let missing = lab.on("a", &["exec"], &["/no/such/program"]);
+    assert_eq!(missing.code, 255);
+    assert!(missing.fails().contains("no such file or directory"));
+    lab.delete("a");
+    assert!(lab.exec("a", &[], &["exit", "0"]).fails().contains("does not exist"));
+}
+
+fn kill_all_reaches_every_process(lab: &Lab) {
+    let mut bundle = lab.bundle(&["family", "4"]);
+    // No init whose end would take the others along.
+    bundle.without_namespace("pid");
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    until("the family", || {
+        lab.on("a", &["ps", "--format", "json"], &[]).ok().matches(',').count() == 4
+    });
+    lab.on("a", &["kill", "--all"], &["KILL"]).ok();
+    until("its end", || lab.status("a") == "stopped");
+    lab.on("a", &["delete"], &[]).ok();
+}
+
+fn lists_and_processes_are_told(lab: &Lab) {
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    lab.create(&lab.bundle(&["sleep"]), "b", &[]).ok();
+    let list: Value =
+        serde_json::from_str(&lab.runtime(&["list", "--format", "json"]).ok()).unwrap();
+    let told: Vec<_> =
+        list.as_array().unwrap().iter().map(|one| (&one["id"], &one["status"])).collect();
+    let (a, b) = (lab.id("a").into(), lab.id("b").into());
+    assert_eq!(told, [(&a, &"running".into()), (&b, &"created".into())]);
+    let quiet = lab.runtime(&["list", "--quiet"]).ok();
+    assert_eq!(quiet, format!("{}\n{}\n", lab.id("a"), lab.id("b")));
+    let pids: Value =
+        serde_json::from_str(&lab.on("a", &["ps", "--format", "json"], &[]).ok()).unwrap();
+    assert_eq!(pids, serde_json::json!([lab.state("a")["pid"]]));
+    lab.delete("a");
+    lab.delete("b");
+}
+
+fn a_failed_creation_leaves_nothing(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.mount("/work", "bind", "/no/such/source", &["bind"]);
+    let message = lab.create(&bundle, "a", &[]).fails();
+    assert!(message.contains("/no/such/source"), "{message}");
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.mount("/work", "tmpfs", "tmpfs", &["size=nonsense"]);
+    let message = lab.create(&bundle, "a", &[]).fails();
+    assert!(message.contains("/mounts/"), "{message}");
+}
+
+fn a_failed_exec_of_the_program_is_told_by_start(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["process"]["args"] = serde_json::json!(["/no/such/program"]);
+    let message = lab.run(&bundle, "a", &[]).fails();
+    assert!(message.contains("no such file or directory"), "{message}");
 }

@@ -6,10 +6,18 @@
 //! system. A room is a file of tests with a `TESTS` list; it decides what is
 //! tested and may not know how a container is cleaned up after.
 
+mod crowd;
 mod harness;
+mod hooks;
 mod life;
+mod limits;
+mod mounts;
+mod namespaces;
 mod probe;
+mod process;
+mod seccomp;
 mod sweep;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -17,5 +25,16 @@ fn main() -> ExitCode {
     if let Some(code) = probe::main().or_else(sweep::tracer::main) {
         return code;
     }
-    harness::main(&[life::TESTS, sweep::TESTS])
+    harness::main(&[
+        life::TESTS,
+        process::TESTS,
+        namespaces::TESTS,
+        mounts::TESTS,
+        hooks::TESTS,
+        limits::TESTS,
+        seccomp::TESTS,
+        terminal::TESTS,
+        crowd::TESTS,
+        sweep::TESTS,
+    ])
 }

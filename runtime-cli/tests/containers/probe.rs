@@ -4,12 +4,18 @@
 //! test's business.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
+use nix::unistd::{Uid, chroot, mkdir, sethostname, setuid};
 
 /// The probe's end, if this process is called by its name.
 pub(crate) fn main() -> Option<ExitCode> {
@@ -44,7 +50,22 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             }
         }
         ["write", path, text] => fs::write(path, text)?,
+        // A hook keeps its standard input, under the name of its kind.
+        ["keep", path] => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            fs::File::options().append(true).create(true).open(path)?.write_all(text.as_bytes())?;
+        }
         ["ls", path] => list(path)?,
+        ["stat", paths @ ..] => paths.iter().try_for_each(|path| stat(path))?,
+        ["try", calls @ ..] => calls.iter().for_each(|call| println!("{call} {}", attempt(call))),
+        ["write-each", text, paths @ ..] => {
+            for path in paths {
+                let end = fs::write(path, text).err().and_then(|error| error.raw_os_error());
+                println!("{path} {}", end.map_or("ok".to_owned(), errno_name));
+            }
+        }
+        ["terminal"] => terminal()?,
         ["fds"] => fds()?,
         ["cwd"] => println!("{}", std::env::current_dir()?.display()),
         ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
@@ -80,6 +101,52 @@ fn family(count: u8) -> std::io::Result<()> {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }
+}
+
+/// `kind mode uid:gid` and the device or link it is.
+fn stat(path: &str) -> std::io::Result<()> {
+    let data = fs::symlink_metadata(path)?;
+    let kind = match data.mode() & libc::S_IFMT {
+        libc::S_IFCHR => format!("char {}:{}", major(data.rdev()), minor(data.rdev())),
+        libc::S_IFBLK => format!("block {}:{}", major(data.rdev()), minor(data.rdev())),
+        libc::S_IFIFO => "fifo".to_owned(),
+        libc::S_IFLNK => format!("link {}", fs::read_link(path)?.display()),
+        libc::S_IFDIR => "dir".to_owned(),
+        _ => "file".to_owned(),
+    };
+    println!("{path} {kind} {:o} {}:{}", data.mode() & 0o7777, data.uid(), data.gid());
+    Ok(())
+}
+
+/// How a system call ends: `ok`, or the name of its error.
+fn attempt(call: &str) -> String {
+    let result = match call {
+        "mkdir" => mkdir("/tmp/probe-dir", Mode::S_IRWXU),
+        "chroot" => chroot("/tmp"),
+        "sethostname" => sethostname("probe"),
+        "setuid" => setuid(Uid::from_raw(0)),
+        // /dev/kmsg
+        "mknod" => mknod("/tmp/node", SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, 11)),
+        "open-node" => open("/tmp/node", OFlag::O_RDONLY, Mode::empty()).map(drop),
+        "open-null" => open("/dev/null", OFlag::O_RDWR, Mode::empty()).map(drop),
+        "unshare" => unshare(CloneFlags::CLONE_NEWUTS),
+        _ => return "unknown".to_owned(),
+    };
+    result.err().map_or("ok".to_owned(), |errno| errno_name(errno as i32))
+}
+
+fn errno_name(errno: i32) -> String {
+    format!("{:?}", Errno::from_raw(errno))
+}
+
+fn terminal() -> std::io::Result<()> {
+    for fd in [0, 1, 2] {
+        let name = fs::read_link(format!("/proc/self/fd/{fd}"))?;
+        println!("{fd} {}", name.display());
+    }
+    let size = rustix::termios::tcgetwinsize(std::io::stdout())?;
+    println!("{} rows {} columns", size.ws_row, size.ws_col);
+    Ok(())
 }
 
 fn list(path: &str) -> std::io::Result<()> {

@@ -10,6 +10,7 @@ pub(crate) mod tracer;
 use std::time::Instant;
 
 use nix::unistd::Pid;
+use serde_json::json;
 
 use tracer::{Ending, Tracer, Victim};
 
@@ -17,6 +18,7 @@ use crate::harness::{Bundle, Lab, Picture, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     create_is_killed,
+    create_with_ids_and_hooks_is_killed,
     run_is_killed,
     start_is_killed,
     exec_is_killed,
@@ -48,7 +50,10 @@ struct Sweep<'a> {
 }
 
 fn sweep(lab: &Lab, step: Step, victim: Victim) {
-    let bundle = lab.bundle(&["sleep"]);
+    sweep_of(lab, lab.bundle(&["sleep"]), step, victim);
+}
+
+fn sweep_of(lab: &Lab, bundle: Bundle, step: Step, victim: Victim) {
     let mut sweep = Sweep { lab, bundle, step, victim, left: 0, found: Vec::new() };
     let begun = Instant::now();
     let mut at = 0;
@@ -69,8 +74,13 @@ impl Sweep<'_> {
         self.prepare(&name);
         let ending = self.killed(&name, at);
         self.left += usize::from(!picture.now(self.lab).is_empty());
+        let mut wrong = Vec::new();
+        if self.step == Step::Run && self.victim == Victim::Stage && ending.code != 0 {
+            // Its creator lives, and takes back what it made.
+            wrong.extend(picture.leaks(self.lab));
+        }
         let deleted = self.lab.on(&name, &["delete", "--force"], &[]);
-        let mut wrong = picture.leaks(self.lab);
+        wrong.extend(picture.leaks(self.lab));
         if deleted.code != 0 || !deleted.stderr.is_empty() {
             wrong.insert(0, format!("delete says {}: {}", deleted.code, deleted.stderr));
         }
@@ -115,6 +125,17 @@ impl Sweep<'_> {
 
 fn create_is_killed(lab: &Lab) {
     sweep(lab, Step::Create, Victim::Parent);
+}
+
+/// A further process on the way to the init, hooks, limits.
+fn create_with_ids_and_hooks_is_killed(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.user_namespace();
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        bundle.hook(kind, &["exit", "0"]);
+    }
+    bundle.config["linux"]["resources"]["pids"] = json!({ "limit": 50 });
+    sweep_of(lab, bundle, Step::Create, Victim::Parent);
 }
 
 fn run_is_killed(lab: &Lab) {

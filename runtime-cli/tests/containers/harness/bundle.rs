@@ -81,9 +81,35 @@ impl Bundle {
         self.config["mounts"].as_array_mut().unwrap().push(mount);
     }
 
-    /// Writes config.json.
+    /// With ids of its own: 0 to 999 are 100000 to 100999 outside.
+    pub(crate) fn user_namespace(&mut self) {
+        self.namespace("user", None);
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]);
+        self.config["linux"]["uidMappings"] = map.clone();
+        self.config["linux"]["gidMappings"] = map;
+    }
+
+    /// One more hook: the probe, by its path inside and outside alike.
+    pub(crate) fn hook(&mut self, kind: &str, arguments: &[&str]) -> &mut Value {
+        let inside = matches!(kind, "startContainer");
+        let outside = self.rootfs().join("bin/probe");
+        let path = if inside { Path::new("/bin/probe") } else { &outside };
+        let mut args = vec!["probe"];
+        args.extend(arguments);
+        let list = &mut self.config["hooks"][kind];
+        if list.is_null() {
+            *list = json!([]);
+        }
+        let list = list.as_array_mut().unwrap();
+        list.push(json!({ "path": path, "args": args }));
+        list.last_mut().unwrap()
+    }
+
+    /// Replaces config.json, which another command may be reading.
     pub(crate) fn write(&self) {
-        fs::write(self.path.join("config.json"), self.config.to_string()).unwrap();
+        let draft = self.path.join("config.draft");
+        fs::write(&draft, self.config.to_string()).unwrap();
+        fs::rename(draft, self.path.join("config.json")).unwrap();
     }
 }
 

@@ -5,8 +5,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::bundle::Bundle;
 use super::lab::Lab;
@@ -107,9 +111,10 @@ impl Lab {
 }
 
 impl Running {
-    /// Its process id.
-    pub(crate) fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        kill(pid, Signal::from_str(signal).unwrap()).unwrap();
     }
 
     /// What it has printed so far.

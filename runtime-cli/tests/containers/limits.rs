@@ -1,0 +1,107 @@
+//! Cgroups: limits in their files, changed by `update`; pause and resume.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::harness::{Lab, Test, cgroups, tests, until};
+
+pub(crate) const TESTS: &[Test] = tests![
+    limits_are_in_the_files,
+    update_changes_them,
+    a_paused_container_is_resumed_or_deleted,
+    devices_are_forbidden,
+];
+
+/// The text of a file in whichever of the test's cgroups has it.
+fn file(lab: &Lab, name: &str) -> Option<String> {
+    let found = cgroups(lab.tag());
+    let text = found.iter().find_map(|place| fs::read_to_string(place.join(name)).ok());
+    text.map(|text| text.trim().to_owned())
+}
+
+/// The value of a v1 or v2 file, or the test ends: no such controller here.
+fn value(lab: &Lab, v1: &str, v2: &str) -> String {
+    match file(lab, if lab.view.is_v2() { v2 } else { v1 }) {
+        Some(text) => text,
+        None => {
+            lab.delete("a");
+            lab.skip(&format!("no controller for {v2}"))
+        }
+    }
+}
+
+fn limits_are_in_the_files(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    if lab.view.is_v2() && !controllers().contains("memory") {
+        lab.skip("cgroup v2 has no memory controller");
+    }
+    bundle.config["linux"]["resources"] = json!({
+        "memory": { "limit": 64 << 20 },
+        "cpu": { "quota": 50_000, "period": 100_000, "shares": 512 },
+        "pids": { "limit": 77 },
+    });
+    lab.create(&bundle, "a", &[]).ok();
+    assert_eq!(value(lab, "memory.limit_in_bytes", "memory.max"), "67108864");
+    assert_eq!(value(lab, "pids.max", "pids.max"), "77");
+    if lab.view.is_v2() {
+        assert_eq!(file(lab, "cpu.max").unwrap(), "50000 100000");
+    } else {
+        assert_eq!(file(lab, "cpu.cfs_quota_us").unwrap(), "50000");
+        assert_eq!(file(lab, "cpu.shares").unwrap(), "512");
+    }
+    lab.delete("a");
+}
+
+fn controllers() -> String {
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default()
+}
+
+fn update_changes_them(lab: &Lab) {
+    if lab.view.is_v2() && !controllers().contains("pids") {
+        lab.skip("cgroup v2 has no pids controller");
+    }
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    lab.on("a", &["update", "--pids-limit", "55", "--memory", "50M"], &[]).ok();
+    assert_eq!(value(lab, "pids.max", "pids.max"), "55");
+    assert_eq!(value(lab, "memory.limit_in_bytes", "memory.max"), "52428800");
+    lab.on("a", &["update", "--pids-limit", "-1"], &[]).ok();
+    assert_eq!(value(lab, "pids.max", "pids.max"), "max");
+    lab.delete("a");
+}
+
+fn a_paused_container_is_resumed_or_deleted(lab: &Lab) {
+    lab.run(&lab.bundle(&["family", "2"]), "a", &["--detach"]).ok();
+    lab.on("a", &["pause"], &[]).ok();
+    assert_eq!(lab.status("a"), "paused");
+    assert!(lab.exec("a", &[], &["exit", "0"]).fails().contains("paused"));
+    lab.on("a", &["resume"], &[]).ok();
+    assert_eq!(lab.status("a"), "running");
+    lab.exec("a", &[], &["exit", "0"]).ok();
+    lab.on("a", &["pause"], &[]).ok();
+    lab.on("a", &["kill"], &["KILL"]).ok();
+    lab.on("a", &["resume"], &[]);
+    until("its end", || lab.status("a") == "stopped");
+    lab.on("a", &["delete"], &[]).ok();
+    lab.run(&lab.bundle(&["family", "2"]), "b", &["--detach"]).ok();
+    lab.on("b", &["pause"], &[]).ok();
+    lab.delete("b");
+}
+
+fn devices_are_forbidden(lab: &Lab) {
+    let mut bundle = lab.bundle(&["try", "mknod", "open-node", "open-null"]);
+    for set in ["bounding", "permitted", "effective"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
+    }
+    bundle.config["process"]["capabilities"]["ambient"] = json!([]);
+    bundle.mount("/tmp", "tmpfs", "tmpfs", &["nosuid"]);
+    let all = json!({ "allow": false, "access": "rwm" });
+    bundle.config["linux"]["resources"]["devices"] = json!([all]);
+    // Making a node is harmless, and allowed as everywhere.
+    let text = lab.run(&bundle, "a", &[]).ok();
+    assert_eq!(text, "mknod ok\nopen-node EPERM\nopen-null ok\n");
+    let own = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" });
+    bundle.config["linux"]["resources"]["devices"] = json!([all, own]);
+    let text = lab.run(&bundle, "a", &[]).ok();
+    assert_eq!(text, "mknod ok\nopen-node ok\nopen-null ok\n");
+}

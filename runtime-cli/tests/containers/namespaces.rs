@@ -1,0 +1,141 @@
+//! Namespaces, new and joined.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::harness::{Lab, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    each_kind_is_new_or_the_hosts,
+    each_kind_is_joined_by_its_path,
+    a_user_namespace_maps_ids,
+    a_time_namespace_has_offsets,
+    names_and_sysctls_are_set,
+];
+
+const KINDS: [(&str, &str); 6] = [
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("pid", "pid"),
+    ("cgroup", "cgroup"),
+    ("mount", "mnt"),
+];
+
+fn of(pid: &str, file: &str) -> String {
+    fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap().display().to_string()
+}
+
+fn each_kind_is_new_or_the_hosts(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    for (kind, _) in KINDS {
+        bundle.namespace(kind, None);
+    }
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let pid = lab.state("a")["pid"].to_string();
+    for (_, file) in KINDS {
+        assert_ne!(of(&pid, file), of("self", file));
+    }
+    assert_eq!(of(&pid, "user"), of("self", "user"));
+    lab.delete("a");
+    for (kind, file) in &KINDS[..4] {
+        let mut bundle = lab.bundle(&["sleep"]);
+        bundle.without_namespace(kind);
+        if *kind == "network" {
+            // The file system of another network's owner can't be mounted.
+            bundle.config["mounts"].as_array_mut().unwrap().retain(|one| one["type"] != "sysfs");
+        }
+        if *kind == "uts" {
+            bundle.config.as_object_mut().unwrap().remove("hostname");
+        }
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let pid = lab.state("a")["pid"].to_string();
+        assert_eq!(of(&pid, file), of("self", file));
+        lab.delete("a");
+    }
+}
+
+fn each_kind_is_joined_by_its_path(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.user_namespace();
+    bundle.namespace("cgroup", None);
+    bundle.namespace("time", None);
+    lab.run(&bundle, "pod", &["--detach"]).ok();
+    let pod = lab.state("pod")["pid"].to_string();
+    let path = |file: &str| format!("/proc/{pod}/ns/{file}");
+    for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")] {
+        let mut bundle = lab.bundle(&["sleep"]);
+        if kind == "uts" {
+            bundle.config.as_object_mut().unwrap().remove("hostname");
+        }
+        bundle.namespace(kind, Some(&path(file)));
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let pid = lab.state("a")["pid"].to_string();
+        assert_eq!(of(&pid, file), of(&pod, file));
+        lab.delete("a");
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config.as_object_mut().unwrap().remove("hostname");
+    let kinds = [
+        ("user", "user"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("cgroup", "cgroup"),
+        ("time", "time"),
+    ];
+    for (kind, file) in kinds {
+        bundle.namespace(kind, Some(&path(file)));
+    }
+    lab.run(&bundle, "b", &["--detach"]).ok();
+    let pid = lab.state("b")["pid"].to_string();
+    for (_, file) in kinds {
+        assert_eq!(of(&pid, file), of(&pod, file));
+    }
+    assert_eq!(lab.exec("b", &[], &["say", "joined"]).ok(), "joined\n");
+    lab.delete("b");
+    lab.delete("pod");
+}
+
+fn a_user_namespace_maps_ids(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cat", "/proc/self/uid_map", "/proc/self/gid_map"]);
+    bundle.user_namespace();
+    let text = lab.run(&bundle, "a", &[]).ok();
+    let map: Vec<_> = text.split_whitespace().collect();
+    assert_eq!(map, ["0", "100000", "1000", "0", "100000", "1000"]);
+    bundle.args(&["sleep"]);
+    bundle.config["process"]["user"] = json!({ "uid": 5, "gid": 6, "additionalGids": [7] });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let pid = &lab.state("a")["pid"];
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let ids = "Uid:\t100005\t100005\t100005\t100005\nGid:\t100006\t100006\t100006\t100006\n";
+    assert!(status.contains(ids), "{status}");
+    assert_eq!(lab.exec("a", &["--user", "0"], &["exit", "0"]).code, 0);
+    lab.delete("a");
+}
+
+fn a_time_namespace_has_offsets(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cat", "/proc/uptime"]);
+    bundle.namespace("time", None);
+    bundle.config["linux"]["timeOffsets"] = json!({
+        "boottime": { "secs": 1_000_000, "nanosecs": 0 },
+    });
+    let text = lab.run(&bundle, "a", &[]).ok();
+    let seconds = |text: &str| text.split('.').next().unwrap().parse::<i64>().unwrap();
+    let ours = seconds(&fs::read_to_string("/proc/uptime").unwrap());
+    assert!((seconds(&text) - ours - 1_000_000).abs() < 60, "{text} {ours}");
+}
+
+fn names_and_sysctls_are_set(lab: &Lab) {
+    let files = ["hostname", "domainname", "shmmni"].map(|name| format!("/proc/sys/kernel/{name}"));
+    let mut arguments = vec!["cat"];
+    arguments.extend(files.iter().map(String::as_str));
+    arguments.push("/proc/sys/net/ipv4/ip_forward");
+    let mut bundle = lab.bundle(&arguments);
+    bundle.config["hostname"] = json!("orlop-host");
+    bundle.config["domainname"] = json!("orlop-domain");
+    bundle.config["linux"]["sysctl"] =
+        json!({ "kernel.shmmni": "1234", "net.ipv4.ip_forward": "1" });
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "orlop-host\norlop-domain\n1234\n1\n");
+}

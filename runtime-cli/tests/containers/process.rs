@@ -1,0 +1,151 @@
+//! The process of a container: what config.json says of it is what it finds.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+
+use serde_json::json;
+
+use crate::harness::{Bundle, Lab, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    ids_and_groups,
+    the_working_directory_is_made,
+    environment_and_umask,
+    limits_of_resources,
+    capability_sets_are_exact,
+    no_new_privileges,
+    the_oom_score,
+    descriptors_are_passed_and_no_others,
+    scheduling_and_personality,
+];
+
+/// Runs the bundle with its probe told to print /proc/self/status.
+fn status(lab: &Lab, bundle: &mut Bundle) -> impl Fn(&str) -> String + use<> {
+    bundle.args(&["cat", "/proc/self/status"]);
+    let text = lab.run(bundle, "a", &[]).ok();
+    move |name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn ids_and_groups(lab: &Lab) {
+    let mut bundle = lab.bundle(&[]);
+    bundle.config["process"]["user"] =
+        json!({ "uid": 1000, "gid": 1001, "additionalGids": [5, 6, 4_294_967_294_u32] });
+    let field = status(lab, &mut bundle);
+    assert_eq!(field("Uid"), "1000 1000 1000 1000");
+    assert_eq!(field("Gid"), "1001 1001 1001 1001");
+    assert_eq!(field("Groups"), "5 6 4294967294");
+}
+
+fn the_working_directory_is_made(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cwd"]);
+    bundle.config["root"]["readonly"] = json!(false);
+    bundle.config["process"]["cwd"] = json!("/new/deep/place");
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "/new/deep/place\n");
+    assert!(bundle.rootfs().join("new/deep/place").is_dir());
+}
+
+fn environment_and_umask(lab: &Lab) {
+    let mut bundle = lab.bundle(&["env"]);
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "A=1", "B=two words"]);
+    bundle.config["process"]["args"] = json!(["probe", "env"]);
+    let text = lab.run(&bundle, "a", &[]).ok();
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("HOME=")).collect();
+    assert_eq!(lines, ["PATH=/bin", "A=1", "B=two words"]);
+    bundle.config["process"]["user"]["umask"] = json!(0o027);
+    assert_eq!(status(lab, &mut bundle)("Umask"), "0027");
+}
+
+fn limits_of_resources(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cat", "/proc/self/limits"]);
+    bundle.config["process"]["rlimits"] = json!([
+        { "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 },
+        { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+    ]);
+    let text = lab.run(&bundle, "a", &[]).ok();
+    let limit = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(limit("Max open files"), "100 200");
+    assert_eq!(limit("Max core file size"), "0 0");
+}
+
+fn capability_sets_are_exact(lab: &Lab) {
+    let mut bundle = lab.bundle(&[]);
+    bundle.config["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"],
+        "permitted": ["CAP_CHOWN", "CAP_KILL"],
+        "effective": ["CAP_CHOWN"],
+        "inheritable": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_CHOWN"],
+    });
+    bundle.config["process"]["user"] = json!({ "uid": 9, "gid": 9 });
+    let field = status(lab, &mut bundle);
+    // An exec by a user keeps what is ambient (capabilities(7)); KILL is bit 5.
+    assert_eq!(field("CapBnd"), "0000000000002021");
+    assert_eq!(field("CapInh"), "0000000000000021");
+    assert_eq!(field("CapAmb"), "0000000000000001");
+    assert_eq!(field("CapPrm"), "0000000000000001");
+    assert_eq!(field("CapEff"), "0000000000000001");
+    bundle.config["process"].as_object_mut().unwrap().remove("capabilities");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    let field = status(lab, &mut bundle);
+    for set in ["CapBnd", "CapInh", "CapAmb", "CapPrm", "CapEff"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+}
+
+fn no_new_privileges(lab: &Lab) {
+    for (wanted, told) in [(true, "1"), (false, "0")] {
+        let mut bundle = lab.bundle(&[]);
+        bundle.config["process"]["noNewPrivileges"] = json!(wanted);
+        assert_eq!(status(lab, &mut bundle)("NoNewPrivs"), told);
+    }
+}
+
+fn the_oom_score(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cat", "/proc/self/oom_score_adj"]);
+    bundle.config["process"]["oomScoreAdj"] = json!(321);
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "321\n");
+}
+
+fn descriptors_are_passed_and_no_others(lab: &Lab) {
+    let file = fs::File::create(lab.path("passed")).unwrap();
+    let bundle = lab.bundle(&["fds"]);
+    // Inherited by the command whatever it is told: 5 and 6.
+    let shell = |flags: &str| {
+        bundle.write();
+        let mut command = std::process::Command::new("/bin/sh");
+        let (path, root) = (bundle.path.display(), lab.root());
+        let script = format!(
+            "exec 3</dev/null 4</dev/null 5<{at} 6<{at}; exec {} --root {} run {flags} --bundle {path} {}",
+            crate::harness::ORLOP,
+            root.display(),
+            lab.id("a"),
+            at = lab.path("passed").display(),
+        );
+        command.args(["-c", &script]);
+        let text = lab.begin(command).end().ok();
+        let numbers = text.lines().map(|line| line.split(' ').next().unwrap().to_owned());
+        // The probe's own descriptor of the directory is the first free one.
+        numbers.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(shell(""), "0 1 2 3");
+    assert_eq!(shell("--preserve-fds 2"), "0 1 2 3 4 5");
+    assert!(file.as_raw_fd() > 2);
+}
+
+fn scheduling_and_personality(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cat", "/proc/self/personality"]);
+    bundle.config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "00000008\n");
+    let mut bundle = lab.bundle(&["cat", "/proc/self/stat"]);
+    bundle.config["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 5 });
+    let text = lab.run(&bundle, "a", &[]).ok();
+    // proc_pid_stat(5): 19 is the nice value, 41 the policy; BATCH is 3.
+    let fields: Vec<_> = text.split_whitespace().collect();
+    assert_eq!((fields[18], fields[40]), ("5", "3"));
+}
