@@ -177,7 +177,7 @@ pub fn exec(stage: &Stage, argv: Strs, envp: Strs) -> Done {
     let home = stage.home.0.as_c_str();
     let envp = pointers(stage, envp, (!home.is_empty()).then_some(home))?;
     let program = stage.program.0.as_c_str();
-    let errno = sys::execveat(abi::AT_FDCWD, program, argv, envp, 0);
+    let errno = sys::execve(program, argv, envp);
     let part = match errno.0 {
         abi::ENOEXEC => Part::ExecFormat,
         // It was there a moment ago: what is missing is what would run it.

@@ -68,7 +68,7 @@ fn become_hook(launch: &mut Launch) -> ! {
         result = result.and_then(|()| sys::dup3(launch.output, stream, 0));
     }
     launch.errno = match result {
-        Ok(()) => sys::execveat(abi::AT_FDCWD, launch.path, launch.argv, launch.envp, 0).0,
+        Ok(()) => sys::execve(launch.path, launch.argv, launch.envp).0,
         Err(errno) => errno.0,
     };
     sys::exit(1)

@@ -23,11 +23,11 @@ mod x86_64;
 #[cfg(all(stage, target_arch = "aarch64"))]
 use aarch64::{copy_bytes, fill_bytes};
 #[cfg(target_arch = "aarch64")]
-use aarch64::{nr, syscall};
+use aarch64::{nr, syscall, trap};
 #[cfg(all(stage, target_arch = "x86_64"))]
 use x86_64::{copy_bytes, fill_bytes};
 #[cfg(target_arch = "x86_64")]
-use x86_64::{nr, syscall};
+use x86_64::{nr, syscall, trap};
 
 use abi::{CapData, CapHeader, CloneArgs, MountAttr, OpenHow, Rlimit, SchedAttr, Statfs, Statx};
 
@@ -391,11 +391,23 @@ pub fn execveat(fd: Fd, path: &CStr, argv: &[usize], envp: &[usize], flags: u32)
     }
 }
 
-/// exit_group(2)
-pub fn exit(status: i32) -> ! {
-    loop {
-        let _ = call!(EXIT_GROUP, status);
+/// execve(2), the one call of that family that every seccomp profile must allow.
+/// `argv` and `envp` are as for [`execveat`]; returns only on failure.
+pub fn execve(path: &CStr, argv: &[usize], envp: &[usize]) -> Errno {
+    if argv.last() != Some(&0) || envp.last() != Some(&0) {
+        return Errno(abi::EFAULT);
     }
+    match call!(EXECVE, path.as_ptr(), argv.as_ptr(), envp.as_ptr()) {
+        Err(errno) => errno,
+        Ok(_) => Errno(abi::EFAULT),
+    }
+}
+
+/// exit_group(2). Where a seccomp filter denies even that, an illegal
+/// instruction: its signal ends process 1 of a pid namespace too.
+pub fn exit(status: i32) -> ! {
+    let _ = call!(EXIT_GROUP, status);
+    trap()
 }
 
 /// getpid(2)

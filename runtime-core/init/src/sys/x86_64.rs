@@ -30,6 +30,12 @@ pub(super) unsafe fn syscall(
     result
 }
 
+/// An instruction that no process survives.
+pub(super) fn trap() -> ! {
+    // SAFETY: it touches no memory and never returns.
+    unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
+}
+
 /// `clone3`, whose child calls `entry(data)` on the stack named in the arguments.
 ///
 /// # Safety
@@ -160,6 +166,7 @@ pub(super) mod nr {
     pub(in crate::sys) const MEMFD_CREATE: usize = 319;
     #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 321;
+    pub(in crate::sys) const EXECVE: usize = 59;
     pub(in crate::sys) const EXECVEAT: usize = 322;
     pub(in crate::sys) const STATX: usize = 332;
     pub(in crate::sys) const PIDFD_SEND_SIGNAL: usize = 424;
