@@ -102,20 +102,27 @@ fn preserved(plan: &Plan) -> u32 {
 }
 
 /// Descriptors that the caller wants to pass on must be open, or the stage's own
-/// could take their numbers.
+/// could take their numbers. They must be open for programs that are executed, as
+/// those are that we inherited: all that are opened by this process are not, and a
+/// number that nobody gave us may be one of them by now, a directory of the host.
 fn check_preserved(plan: &Plan) -> Result<()> {
     let count = preserved(plan);
-    for fd in 3..3 + count {
-        sys::fcntl(fd.cast_signed(), F_GETFD, 0).map_err(|Errno(errno)| {
-            // COMPAT(runc): the words of its own check.
-            Error::os(errno, format!("unable to stat preserved-fd {fd} (of {count})"))
-        })?;
+    for fd in 3..count.saturating_add(3) {
+        let errno = match sys::fcntl(fd.cast_signed(), F_GETFD, 0) {
+            Ok(flags) if flags & FD_CLOEXEC == 0 => continue,
+            Ok(_) => libc::EBADF,
+            Err(Errno(errno)) => errno,
+        };
+        // COMPAT(runc): the words of its own check.
+        return Err(Error::os(errno, format!("unable to stat preserved-fd {fd} (of {count})")));
     }
     Ok(())
 }
 
 /// fcntl(2): the flags of a descriptor, or EBADF.
 const F_GETFD: u32 = 1;
+/// Of those: closed when a program is executed.
+const FD_CLOEXEC: u32 = 1;
 
 fn plan_file(plan: &Plan, table: &[i32]) -> Result<OwnedFd> {
     let fd = memfd(c"orlop-plan")?;
