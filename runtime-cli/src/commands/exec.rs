@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use orlop::Error;
+use orlop::bundle::Bundle;
 use orlop::container::{Container, ExecOptions, Terminal};
 
 use super::Call;
@@ -108,7 +109,10 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
 
 fn read(file: &Path) -> anyhow::Result<Process> {
     let text = fs::read(file).map_err(|error| Error::io(&error, "reading").at_path(file))?;
-    serde_json::from_slice(&text).with_context(|| format!("reading the process in {file:?}"))
+    let parsed =
+        Bundle::parse_process(&text).with_context(|| format!("reading the process in {file:?}"))?;
+    super::warn(&parsed.warnings);
+    Ok(parsed.value)
 }
 
 /// The process of the container's configuration.

@@ -22,7 +22,8 @@ pub struct ExecOptions {
     pub terminal: Terminal,
     /// Where to write the process's pid, before the call returns.
     pub pid_file: Option<PathBuf>,
-    /// How many descriptors from 3 on the process inherits.
+    /// How many descriptors from 3 on the process inherits. All must be open
+    /// without close-on-exec.
     pub preserve_fds: u32,
     /// Exec in a paused container too; the process runs when it is resumed.
     pub ignore_paused: bool,
@@ -84,8 +85,12 @@ impl Container {
             child.release(&state)?;
             child.executed(&plan)?;
         }
-        if let Some(path) = &options.pid_file {
-            write_pid_file(path, child.pid())?;
+        if let Some(path) = &options.pid_file
+            && let Err(error) = write_pid_file(path, child.pid())
+        {
+            // It runs, and nobody would know of it.
+            child.abandon();
+            return Err(error);
         }
         let warnings = std::mem::take(&mut plan.warnings);
         let (pid, pidfd) = child.into_process()?;

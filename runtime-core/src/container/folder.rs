@@ -115,7 +115,10 @@ impl Folder {
     pub(super) fn read(&self) -> Result<Record> {
         let path = self.path.join(STATE);
         let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => self.does_not_exist(),
+            // A name that is too long is nobody's.
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+                self.does_not_exist()
+            }
             _ => Error::io(&error, "reading the container's state").at_path(&path),
         })?;
         Record::parse(&bytes).map_err(|error| error.at_path(&path))
