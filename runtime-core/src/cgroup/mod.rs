@@ -245,6 +245,20 @@ impl Manager {
         kill::all(&main, freezer.as_ref())
     }
 
+    /// Whether the kernel has killed one of its processes for want of memory.
+    #[must_use]
+    pub fn ran_out_of_memory(&self) -> bool {
+        let (group, file) = match self {
+            Self::V2(v2) => (Some(&v2.group), "memory.events"),
+            Self::V1(v1) => (v1.of("memory"), "memory.oom_control"),
+            Self::None => return false,
+        };
+        let text =
+            group.and_then(|group| directory::read_value(&group.directory().join(file)).ok());
+        let kills = |line: &str| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0");
+        text.is_some_and(|text| text.lines().any(kills))
+    }
+
     /// Removes the cgroup and everything below it. Dying processes are waited
     /// for, two seconds at most; what is missing already is fine.
     ///

@@ -30,7 +30,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
-    /// How many descriptors from 3 on the container inherits.
+    /// How many descriptors from 3 on the container inherits. All must be open
+    /// without close-on-exec.
     pub preserve_fds: u32,
 }
 
@@ -97,14 +98,14 @@ impl Store {
         let rootfs = rootfs(bundle)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;
 
-        // Before the record says that the cgroup is ours to kill and remove.
-        if !compiled.manager.processes()?.is_empty() {
-            return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
-        }
         let folder = self.folder(id);
         let mut undo = Undo::default();
         let lock = folder.make()?;
         undo.folder(folder.clone());
+        // Before the record says that the cgroup is ours to kill and remove.
+        if !compiled.manager.processes()?.is_empty() {
+            return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
+        }
         let mut record = Record::new(id, bundle, rootfs, compiled.manager.record());
         record.no_pivot = options.no_pivot;
         record.no_new_keyring = options.no_new_keyring;
@@ -131,7 +132,7 @@ impl Store {
         };
         let mut child = launch(&plan, &kit)?;
         let state = |pid| record.for_hooks(State::Creating, pid);
-        child.drive(&plan, &state, &bundle.dir)?;
+        child.drive(&plan, &state, &bundle.dir).map_err(|error| explain(error, &manager))?;
         record.born(child.pid())?;
         Ok(Ready { child, undo, lock, plan, record, folder })
     }
@@ -171,6 +172,14 @@ impl Container {
             }
         })
     }
+}
+
+/// COMPAT(runc): its words for a limit in which not even the init has room.
+fn explain(error: Error, manager: &Manager) -> Error {
+    if error.kind() == Kind::ChildDied && manager.ran_out_of_memory() {
+        return error.hint("container init was OOM-killed (memory limit too low?)");
+    }
+    error
 }
 
 /// A bundle as data: the plan, and the cgroup with what is to be written to it.

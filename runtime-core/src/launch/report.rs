@@ -109,10 +109,17 @@ pub(super) fn died(raw: Option<i32>) -> Error {
         Some(raw) if raw == abi::PANICKED << 8 => {
             Error::new(Kind::Internal, "the init stage could not read its plan")
         }
-        Some(raw) => Error::new(
-            Kind::ChildDied,
-            format!("the init process died before it was ready: {}", status(raw)),
-        ),
+        Some(raw) => {
+            let what = format!("the init process died before it was ready: {}", status(raw));
+            let error = Error::new(Kind::ChildDied, what);
+            match raw & 0x7f {
+                // What a filter does, and what the stage does that may not even exit.
+                libc::SIGSYS | libc::SIGILL => {
+                    error.hint("the seccomp profile may forbid what it still had to do")
+                }
+                _ => error,
+            }
+        }
         None => Error::new(Kind::ChildDied, "the init process died before it was ready"),
     }
 }
