@@ -11,8 +11,8 @@ use crate::plan::Builder;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// COMPAT(runc): the texts.
-pub(super) fn validate(plan: &mut Builder, process: &Process, at: &str) {
-    for (index, entry) in process.env().iter().flatten().enumerate() {
+pub(super) fn validate(plan: &mut Builder, env: &[String], at: &str) {
+    for (index, entry) in env.iter().enumerate() {
         let what = match entry.split_once('=') {
             Some(("", _)) => "invalid environment variable: name cannot be empty",
             Some(_) => continue,

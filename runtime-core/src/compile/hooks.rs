@@ -5,6 +5,7 @@
 
 use oci_spec::runtime::{Hook as Wanted, Spec};
 
+use super::environment;
 use crate::error::Error;
 use crate::plan::{Builder, Hook, Op};
 
@@ -97,5 +98,6 @@ fn one(plan: &mut Builder, kind: &str, index: usize, hook: &Wanted) -> Hook {
         Some(args) => args.to_vec(),
     };
     let env = hook.env().clone().unwrap_or_default();
+    environment::validate(plan, &env, &pointer);
     Hook { name: format!("{kind} hook #{index}"), pointer, path, args, env, timeout }
 }

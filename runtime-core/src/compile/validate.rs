@@ -119,7 +119,7 @@ fn process(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     }
     console_size(plan, process, at);
     ids(plan, context, process, at);
-    environment::validate(plan, process, at);
+    environment::validate(plan, process.env().as_deref().unwrap_or_default(), at);
     limits::validate(plan, process, at);
     scheduling::validate(plan, process, at);
     lsm::validate(plan, context, process, at);
