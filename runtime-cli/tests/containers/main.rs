@@ -6,6 +6,7 @@
 //! system. A room is a file of tests with a `TESTS` list; it decides what is
 //! tested and may not know how a container is cleaned up after.
 
+mod bad_inputs;
 mod crowd;
 mod harness;
 mod hooks;
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     if let Some(code) = probe::main().or_else(sweep::tracer::main) {
         return code;
     }
-    harness::main(&[
+    let rooms: &[&[_]] = &[
         life::TESTS,
         process::TESTS,
         namespaces::TESTS,
@@ -36,5 +37,6 @@ fn main() -> ExitCode {
         terminal::TESTS,
         crowd::TESTS,
         sweep::TESTS,
-    ])
+    ];
+    harness::main(&[rooms, bad_inputs::ROOMS].concat())
 }

@@ -1,0 +1,169 @@
+//! Rows 41 and 44 to 46: what the caller and the host do not give.
+
+use std::fs;
+use std::process::Command;
+
+use nix::mount::{MsFlags, mount, umount};
+use serde_json::json;
+
+use super::case::refused;
+use crate::harness::{Lab, Output, Picture, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    row_41_descriptors_to_pass_on,
+    row_44_no_standard_streams,
+    row_44_nobody_reads,
+    row_45_few_descriptors,
+    row_46_no_place_for_the_state,
+];
+
+/// The command behind a shell that changes its own surroundings first.
+fn through_shell(lab: &Lab, script: &str, command: &Command) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{script} exec \"$@\""), "sh"]).arg(command.get_program());
+    shell.args(command.get_args());
+    lab.begin(shell).end()
+}
+
+/// The same with redirections of the command alone.
+fn redirected(lab: &Lab, redirections: &str, command: &Command) -> Output {
+    let mut shell = Command::new("sh");
+    // Nothing of the tests' own caller.
+    let none = "3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-";
+    let script = format!("exec {none}; exec \"$@\" {redirections}");
+    shell.args(["-c", &script, "sh"]).arg(command.get_program());
+    shell.args(command.get_args());
+    lab.begin(shell).end()
+}
+
+fn row_41_descriptors_to_pass_on(lab: &Lab) {
+    let bundle = lab.bundle(&["fds"]);
+    for (count, redirections, missing) in [
+        ("5", "", 3),
+        ("5", "3</etc/passwd 4</etc/passwd", 5),
+        ("2147483648", "3</etc/passwd", 4),
+        ("4294967295", "", 3),
+    ] {
+        for verb in ["create", "run"] {
+            let command = lab.start_of(verb, &bundle, "a", &["--preserve-fds", count]);
+            let said = refused(&redirected(lab, redirections, &command), 1);
+            let wanted = format!("unable to stat preserved-fd {missing} (of {count})");
+            assert_eq!(said, format!("orlop {verb} failed: {wanted}: bad file number"));
+            lab.delete("a");
+        }
+    }
+    // What is in $LISTEN_FDS is the business of somebody else.
+    for listen in ["x", "-1", "99999999999999999999", ""] {
+        let mut command = lab.start_of("run", &bundle, "a", &[]);
+        command.env("LISTEN_FDS", listen).env("LISTEN_PID", "1");
+        assert_eq!(lab.begin(command).end().ok().lines().count(), 4, "{listen:?}");
+    }
+}
+
+fn row_44_no_standard_streams(lab: &Lab) {
+    let bundle = lab.bundle(&["exit", "7"]);
+    for closed in ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"] {
+        let run = lab.start_of("run", &bundle, "a", &[]);
+        assert_eq!(redirected(lab, closed, &run).code, 7, "{closed}");
+        let create = lab.start_of("create", &bundle, "a", &[]);
+        redirected(lab, closed, &create).ok();
+        let mut start = lab.command(&["start"]);
+        start.arg(lab.id("a"));
+        redirected(lab, closed, &start).ok();
+        lab.delete("a");
+    }
+    // The program has all three, so that no file of its own becomes one of them.
+    let fds = lab.bundle(&["fds"]);
+    for closed in ["0<&-", "2>&-", "0<&- 2>&-"] {
+        let run = lab.start_of("run", &fds, "a", &[]);
+        let listed = redirected(lab, closed, &run).ok();
+        for line in listed.lines() {
+            let (number, target) = line.split_once(' ').unwrap();
+            let file = if number == "1" { target } else { "/dev/null" };
+            assert!(target == file || number == "2" || number == "3", "{closed}: {listed}");
+        }
+        assert!(listed.contains("0 /dev/null") && listed.contains("2 "), "{closed}: {listed}");
+    }
+}
+
+fn row_44_nobody_reads(lab: &Lab) {
+    // The program's own failure to write, and its own status.
+    let bundle = lab.bundle(&["cat", "/etc/text"]);
+    fs::write(bundle.rootfs().join("etc/text"), "text\n").unwrap();
+    let run = lab.start_of("run", &bundle, "a", &[]);
+    let output = redirected(lab, ">/dev/full", &run);
+    assert_eq!(output.code, 99, "{}", output.stderr);
+    assert!(output.stderr.contains("No space left on device"), "{}", output.stderr);
+    let run = lab.start_of("run", &bundle, "a", &[]);
+    let mut shell = Command::new("sh");
+    // The fifo's reader is gone when the runtime begins.
+    let script = "mkfifo \"$F\" && (: <\"$F\" & exec 3>\"$F\"; wait; exec \"$@\" >&3 3>&-)";
+    shell.env("F", lab.path("fifo")).args(["-c", script, "sh"]).arg(run.get_program());
+    shell.args(run.get_args());
+    let output = lab.begin(shell).end();
+    assert_eq!(output.code, 99, "{}", output.stderr);
+    assert!(output.stderr.contains("Broken pipe"), "{}", output.stderr);
+}
+
+fn row_45_few_descriptors(lab: &Lab) {
+    let mut bundle = lab.bundle(&["exit", "7"]);
+    // Raising them again may not be allowed.
+    bundle.config["process"]["rlimits"] = json!([]);
+    let before = Picture::take();
+    for limit in [3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32] {
+        let script = format!("ulimit -n {limit};");
+        let run = lab.start_of("run", &bundle, "a", &[]);
+        let output = through_shell(lab, &script, &run);
+        if output.code != 7 {
+            let said = refused(&output, 1);
+            assert!(said.ends_with("too many open files"), "{limit}: {said}");
+        }
+        assert!(output.code == 7 || limit < 32, "{limit}: {output:?}");
+        lab.delete("a");
+        assert_eq!(before.leaks(lab), [""; 0], "{limit}");
+    }
+}
+
+fn row_46_no_place_for_the_state(lab: &Lab) {
+    let bundle = lab.bundle(&["exit", "7"]);
+    let root = lab.root();
+    fs::create_dir(&root).unwrap();
+    let tmpfs = |flags, options: &str| {
+        mount(Some("tmpfs"), &root, Some("tmpfs"), flags, Some(options)).unwrap();
+    };
+    let check = |what: &str, wanted: Option<&str>| {
+        for verb in ["run", "create"] {
+            let output = lab.begin(lab.start_of(verb, &bundle, "a", &[])).end();
+            match wanted {
+                Some(wanted) => {
+                    let said = refused(&output, 1);
+                    assert!(said.ends_with(wanted), "{what}: {said}");
+                }
+                None if output.code == 1 => {
+                    let said = refused(&output, 1);
+                    assert!(said.ends_with("no space left on device"), "{what}: {said}");
+                }
+                None => assert_eq!(output.code, if verb == "run" { 7 } else { 0 }, "{what}"),
+            }
+            lab.delete("a");
+            assert!(fs::read_dir(&root).unwrap().all(|entry| entry.unwrap().file_name() == "full"));
+        }
+    };
+    tmpfs(MsFlags::MS_RDONLY, "");
+    check("read-only", Some("read-only file system"));
+    umount(&root).unwrap();
+    // The root itself is the first; then the folder and each of its files.
+    for inodes in 1..8 {
+        tmpfs(MsFlags::empty(), &format!("nr_inodes={inodes}"));
+        let wanted = (inodes < 3).then_some("no space left on device");
+        check(&format!("{inodes} inodes"), wanted);
+        umount(&root).unwrap();
+    }
+    for pages in 1..4 {
+        tmpfs(MsFlags::empty(), &format!("size={}k", 4 * pages));
+        fs::write(root.join("full"), vec![b'x'; 4096]).unwrap();
+        let wanted = (pages < 2).then_some("no space left on device");
+        check(&format!("{pages} pages, one of them taken"), wanted);
+        umount(&root).unwrap();
+    }
+}

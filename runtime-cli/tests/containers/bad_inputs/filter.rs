@@ -1,0 +1,126 @@
+//! Rows 34 and 35: seccomp profiles that are wrong, and those that forbid too much.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::case::{Case, check, refused};
+use crate::harness::{Lab, Test, tests, until};
+
+pub(crate) const TESTS: &[Test] =
+    tests![row_34_profiles, row_35_listeners, row_35_nothing_is_allowed];
+
+fn seccomp(value: Value) -> Value {
+    json!({"linux": {"seccomp": value}})
+}
+
+fn rule(rule: Value) -> Value {
+    seccomp(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+}
+
+fn row_34_profiles(lab: &Lab) {
+    let compare = |index: u32, op: &str| {
+        rule(json!({
+            "names": ["mkdirat"], "action": "SCMP_ACT_ERRNO",
+            "args": [{"index": index, "value": 1, "op": op}],
+        }))
+    };
+    let with = |field: &str, value: Value| {
+        let mut profile = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+        profile[field] = value;
+        seccomp(profile)
+    };
+    check(
+        lab,
+        &[
+            Case::patch("an unknown call", rule(json!({"names": ["foo"], "action": "SCMP_ACT_KILL"})))
+                .warns(&["/linux/seccomp: ignoring unknown system calls \"foo\""]),
+            Case::patch("an empty name", rule(json!({"names": [""], "action": "SCMP_ACT_KILL"})))
+                .fails("empty string is not a valid syscall (config.json: /linux/seccomp/syscalls/0/names/0)"),
+            Case::patch("an action", rule(json!({"names": ["mkdirat"], "action": "SCMP_ACT_FOO"})))
+                .fails("unknown variant `SCMP_ACT_FOO`, expected one of * (config.json: /linux/seccomp/syscalls/0/action)"),
+            Case::patch("a default", seccomp(json!({"defaultAction": "FOO"})))
+                .fails("unknown variant `FOO`, expected one of * (config.json: /linux/seccomp/defaultAction)"),
+            Case::patch("no default", seccomp(json!({"defaultAction": null})))
+                .fails("missing field `defaultAction` (config.json: /linux/seccomp)"),
+            Case::patch("an architecture", with("architectures", json!(["SCMP_ARCH_FOO"])))
+                .fails("unknown variant `SCMP_ARCH_FOO`, expected one of * (config.json: /linux/seccomp/architectures/0)"),
+            Case::patch("a flag", with("flags", json!(["SECCOMP_FILTER_FLAG_FOO"])))
+                .fails("unknown variant `SECCOMP_FILTER_FLAG_FOO`, expected one of * (config.json: /linux/seccomp/flags/0)"),
+            Case::patch("an operator", compare(0, "SCMP_CMP_FOO"))
+                .fails("unknown variant `SCMP_CMP_FOO`, expected one of * (config.json: /linux/seccomp/syscalls/0/args/0/op)"),
+            Case::patch("an argument", compare(7, "SCMP_CMP_EQ"))
+                .fails("system calls only have up to 6 arguments (7 given) (config.json: /linux/seccomp/syscalls/0/args/0/index)"),
+            Case::patch(
+                "an errno",
+                rule(json!({"names": ["mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5000})),
+            )
+            .fails("5000 is above 4095, the largest for SCMP_ACT_ERRNO (config.json: /linux/seccomp/syscalls/0/errnoRet)"),
+        ],
+    );
+}
+
+fn row_35_listeners(lab: &Lab) {
+    let notify = |name: &str| json!({"names": [name], "action": "SCMP_ACT_NOTIFY"});
+    let listen = |name: &str, path: &str| {
+        seccomp(json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": path, "syscalls": [notify(name)],
+        }))
+    };
+    check(
+        lab,
+        &[
+            Case::patch("no listener", rule(notify("mkdirat")))
+                .fails("seccomp listenerPath is not set (config.json: /linux/seccomp/listenerPath)"),
+            Case::patch("a listener that is missing", listen("mkdirat", "/nope"))
+                .fails("connecting to the seccomp agent \"/nope\": no such file or directory"),
+            Case::patch("a listener that is a file", listen("mkdirat", "/etc/passwd"))
+                .fails("connecting to the seccomp agent \"/etc/passwd\": connection refused"),
+            Case::patch("a relative listener", listen("mkdirat", "nope"))
+                .fails("seccomp listenerPath \"nope\" must be absolute (config.json: /linux/seccomp/listenerPath)"),
+            Case::patch("write", listen("write", "/nope"))
+                .fails("SCMP_ACT_NOTIFY cannot be used for the write syscall (config.json: /linux/seccomp/syscalls/0/names/0)"),
+            Case::patch(
+                "every call",
+                seccomp(json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/nope"})),
+            )
+            .fails("SCMP_ACT_NOTIFY cannot be the default action (config.json: /linux/seccomp/defaultAction)"),
+        ],
+    );
+}
+
+/// Neither `create` nor `start` nor `run` may hang. Without no_new_privs the filter
+/// is in force while the container is made; with it, only for the program.
+fn row_35_nothing_is_allowed(lab: &Lab) {
+    let actions = [
+        ("SCMP_ACT_ERRNO", "SIGILL", 132),
+        ("SCMP_ACT_TRACE", "SIGILL", 132),
+        ("SCMP_ACT_TRAP", "SIGSYS", 159),
+        ("SCMP_ACT_KILL", "SIGSYS", 159),
+        ("SCMP_ACT_KILL_PROCESS", "SIGSYS", 159),
+    ];
+    let begun = Instant::now();
+    for (action, signal, status) in actions {
+        let mut bundle = lab.bundle(&["exit", "0"]);
+        bundle.config["linux"]["seccomp"] = json!({ "defaultAction": action });
+        assert_eq!(lab.run(&bundle, "a", &[]).code, status, "{action}");
+        lab.create(&bundle, "a", &[]).ok();
+        lab.on("a", &["start"], &[]).ok();
+        until("its end", || lab.status("a") == "stopped");
+        lab.on("a", &["delete"], &[]).ok();
+
+        bundle.config["process"]["noNewPrivileges"] = json!(false);
+        for verb in ["create", "run"] {
+            let output = lab.begin(lab.start_of(verb, &bundle, "a", &[])).end();
+            assert_eq!(
+                refused(&output, 1),
+                format!(
+                    "orlop {verb} failed: the init process died before it was ready: signal: \
+                     {signal} (the seccomp profile may forbid what it still had to do)"
+                )
+            );
+            lab.delete("a");
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
