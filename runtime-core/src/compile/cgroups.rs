@@ -152,7 +152,7 @@ fn one(
     // Access times mean nothing here, and a namespace may not change the policy.
     let set = set | entry.attributes() & !MOUNT_ATTR_ATIME;
     let tree = HostTree {
-        path: rootfs::text(&view.dir.directory, &entry.pointer)?,
+        path: rootfs::text(&view.dir.directory, || entry.pointer.clone())?,
         recursive: false,
         top: Attributes { set, clear: 0 },
         all: Attributes::default(),

@@ -111,7 +111,7 @@ fn make(plan: &mut Builder, context: &Context<'_>, node: &Node) {
 }
 
 fn node(device: &LinuxDevice, pointer: String) -> Result<Node, Error> {
-    let path = rootfs::text(device.path(), &format!("{pointer}/path"))?;
+    let path = rootfs::text(device.path(), || format!("{pointer}/path"))?;
     if !path.starts_with('/') {
         let what = format!("the device's path {path:?} is not absolute");
         return Err(Error::config(format!("{pointer}/path"), what));

@@ -145,17 +145,17 @@ fn entries<'a>(context: &Context<'a>) -> impl Iterator<Item = Entry<'a>> {
 
 impl<'a> Entry<'a> {
     fn read(mount: &'a Mount, pointer: String) -> Result<Self> {
-        let place = format!("{pointer}/destination");
-        let destination = rootfs::text(mount.destination(), &place)?;
+        let place = || format!("{pointer}/destination");
+        let destination = rootfs::text(mount.destination(), place)?;
         let Some(at) = rootfs::clean(destination) else {
             let what = format!("the mount point {destination:?} is the root itself");
-            return Err(Error::config(place, what));
+            return Err(Error::config(place(), what));
         };
         let fs_type = mount.typ().as_deref().unwrap_or_default();
-        rootfs::text(Path::new(fs_type), &format!("{pointer}/type"))?;
+        rootfs::text(Path::new(fs_type), || format!("{pointer}/type"))?;
         let options = mount.options().as_deref().unwrap_or_default();
         for (index, option) in options.iter().enumerate() {
-            rootfs::text(Path::new(option), &format!("{pointer}/options/{index}"))?;
+            rootfs::text(Path::new(option), || format!("{pointer}/options/{index}"))?;
         }
         let options = MountOptions::parse(options.iter().map(String::as_str));
         let source = mount.source().as_deref().unwrap_or(Path::new(""));
@@ -216,7 +216,7 @@ impl<'a> Entry<'a> {
     }
 
     fn source_text(&self) -> Result<&'a str> {
-        rootfs::text(self.source, &format!("{}/source", self.pointer))
+        rootfs::text(self.source, || format!("{}/source", self.pointer))
     }
 }
 
@@ -398,7 +398,7 @@ fn bind(
         return Err(entry.error("", format!("the bind mount on {:?} has no source", entry.at)));
     }
     let path = in_bundle(&context.options.bundle, entry.source);
-    let source = rootfs::text(&path, &format!("{}/source", entry.pointer))?;
+    let source = rootfs::text(&path, || format!("{}/source", entry.pointer))?;
     let recursive = options.bind == Some(true);
     let mut all = options.all;
     // The cgroups below a read-only /sys would stay writable (CVE-2023-25809).

@@ -31,16 +31,17 @@ pub(super) fn clean(path: &str) -> Option<String> {
 }
 
 /// A path of the config, as text that the kernel takes.
-pub(super) fn text<'a>(path: &'a Path, pointer: &str) -> Result<&'a str, Error> {
-    let text =
-        path.to_str().ok_or_else(|| Error::config(pointer, format!("{path:?} is not UTF-8")))?;
-    if text.contains('\0') {
-        return Err(Error::config(pointer, format!("{text:?} contains a NUL byte")));
+pub(super) fn text(path: &Path, pointer: impl FnOnce() -> String) -> Result<&str, Error> {
+    match path.to_str() {
+        None => Err(Error::config(pointer(), format!("{path:?} is not UTF-8"))),
+        Some(text) if text.contains('\0') => {
+            Err(Error::config(pointer(), format!("{text:?} contains a NUL byte")))
+        }
+        Some(text) if text.len() > PATH_MAX => {
+            Err(Error::config(pointer(), format!("a path is longer than {PATH_MAX} bytes")))
+        }
+        Some(text) => Ok(text),
     }
-    if text.len() > PATH_MAX {
-        return Err(Error::config(pointer, format!("a path is longer than {PATH_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 /// Takes the root out of the host's propagation and opens it.
@@ -50,7 +51,7 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
         return;
     };
     let path = in_bundle(&context.options.bundle, root.path());
-    let path = match text(&path, "/root/path") {
+    let path = match text(&path, || "/root/path".to_owned()) {
         // By spelling, so that going up from it meets the mounts that hold it.
         Ok(path) => plan.str(clean(path).as_deref().unwrap_or("/")),
         Err(error) => return plan.error(error),
@@ -121,7 +122,7 @@ pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
 }
 
 fn covered(plan: &mut Builder, path: &str, pointer: String) -> Option<String> {
-    if let Err(error) = text(Path::new(path), &pointer) {
+    if let Err(error) = text(Path::new(path), || pointer.clone()) {
         plan.error(error);
         return None;
     }

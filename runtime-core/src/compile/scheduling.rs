@@ -113,7 +113,7 @@ pub(super) fn schedule(plan: &mut Builder, context: &Context, process: &Process,
 pub(super) fn affinity(plan: &mut Builder, list: Option<&String>, pointer: &str) {
     let Some(mask) = list.and_then(|list| mask_of(list)) else { return };
     let mask = plan.bytes(&mask);
-    plan.push(Op::Affinity { mask }, pointer, "setting the CPU affinity");
+    plan.push(Op::Affinity { mask }, pointer.to_owned(), "setting the CPU affinity");
 }
 
 fn scheduler(wanted: &Scheduler) -> Op {

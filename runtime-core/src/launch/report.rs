@@ -29,7 +29,7 @@ pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
         if origin.pointer.is_empty() {
             error
         } else {
-            error.at(Place::Config(origin.pointer.clone()))
+            error.at(Place::Config(origin.pointer.to_string()))
         }
     };
     match op {
@@ -37,7 +37,7 @@ pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
         Op::Exec { .. } => at(exec(part, message.number, &origin.doing)),
         Op::Hook { .. } => at(hook(part, message.number, &text, &origin.doing)),
         _ => {
-            let mut doing = origin.doing.clone();
+            let mut doing = origin.doing.to_string();
             let phrase = phrase(part);
             if !phrase.is_empty() {
                 doing = format!("{doing}: {phrase}");

@@ -39,7 +39,7 @@ fn pointer_of(plan: &Plan, slot: u32) -> Option<String> {
         Op::Bind { slot: used, .. } | Op::JoinProcess { slot: used, .. } => used.0 == slot,
         _ => false,
     })?;
-    (!origin.pointer.is_empty()).then(|| origin.pointer.clone())
+    (!origin.pointer.is_empty()).then(|| origin.pointer.to_string())
 }
 
 fn tree(plan: &Plan, path: &Path, recursive: bool, mapping: Option<&IdMapping>) -> Result<OwnedFd> {

@@ -1,5 +1,6 @@
 //! Building a plan: strings and lists into the arena, ops into the list.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use orlop_init::plan::MAX_OPS;
@@ -92,7 +93,12 @@ impl Builder {
 
     /// Appends an op. `pointer` is its JSON pointer or empty, `doing` the words
     /// that an error about it begins with.
-    pub fn push(&mut self, op: Op, pointer: impl Into<String>, doing: impl Into<String>) {
+    pub fn push(
+        &mut self,
+        op: Op,
+        pointer: impl Into<Cow<'static, str>>,
+        doing: impl Into<Cow<'static, str>>,
+    ) {
         self.plan.ops.push(op);
         self.plan.origins.push(Origin { pointer: pointer.into(), doing: doing.into() });
     }

@@ -44,8 +44,8 @@ impl Dump {
             .map(|(op, origin)| Step {
                 op: op.name(),
                 operands: operands(op, &bytes),
-                place: origin.pointer.clone(),
-                doing: origin.doing.clone(),
+                place: origin.pointer.to_string(),
+                doing: origin.doing.to_string(),
             })
             .collect();
         let slots = plan.fills().iter().map(describe).collect();

@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod dump;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 pub use build::Builder;
@@ -36,9 +37,9 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
     /// JSON pointer into `config.json`; empty for what Orlop does by itself.
-    pub pointer: String,
+    pub pointer: Cow<'static, str>,
     /// What the op is doing, as an error begins: `mounting tmpfs on "/dev/shm"`.
-    pub doing: String,
+    pub doing: Cow<'static, str>,
 }
 
 /// What the launcher puts into a slot, from [`Slot::FIRST_FREE`] on in order.
