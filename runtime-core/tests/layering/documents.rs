@@ -1,0 +1,65 @@
+//! The documents speak of what is there.
+
+use std::fs;
+
+use super::source;
+
+/// What stands between backquotes in ARCHITECTURE.md and looks like a path of
+/// the tree, one line each.
+fn named_paths(text: &str) -> Vec<&str> {
+    let mut paths = Vec::new();
+    let mut fenced = false;
+    for line in text.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            paths.extend(line.split('`').skip(1).step_by(2).filter(|word| is_path(word)));
+        }
+    }
+    paths
+}
+
+fn is_path(word: &str) -> bool {
+    let tree = ["runtime-core/", "runtime-cli/", "integration/", ".cargo/", ".ci/"];
+    let file = [".rs", ".md", ".toml", ".S"].iter().any(|end| word.ends_with(end));
+    let plain = word.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
+    plain && (file || tree.iter().any(|start| word.starts_with(start)))
+}
+
+fn architecture() -> String {
+    fs::read_to_string(source::root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md")
+}
+
+/// A path from the root, or the end of one: `create.rs`, `compile/mod.rs`.
+#[test]
+fn every_path_in_the_architecture_exists() {
+    let (root, text, sources) = (source::root(), architecture(), source::all());
+    let is_end = |path: &str| sources.iter().any(|s| s.path.ends_with(&format!("/{path}")));
+    let paths = named_paths(&text);
+    assert!(paths.len() > 100, "only {} paths found", paths.len());
+    let missing: Vec<_> =
+        paths.into_iter().filter(|path| !root.join(path).exists() && !is_end(path)).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:#?}");
+}
+
+/// The other way round: a room that the document does not know is not found by
+/// its reader.
+#[test]
+fn every_room_is_in_the_architecture() {
+    let text = architecture();
+    // A package's own folder holds its build script and no more.
+    let is_package = |folder: &str| source::root().join(folder).join("Cargo.toml").exists();
+    let mut missing: Vec<_> = source::all()
+        .iter()
+        .filter_map(|source| Some(source.path.rsplit_once('/')?.0.to_owned()))
+        .filter(|folder| !is_package(folder) && !text.contains(&format!("`{folder}/`")))
+        .collect();
+    missing.dedup();
+    assert!(missing.is_empty(), "not in ARCHITECTURE.md: {missing:#?}");
+}
+
+#[test]
+fn paths_are_told_from_other_words() {
+    let text = "`runtime-core/src/error.rs` and `config.json`, `a b.rs`\n```\n`x.rs`\n```\n`op.rs`";
+    assert_eq!(named_paths(text), ["runtime-core/src/error.rs", "op.rs"]);
+}
