@@ -1,7 +1,7 @@
 //! Tests with real engines, and benchmarks.
 //!
 //! The programs are in `bin/`: `runtime-bench` measures container runtimes beside
-//! the kernel's own cost ([`bench`], [`floor`]), `engines` runs checks through a
+//! the kernel's own cost ([`mod@bench`], [`floor`]), `engines` runs checks through a
 //! real container engine ([`docker`]). Both only see runtimes from outside, as
 //! programs with a command line.
 

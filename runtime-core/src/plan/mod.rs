@@ -158,7 +158,7 @@ pub struct Hook {
     pub name: String,
     /// Absolute path of the program.
     pub path: PathBuf,
-    /// With argv[0]; never empty.
+    /// With the program's name; never empty.
     pub args: Vec<String>,
     /// `NAME=value`; nothing is inherited.
     pub env: Vec<String>,
