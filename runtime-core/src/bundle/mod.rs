@@ -162,9 +162,9 @@ fn pointer_at(text: &str, error: &serde_json::Error) -> String {
     let line = text.split_inclusive('\n').take(error.line().saturating_sub(1));
     let end = line.map(str::len).sum::<usize>() + error.column();
     let mut place = pointer::Place::default();
-    let bytes = text.as_bytes().get(..end).unwrap_or(text.as_bytes());
-    place.walk(bytes);
-    place.into_pointer()
+    let (taken, rest) = text.as_bytes().split_at(end.min(text.len()));
+    place.walk(taken);
+    place.into_pointer(rest)
 }
 
 /// The document without the capabilities that nobody knows, and their names in

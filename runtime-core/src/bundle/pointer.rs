@@ -10,6 +10,8 @@ use super::escape;
 pub(super) struct Place {
     open: Vec<Container>,
     last: String,
+    /// A value must come next.
+    expecting: bool,
 }
 
 #[derive(Debug)]
@@ -31,13 +33,23 @@ impl Place {
                 b'}' | b']' => self.leave(at),
                 b'"' => self.string(bytes, at),
                 b',' => self.next(at),
-                b' ' | b'\t' | b'\r' | b'\n' | b':' => at + 1,
+                b':' => {
+                    self.expecting = true;
+                    at + 1
+                }
+                b' ' | b'\t' | b'\r' | b'\n' => at + 1,
                 _ => self.scalar(bytes, at),
             };
         }
     }
 
-    pub(super) fn into_pointer(self) -> String {
+    /// The pointer, where `rest` is what the parser did not take: it may have
+    /// seen what kind of value begins there, and stopped for that.
+    pub(super) fn into_pointer(self, rest: &[u8]) -> String {
+        let next = rest.trim_ascii_start().first();
+        if self.expecting && !matches!(next, Some(b']' | b'}' | b',')) {
+            return self.here();
+        }
         self.last
     }
 
@@ -53,6 +65,7 @@ impl Place {
 
     fn enter(&mut self, container: Container, at: usize) -> usize {
         self.last = self.here();
+        self.expecting = matches!(container, Container::Array(_));
         self.open.push(container);
         at + 1
     }
@@ -60,12 +73,16 @@ impl Place {
     fn leave(&mut self, at: usize) -> usize {
         self.open.pop();
         self.last = self.here();
+        self.expecting = false;
         at + 1
     }
 
     fn next(&mut self, at: usize) -> usize {
         match self.open.last_mut() {
-            Some(Container::Array(index)) => *index += 1,
+            Some(Container::Array(index)) => {
+                *index += 1;
+                self.expecting = true;
+            }
             Some(Container::Object(key)) => {
                 *key = None;
                 self.last = self.here();
@@ -88,12 +105,14 @@ impl Place {
             *key = Some(serde_json::from_str(&text).unwrap_or_default());
         } else {
             self.last = self.here();
+            self.expecting = false;
         }
         end
     }
 
     fn scalar(&mut self, bytes: &[u8], at: usize) -> usize {
         self.last = self.here();
+        self.expecting = false;
         let rest = bytes.get(at..).unwrap_or_default();
         let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
         at + rest.iter().position(ends).unwrap_or(rest.len()).max(1)
@@ -104,10 +123,10 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn pointer(beginning: &str) -> String {
+    fn pointer(beginning: &str, rest: &str) -> String {
         let mut place = Place::default();
         place.walk(beginning.as_bytes());
-        place.into_pointer()
+        place.into_pointer(rest.as_bytes())
     }
 
     #[test]
@@ -123,7 +142,21 @@ mod tests {
             (r#"{"a": [[], [1, -2.5e3"#, "/a/1/1"),
             (r#"{"\u0061": "x"#, "/a"),
         ] {
-            assert_eq!(pointer(beginning), wanted, "{beginning}");
+            assert_eq!(pointer(beginning, ""), wanted, "{beginning}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_only_looked_at_is_the_place_too() {
+        for (beginning, rest, wanted) in [
+            (r#"{"a":"#, "[1]}", "/a"),
+            (r#"{"a": {"b": "#, "", "/a/b"),
+            (r#"{"a": ["#, " {}]}", "/a/0"),
+            (r#"{"a": ["#, "]}", "/a"),
+            (r#"{"a": [1,"#, r#""x"]}"#, "/a/1"),
+            (r#"{"a": 1"#, "}", "/a"),
+        ] {
+            assert_eq!(pointer(beginning, rest), wanted, "{beginning}");
         }
     }
 }

@@ -11,11 +11,15 @@ pub(crate) const TESTS: &[Test] =
     tests![row_34_profiles, row_35_listeners, row_35_nothing_is_allowed];
 
 fn seccomp(value: Value) -> Value {
-    json!({"linux": {"seccomp": value}})
+    let mut patch = json!({"linux": {}});
+    patch["linux"]["seccomp"] = value;
+    patch
 }
 
 fn rule(rule: Value) -> Value {
-    seccomp(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    let mut profile = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    profile["syscalls"] = Value::Array(vec![rule]);
+    seccomp(profile)
 }
 
 fn row_34_profiles(lab: &Lab) {

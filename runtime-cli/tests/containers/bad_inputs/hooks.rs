@@ -8,7 +8,9 @@ use crate::harness::{Lab, Test, tests};
 pub(crate) const TESTS: &[Test] = tests![row_37_hooks, row_37_hooks_of_the_container];
 
 fn hooks(kind: &str, hook: Value) -> Value {
-    json!({"hooks": {kind: [hook]}})
+    let mut patch = json!({"hooks": {}});
+    patch["hooks"][kind] = Value::Array(vec![hook]);
+    patch
 }
 
 fn shell(script: &str) -> Value {

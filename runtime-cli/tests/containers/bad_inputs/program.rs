@@ -18,7 +18,9 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 fn process(field: &str, value: Value) -> Value {
-    json!({"process": {field: value}})
+    let mut patch = json!({"process": {}});
+    patch["process"][field] = value;
+    patch
 }
 
 fn row_08_no_program(lab: &Lab) {
@@ -55,7 +57,7 @@ fn row_09_what_is_no_program(lab: &Lab) {
             Case::patch("absent from PATH", args("nope"))
                 .fails("exec: \"nope\": executable file not found in $PATH (config.json: /process/args/0)"),
             Case::patch("a directory", args("/work"))
-                .fails("exec: \"/work\": is a directory (config.json: /process/args/0)"),
+                .fails("exec: \"/work\": is a directory (config.json: /process/args/0): permission denied"),
             Case::patch("not executable", args("/work/file")).and(file(0o644))
                 .fails("exec: \"/work/file\": opening the program (config.json: /process/args/0): permission denied"),
             Case::patch("not a program", args("/work/file")).and(file(0o755)).at_run()

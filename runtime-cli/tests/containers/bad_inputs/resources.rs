@@ -11,11 +11,13 @@ pub(crate) const TESTS: &[Test] =
     tests![row_30_device_rules, row_31_memory, row_32_numbers, row_33_files_and_paths];
 
 fn resources(field: &str, value: Value) -> Value {
-    json!({"linux": {"resources": {field: value}}})
+    let mut patch = json!({"linux": {"resources": {}}});
+    patch["linux"]["resources"][field] = value;
+    patch
 }
 
 fn row_30_device_rules(lab: &Lab) {
-    let rule = |rule: Value| resources("devices", json!([rule]));
+    let rule = |rule: Value| resources("devices", Value::Array(vec![rule]));
     check(
         lab,
         &[
