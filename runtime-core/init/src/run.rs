@@ -282,6 +282,11 @@ impl Stage {
         if start == NO_FD {
             return Ok(()); // the launcher goes straight on: `Ready` was the start
         }
+        // A created container may wait for days, and others may share its
+        // namespaces: it holds no directory that it does not need.
+        for fd in [&mut self.root, &mut self.proc, &mut self.empty] {
+            sys::close(core::mem::replace(fd, NO_FD));
+        }
         loop {
             match sys::read(start, &mut word) {
                 Ok(1) => break,
