@@ -70,6 +70,7 @@ pub(super) fn open(view: View) -> ExitCode {
 }
 
 /// Process 1: makes the world, runs the tests in it, reaps.
+#[allow(clippy::zombie_processes)] // it is waited for with everybody else, below
 pub(super) fn init(view: View) -> ExitCode {
     view.enter();
     let tests = itself(&format!("inside {view}")).spawn().unwrap();
