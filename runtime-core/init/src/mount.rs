@@ -111,16 +111,8 @@ fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<
 }
 
 pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
-    let there = match path::open(stage.root, new.at, abi::O_PATH, 0) {
-        Ok(fd) => {
-            let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
-            sys::close(fd);
-            Some(u32::from(stat.mode) & 0o7777)
-        }
-        Err(_) => None, // `open_target` makes it, or says why not
-    };
+    let inherited = if new.below & BELOW_MODE != 0 { mode_at(stage, new.at)? } else { None };
     let place = open_target(stage, new.at, new.target, None)?;
-    let inherited = there.filter(|_| new.below & BELOW_MODE != 0);
     let mount = match make(stage, new, inherited) {
         Err(Fail { errno: Errno(abi::EPERM), .. }) if !new.fallback.is_empty() => {
             host_tree(new.fallback, u64::from(new.attributes))?
@@ -139,6 +131,15 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
         sys::close(mount);
     }
     Ok(())
+}
+
+/// The mode of what is at a path; none where there is nothing yet.
+fn mode_at(stage: &Stage, at: &'static CStr) -> Done<Option<u32>> {
+    // `open_target` makes it, or says why not.
+    let Ok(fd) = path::open(stage.root, at, abi::O_PATH, 0) else { return Ok(None) };
+    let stat = sys::fstat(fd).map_err(in_part(Part::Verify))?;
+    sys::close(fd);
+    Ok(Some(u32::from(stat.mode) & 0o7777))
 }
 
 /// The new file system, mounted nowhere yet. `mode` is that of its root.

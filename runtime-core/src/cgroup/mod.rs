@@ -259,6 +259,17 @@ impl Manager {
         text.is_some_and(|text| text.lines().any(kills))
     }
 
+    /// Removes the cgroup if it is empty, without waiting: whether nothing of it
+    /// is left. The way of a container whose processes have all ended.
+    #[must_use]
+    pub fn remove_empty(&self) -> bool {
+        let gone = |group: &Group| match std::fs::remove_dir(group.directory()) {
+            Ok(()) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        self.groups().into_iter().all(gone)
+    }
+
     /// Removes the cgroup and everything below it. Dying processes are waited
     /// for, two seconds at most; what is missing already is fine.
     ///

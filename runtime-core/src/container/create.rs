@@ -119,7 +119,11 @@ impl Store {
         }
         let Compiled { plan, manager, settings, .. } = compiled;
         undo.cgroup(manager.clone());
-        manager.apply(&settings)?;
+        // Device rules forbid the stage nothing: they alone can be put in force
+        // while it works.
+        if settings.has_limits() {
+            manager.apply(&settings)?;
+        }
         let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let kit = Kit {
@@ -131,6 +135,9 @@ impl Store {
             target: None,
         };
         let mut child = launch(&plan, &kit)?;
+        if !settings.has_limits() {
+            manager.apply(&settings)?;
+        }
         let state = |pid| record.for_hooks(State::Creating, pid);
         child.drive(&plan, &state, &bundle.dir).map_err(|error| explain(error, &manager))?;
         record.born(child.pid())?;

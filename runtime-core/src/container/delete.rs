@@ -50,9 +50,11 @@ impl Container {
             return Err(Error::new(Kind::Timeout, "container init still running"));
         }
         let manager = self.record.manager();
-        // What the init left behind in a shared pid namespace.
-        manager.kill()?;
-        manager.remove()?;
+        if !manager.remove_empty() {
+            // What the init left behind in a shared pid namespace.
+            manager.kill()?;
+            manager.remove()?;
+        }
         let result = self.poststop();
         folder.remove()?;
         drop(lock);

@@ -9,7 +9,9 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use caps::CapSet;
 use nix::unistd::{getegid, geteuid};
+use orlop_init::sys::{self, abi};
 
 pub use cgroups::{Cgroups, Hierarchy};
 
@@ -64,14 +66,9 @@ impl HostFacts {
                 format!("Linux {major}.{minor} is too old: Orlop needs {a}.{b} or newer"),
             ));
         }
-        let status = read(Path::new("/proc/thread-self/status"))?;
-        let bits = |key: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(key));
-            line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-        };
+        let (bounding, last_capability) = bounding();
         let uid_map = read(Path::new("/proc/self/uid_map"))?;
         let first = uid_map.split_whitespace().eq(["0", "0", "4294967295"]);
-        let last = read(Path::new("/proc/sys/kernel/cap_last_cap"))?;
         let enabled = |path: &str, yes: &str| {
             fs::read_to_string(path).is_ok_and(|text| text.trim_end().starts_with(yes))
         };
@@ -79,9 +76,9 @@ impl HostFacts {
             kernel,
             euid: geteuid().as_raw(),
             egid: getegid().as_raw(),
-            capabilities: bits("CapPrm:"),
-            bounding: bits("CapBnd:"),
-            last_capability: last.trim().parse().unwrap_or(40),
+            capabilities: permitted()?,
+            bounding,
+            last_capability,
             in_user_namespace: !first,
             // The first user namespace allows it, and without any the file does
             // not exist.
@@ -104,6 +101,27 @@ impl HostFacts {
     pub fn rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
     }
+}
+
+/// The calling thread's permitted capabilities.
+fn permitted() -> Result<u64> {
+    let set = caps::read(None, CapSet::Permitted).map_err(|error| {
+        Error::new(Kind::Os, format!("asking for our own capabilities: {error}"))
+    })?;
+    Ok(set.iter().fold(0, |bits, capability| bits | capability.bitmask()))
+}
+
+/// The calling thread's bounding set, and the last capability that the kernel
+/// knows: the one after it is refused.
+fn bounding() -> (u64, u32) {
+    let mut bits = 0;
+    for capability in 0..u64::BITS {
+        match sys::prctl(abi::PR_CAPBSET_READ, capability as usize, 0, 0) {
+            Ok(held) => bits |= (held as u64) << capability,
+            Err(_) => return (bits, capability.saturating_sub(1)),
+        }
+    }
+    (bits, u64::BITS - 1)
 }
 
 fn kernel() -> Result<(u32, u32)> {

@@ -9,7 +9,7 @@ use super::source::{self, Source};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("bundle", &["error"]),
-    ("host", &["error"]),
+    ("host", &["error", "init"]),
     ("plan", &["error", "init"]),
     ("cgroup", &["error", "host", "init"]),
     ("compile", &["error", "bundle", "host", "plan", "init"]),
