@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::stat::{Mode, fchmod};
 use orlop_init::STAGE;
 use orlop_init::sys::{self, Errno, abi};
 
@@ -53,6 +54,14 @@ fn sealed() -> Result<OwnedFd> {
     let fd = owned(fd).map_err(|errno| failed(errno, "making a file for the init stage"))?;
     let mut file = File::from(fd);
     file.write_all(STAGE).map_err(|error| Error::io(&error, "writing the init stage"))?;
+    // To be executed, not read: the kernel then hides the process from whoever has
+    // CAP_SYS_PTRACE only in the user namespace that the stage is born in. Its files
+    // in /proc belong to root then, so a launcher that is somebody else, and has its
+    // ids to write there, can't ask for that.
+    if nix::unistd::geteuid().is_root() {
+        fchmod(&file, Mode::S_IXUSR | Mode::S_IXGRP | Mode::S_IXOTH)
+            .map_err(|errno| failed(errno as i32, "setting the mode of the init stage"))?;
+    }
     let seals = SealFlag::F_SEAL_SEAL
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_GROW
