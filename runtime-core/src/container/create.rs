@@ -119,9 +119,10 @@ impl Store {
         }
         let Compiled { plan, manager, settings, .. } = compiled;
         undo.cgroup(manager.clone());
-        // Device rules forbid the stage nothing: they alone can be put in force
-        // while it works.
-        if settings.has_limits() {
+        // Device rules forbid the stage nothing, and on v2 they come into force all
+        // at once: they alone can wait until it works. v1 denies everything first.
+        let later = !settings.has_limits() && matches!(manager, Manager::V2(_));
+        if !later {
             manager.apply(&settings)?;
         }
         let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
@@ -135,7 +136,7 @@ impl Store {
             target: None,
         };
         let mut child = launch(&plan, &kit)?;
-        if !settings.has_limits() {
+        if later {
             manager.apply(&settings)?;
         }
         let state = |pid| record.for_hooks(State::Creating, pid);
