@@ -17,6 +17,8 @@ mod namespaces;
 mod probe;
 mod process;
 mod seccomp;
+mod security;
+mod spy;
 mod sweep;
 mod terminal;
 
@@ -38,5 +40,5 @@ fn main() -> ExitCode {
         crowd::TESTS,
         sweep::TESTS,
     ];
-    harness::main(&[rooms, bad_inputs::ROOMS].concat())
+    harness::main(&[rooms, bad_inputs::ROOMS, security::ROOMS].concat())
 }

@@ -58,6 +58,8 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
         }
         ["ls", path] => list(path)?,
         ["stat", paths @ ..] => paths.iter().try_for_each(|path| stat(path))?,
+        ["node", path] => println!("{}", kind(&fs::metadata(path)?)),
+        ["spy", pids @ ..] => crate::spy::look(pids)?,
         ["try", calls @ ..] => calls.iter().for_each(|call| println!("{call} {}", attempt(call))),
         ["write-each", text, paths @ ..] => {
             for path in paths {
@@ -106,16 +108,23 @@ fn family(count: u8) -> std::io::Result<()> {
 /// `kind mode uid:gid` and the device or link it is.
 fn stat(path: &str) -> std::io::Result<()> {
     let data = fs::symlink_metadata(path)?;
-    let kind = match data.mode() & libc::S_IFMT {
-        libc::S_IFCHR => format!("char {}:{}", major(data.rdev()), minor(data.rdev())),
-        libc::S_IFBLK => format!("block {}:{}", major(data.rdev()), minor(data.rdev())),
-        libc::S_IFIFO => "fifo".to_owned(),
-        libc::S_IFLNK => format!("link {}", fs::read_link(path)?.display()),
-        libc::S_IFDIR => "dir".to_owned(),
-        _ => "file".to_owned(),
+    let kind = match data.is_symlink() {
+        true => format!("link {}", fs::read_link(path)?.display()),
+        false => kind(&data),
     };
     println!("{path} {kind} {:o} {}:{}", data.mode() & 0o7777, data.uid(), data.gid());
     Ok(())
+}
+
+/// What kind of file it is, and a device's number.
+fn kind(data: &fs::Metadata) -> String {
+    match data.mode() & libc::S_IFMT {
+        libc::S_IFCHR => format!("char {}:{}", major(data.rdev()), minor(data.rdev())),
+        libc::S_IFBLK => format!("block {}:{}", major(data.rdev()), minor(data.rdev())),
+        libc::S_IFIFO => "fifo".to_owned(),
+        libc::S_IFDIR => "dir".to_owned(),
+        _ => "file".to_owned(),
+    }
 }
 
 /// How a system call ends: `ok`, or the name of its error.

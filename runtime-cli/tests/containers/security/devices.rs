@@ -1,0 +1,211 @@
+//! Devices that an image puts in the place of the kernel's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use serde_json::json;
+
+use crate::harness::{Bundle, Lab, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![
+    dev_is_a_link_out,
+    null_is_no_cover,
+    null_is_no_stream,
+    a_console_is_made_inside,
+    a_terminal_is_the_kernels,
+];
+
+/// A place of the host that must stay as it is.
+struct Outside {
+    path: PathBuf,
+}
+
+impl Outside {
+    fn new(lab: &Lab) -> Self {
+        let path = lab.path("outside");
+        fs::create_dir(&path).unwrap();
+        for name in ["ptmx", "marker", "null"] {
+            fs::write(path.join(name), "the host's\n").unwrap();
+        }
+        Self { path }
+    }
+
+    fn check(&self, what: &str) {
+        let mut names: Vec<_> =
+            fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["marker", "null", "ptmx"], "{what}");
+        for name in ["ptmx", "marker", "null"] {
+            let file = self.path.join(name);
+            assert_eq!(fs::read_to_string(&file).unwrap(), "the host's\n", "{what}");
+            let metadata = fs::symlink_metadata(file).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (0, 0), "{what}");
+        }
+    }
+}
+
+fn without_dev_mounts(bundle: &mut Bundle) {
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+}
+
+/// Makes `at` what the name says.
+fn put(kind: &str, at: &Path, outside: &Outside) {
+    let _ = fs::remove_dir_all(at).or_else(|_| fs::remove_file(at));
+    let node = |kind, major, minor| {
+        mknod(at, kind, Mode::from_bits_truncate(0o666), makedev(major, minor)).unwrap();
+    };
+    match kind {
+        "nothing" => {}
+        "a file" => fs::write(at, "the image's\n").unwrap(),
+        "a directory" => fs::create_dir(at).unwrap(),
+        "an absolute link" => symlink(outside.path.join("null"), at).unwrap(),
+        "a link to what is not there" => symlink(outside.path.join("new"), at).unwrap(),
+        "a link up" => symlink("../../../../../../../etc/passwd", at).unwrap(),
+        "a link inside" => symlink("/work/decoy", at).unwrap(),
+        "another device" => node(SFlag::S_IFCHR, 1, 5),
+        "a block device of that number" => node(SFlag::S_IFBLK, 1, 3),
+        "a FIFO" => node(SFlag::S_IFIFO, 0, 0),
+        _ => unreachable!("{kind}"),
+    }
+}
+
+const FAKES: [&str; 9] = [
+    "nothing",
+    "a file",
+    "a directory",
+    "an absolute link",
+    "a link to what is not there",
+    "a link up",
+    "a link inside",
+    "another device",
+    "a block device of that number",
+];
+
+// CVE-2026-41579, CVE-2026-47766: ptmx was removed and links were made in a
+// directory of the host.
+fn dev_is_a_link_out(lab: &Lab) {
+    let outside = Outside::new(lab);
+    let absolute = outside.path.display().to_string();
+    for to in [absolute.clone(), format!("../../../../../../..{absolute}")] {
+        for terminal in [false, true] {
+            let mut bundle = lab.bundle(&["exit", "0"]);
+            without_dev_mounts(&mut bundle);
+            fs::remove_dir(bundle.rootfs().join("dev")).unwrap();
+            symlink(&to, bundle.rootfs().join("dev")).unwrap();
+            bundle.config["process"]["terminal"] = json!(terminal);
+            lab.run(&bundle, "a", &[]);
+            outside.check(&to);
+            lab.delete("a");
+        }
+    }
+}
+
+/// /dev comes from the host, as a volume that another container may write to.
+fn with_dev(bundle: &mut Bundle, dev: &Path) {
+    without_dev_mounts(bundle);
+    bundle.mount("/dev", "bind", dev.to_str().unwrap(), &["bind", "rw"]);
+}
+
+// CVE-2025-31133, CVE-2025-62161: a masked path was covered by what the image
+// calls /dev/null, or not at all.
+fn null_is_no_cover(lab: &Lab) {
+    let outside = Outside::new(lab);
+    let dev = lab.path("dev");
+    fs::create_dir(&dev).unwrap();
+    for fake in FAKES {
+        put(fake, &dev.join("null"), &outside);
+        let mut bundle = lab.bundle(&["cat", "/work/secret"]);
+        with_dev(&mut bundle, &dev);
+        fs::write(bundle.rootfs().join("work/secret"), "secret\n").unwrap();
+        fs::write(bundle.rootfs().join("work/decoy"), "decoy\n").unwrap();
+        bundle.config["linux"]["maskedPaths"] = json!(["/work/secret", "/proc/kcore"]);
+        let run = lab.start_of("run", &bundle, "a", &[]);
+        // Not the null device, which would be opened again inside.
+        let output = lab.begin(run).end();
+        assert_eq!(output.stdout, "", "{fake}");
+        outside.check(fake);
+        lab.delete("a");
+    }
+}
+
+// CVE-2026-88265: a stream became a file of the host, and that file the user's.
+fn null_is_no_stream(lab: &Lab) {
+    let outside = Outside::new(lab);
+    let dev = lab.path("dev");
+    fs::create_dir(&dev).unwrap();
+    chown(&dev, Some(1000), Some(1000)).unwrap();
+    for fake in FAKES {
+        put(fake, &dev.join("null"), &outside);
+        for verb in ["run", "exec"] {
+            let mut bundle = lab.bundle(&["node", "/proc/self/fd/0"]);
+            with_dev(&mut bundle, &dev);
+            fs::write(bundle.rootfs().join("work/decoy"), "decoy\n").unwrap();
+            let user = json!({"uid": 1000, "gid": 1000});
+            let output = if verb == "run" {
+                bundle.config["process"]["user"] = user;
+                lab.run(&bundle, "a", &[])
+            } else {
+                bundle.args(&["sleep"]);
+                // Standard streams that are no null device.
+                let mut shell = std::process::Command::new("sh");
+                let create = lab.start_of("create", &bundle, "a", &[]);
+                shell.args(["-c", "exec \"$@\" <\"$0\""]).arg(outside.path.join("marker"));
+                shell.arg(create.get_program()).args(create.get_args());
+                lab.begin(shell).end().ok();
+                lab.exec("a", &["--user", "1000:1000"], &["node", "/proc/self/fd/0"])
+            };
+            let fine = output.code != 0 || output.stdout == "char 1:3\n";
+            assert!(fine, "{fake}, {verb}: {}", output.stdout);
+            outside.check(fake);
+            let decoy = fs::metadata(bundle.rootfs().join("work/decoy")).unwrap();
+            assert_eq!(decoy.uid(), 0, "{fake}, {verb}");
+            lab.delete("a");
+        }
+    }
+}
+
+// CVE-2026-88264: the console was made where a link of the image leads.
+fn a_console_is_made_inside(lab: &Lab) {
+    let outside = Outside::new(lab);
+    for fake in FAKES {
+        let mut bundle = lab.bundle(&["node", "/dev/console"]);
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/dev");
+        put(fake, &bundle.rootfs().join("dev/console"), &outside);
+        bundle.config["process"]["terminal"] = json!(true);
+        let output = lab.run(&bundle, "a", &[]);
+        let fine = output.code != 0 || output.stdout.starts_with("char 136:");
+        assert!(fine, "{fake}: {}", output.stdout);
+        outside.check(fake);
+        lab.delete("a");
+    }
+}
+
+// CVE-2025-52565: the terminal that was bound on the console was what the image
+// calls so.
+fn a_terminal_is_the_kernels(lab: &Lab) {
+    let outside = Outside::new(lab);
+    let dev = lab.path("dev");
+    for (name, mounted) in [("pts", false), ("ptmx", false), ("ptmx", true), ("console", true)] {
+        for fake in FAKES {
+            let _ = fs::remove_dir_all(&dev);
+            fs::create_dir_all(dev.join("pts")).unwrap();
+            put(fake, &dev.join(name), &outside);
+            let mut bundle = lab.bundle(&["node", "/dev/console"]);
+            with_dev(&mut bundle, &dev);
+            if mounted {
+                bundle.mount("/dev/pts", "devpts", "devpts", &["newinstance", "ptmxmode=0666"]);
+            }
+            bundle.config["process"]["terminal"] = json!(true);
+            let output = lab.run(&bundle, "a", &[]);
+            let what = format!("{name} is {fake}, devpts is mounted: {mounted}");
+            let fine = output.code != 0 || output.stdout.starts_with("char 136:");
+            assert!(fine, "{what}: {}", output.stdout);
+            outside.check(&what);
+            lab.delete("a");
+        }
+    }
+}
