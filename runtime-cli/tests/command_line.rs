@@ -2,7 +2,7 @@
 //! and the log.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -292,4 +292,14 @@ fn a_plan_needs_a_bundle() {
     fs::write(bundle.path().join("config.json"), "{").unwrap();
     let err = room.fails(1, &["plan", bundle.path().to_str().unwrap()]);
     assert!(err.contains("config.json") && err.contains("line 1"), "{err}");
+}
+
+#[test]
+fn the_stage_is_written_as_a_program() {
+    let room = Room::new();
+    let file = room.path("libexec/init");
+    room.answers(&["stage", &file]);
+    assert_eq!(fs::read(&file).unwrap(), orlop::launch::STAGE);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "{mode:o}");
 }

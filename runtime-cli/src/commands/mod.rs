@@ -14,6 +14,7 @@ mod ps;
 mod run;
 mod size;
 mod spec;
+mod stage;
 mod start;
 mod state;
 mod throwaway;
@@ -49,6 +50,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "resume", about: "Thaw a container's processes", run: freeze::resume },
     Command { name: "run", about: "Create a container, start it and wait for it", run: run::run },
     Command { name: "spec", about: "Write a bundle's first config.json", run: spec::run },
+    Command { name: "stage", about: "Write the init stage to a file", run: stage::run },
     Command { name: "start", about: "Start the process of a created container", run: start::run },
     Command { name: "state", about: "Print a container's state", run: state::run },
     Command { name: "try", about: "Run a command or a shell, isolated", run: throwaway::run },

@@ -24,6 +24,7 @@ use orlop_init::sys::{self, Errno, abi};
 pub(crate) use clone::owned;
 pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::run as run_hooks;
+pub use orlop_init::STAGE;
 pub use report::start_failure;
 
 use crate::error::{Error, Result};

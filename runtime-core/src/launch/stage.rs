@@ -102,6 +102,5 @@ fn installed(no_memfd: Error) -> Result<OwnedFd> {
         }
         return Ok(file.into());
     }
-    Err(no_memfd
-        .hint("vm.memfd_noexec forbids it and no copy is installed as /usr/libexec/orlop/init"))
+    Err(no_memfd.hint("vm.memfd_noexec forbids it; \"orlop stage\" installs a copy"))
 }
