@@ -99,8 +99,9 @@ impl Store {
         let console = options.terminal.connect(bundle.wants_terminal())?;
 
         let folder = self.folder(id);
-        let mut undo = Undo::default();
         let lock = folder.make()?;
+        // Dropped before the lock: nobody may take the id while we clean up.
+        let mut undo = Undo::default();
         undo.folder(folder.clone());
         // Before the record says that the cgroup is ours to kill and remove.
         if !compiled.manager.processes()?.is_empty() {

@@ -30,8 +30,13 @@ impl Container {
             // Before the lock: an operation that hangs ends with its processes.
             self.kill_all()?;
         }
-        let folder = self.folder();
-        let lock = folder.lock()?;
+        let (lock, container) = self.locked()?;
+        container.end_locked(force)?;
+        drop(lock);
+        Ok(())
+    }
+
+    fn end_locked(&self, force: bool) -> Result<()> {
         let state = self.state_under_lock()?;
         match state {
             State::Stopped => {}
@@ -56,8 +61,7 @@ impl Container {
             manager.remove()?;
         }
         let result = self.poststop();
-        folder.remove()?;
-        drop(lock);
+        self.folder().remove()?;
         result
     }
 
@@ -88,7 +92,15 @@ impl Store {
     pub fn delete_force(&self, id: &str) -> Result<()> {
         check_id(id)?;
         match self.open(id) {
-            Ok(container) => container.end(true),
+            Ok(container) => match container.end(true) {
+                // Somebody else was quicker.
+                Err(error)
+                    if error.kind() == Kind::NotFound && !self.folder(id).path().exists() =>
+                {
+                    Ok(())
+                }
+                result => result,
+            },
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Internal) => {
                 self.delete_remains(id)
             }

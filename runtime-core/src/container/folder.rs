@@ -108,7 +108,7 @@ impl Folder {
     }
 
     /// COMPAT(runc): engines look for "container does not exist".
-    fn does_not_exist(&self) -> Error {
+    pub(super) fn does_not_exist(&self) -> Error {
         Error::new(Kind::NotFound, format!("container does not exist: {:?}", self.id))
     }
 

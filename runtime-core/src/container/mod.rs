@@ -28,7 +28,7 @@ use oci_spec::runtime::Spec;
 
 pub use create::CreateOptions;
 pub use exec::ExecOptions;
-use folder::Folder;
+use folder::{Folder, Lock};
 use state::{Phase, Record};
 pub use state::{State, Status};
 
@@ -151,6 +151,18 @@ impl Container {
 
     fn folder(&self) -> Folder {
         self.store.folder(&self.record.id)
+    }
+
+    /// Waits for the lock. The container as it is then: while we waited it may have
+    /// been deleted, and its id and cgroup may be another one's by now.
+    fn locked(&self) -> Result<(Lock, Self)> {
+        let folder = self.folder();
+        let lock = folder.lock()?;
+        let record = folder.read()?;
+        if !record.is_of(&self.record) {
+            return Err(folder.does_not_exist());
+        }
+        Ok((lock, Self { store: self.store.clone(), record }))
     }
 
     fn state(&self) -> Result<State> {

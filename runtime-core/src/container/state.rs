@@ -169,6 +169,11 @@ impl Record {
         Ok(())
     }
 
+    /// Whether both are of one container, not of two that had the id in turn.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.created == other.created
+    }
+
     /// Whether the init process is there and no zombie.
     pub(super) fn is_alive(&self) -> Result<bool> {
         Ok(self.pid > 0 && start_time(self.pid)? == Some(self.start_time))
