@@ -20,6 +20,7 @@ mod state;
 mod undo;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -224,7 +225,12 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let failed = |error: &std::io::Error| Error::io(error, "writing the pid file").at_path(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = path.with_file_name(format!(".{name}"));
-    fs::write(&draft, pid.to_string()).map_err(|error| failed(&error))?;
+    // One that a killed creator left; and never through a link that somebody put
+    // there to have another file overwritten.
+    let _ = fs::remove_file(&draft);
+    fs::File::create_new(&draft)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .map_err(|error| failed(&error))?;
     fs::rename(&draft, path).map_err(|error| {
         let _ = fs::remove_file(&draft);
         failed(&error)
