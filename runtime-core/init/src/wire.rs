@@ -66,10 +66,9 @@ pub enum Part {
     Propagate = 32,
     Dangling = 33,
     Clone = 34,
-    SetPath = 35,
 }
 
-const LAST_PART: u32 = Part::SetPath as u32;
+const LAST_PART: u32 = Part::Clone as u32;
 
 impl Part {
     /// All parts, in the order of their numbers.
@@ -109,7 +108,6 @@ impl Part {
         Self::Propagate,
         Self::Dangling,
         Self::Clone,
-        Self::SetPath,
     ];
 }
 

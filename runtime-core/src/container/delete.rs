@@ -1,8 +1,6 @@
 //! `delete`: what a container made is taken back, however its creation ended.
 
-use std::os::fd::AsRawFd;
-
-use orlop_init::sys;
+use std::os::fd::AsFd;
 
 use super::state::State;
 use super::{Container, Store, check_id};
@@ -11,7 +9,7 @@ use crate::cgroup::Manager;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::run_hooks;
+use crate::launch::{run_hooks, wait_readable};
 
 /// How long a killed init may take to end, in milliseconds.
 const PATIENCE: i64 = 10_000;
@@ -50,7 +48,7 @@ impl Container {
             }
         }
         if let Some(pidfd) = self.init()?
-            && !matches!(sys::wait_readable(pidfd.as_raw_fd(), PATIENCE), Ok(true))
+            && !wait_readable(pidfd.as_fd(), PATIENCE)?
         {
             return Err(Error::new(Kind::Timeout, "container init still running"));
         }

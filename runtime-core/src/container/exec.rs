@@ -51,16 +51,7 @@ impl Container {
         let spec = self.spec()?;
         let host = HostFacts::probe()?;
         let manager = self.record.manager();
-        let compile_options = compile::Options {
-            id: self.record.id.clone(),
-            bundle: self.record.bundle.clone(),
-            cgroups: self.record.cgroup_dirs(),
-            // Asked for when the container was created; no step depends on it.
-            own_namespaces: 0,
-            no_pivot: self.record.no_pivot,
-            no_new_keyring: self.record.no_new_keyring,
-            preserve_fds: options.preserve_fds,
-        };
+        let compile_options = self.record.options(options.preserve_fds);
         let mut plan =
             compile::exec(&options.process, &spec, &host, &compile_options).map_err(Error::all)?;
         let console = options.terminal.connect(options.process.terminal() == Some(true))?;

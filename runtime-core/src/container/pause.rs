@@ -15,10 +15,10 @@ impl Container {
     /// [`Kind::WrongState`] when it is neither running nor created; the freezer
     /// did not get there in time (everything is thawed then).
     pub fn pause(&self) -> Result<()> {
-        let _lock = self.folder().lock()?;
+        let (_lock, container) = self.locked()?;
         // COMPAT(runc): its words.
-        self.must_be(&[State::Running, State::Created], "container not running or created")?;
-        self.record.manager().freeze()
+        container.must_be(&[State::Running, State::Created], "container not running or created")?;
+        container.record.manager().freeze()
     }
 
     /// Thaws what [`Self::pause`] froze.
@@ -26,9 +26,9 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] when it is not paused.
     pub fn resume(&self) -> Result<()> {
-        let _lock = self.folder().lock()?;
-        self.must_be(&[State::Paused], "container not paused")?;
-        self.record.manager().thaw()
+        let (_lock, container) = self.locked()?;
+        container.must_be(&[State::Paused], "container not paused")?;
+        container.record.manager().thaw()
     }
 
     /// Changes limits; what `resources` does not name stays as it is.
@@ -36,12 +36,12 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] when it has stopped; a value that the kernel refuses.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        let _lock = self.folder().lock()?;
+        let (_lock, container) = self.locked()?;
         let alive = [State::Running, State::Created, State::Paused];
-        self.must_be(&alive, "container not running")?;
+        container.must_be(&alive, "container not running")?;
         let host = HostFacts::probe()?;
         let settings = Settings::for_update(resources, &host).map_err(Error::all)?;
-        self.record.manager().apply(&settings)
+        container.record.manager().apply(&settings)
     }
 
     fn must_be(&self, wanted: &[State], words: &str) -> Result<()> {

@@ -1,9 +1,8 @@
 //! `start`: one byte into a FIFO, and word that the program has been executed.
 
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
-use orlop_init::sys::{self, Errno, abi};
 use orlop_init::wire::{HEAD, TEXT_MAX};
 
 use super::Container;
@@ -11,7 +10,7 @@ use super::state::Phase;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::start_failure;
+use crate::launch::{start_failure, wait_readable};
 
 /// How long the stage may take from the start to its exec, in milliseconds, when
 /// no startContainer hook runs in between.
@@ -25,8 +24,19 @@ impl Container {
     /// [`Kind::WrongState`] when it is not waiting for its start; what went wrong
     /// before the program was executed.
     pub fn start(&self) -> Result<()> {
+        let (lock, container) = self.locked()?;
+        container.execute()?;
+        drop(lock);
+        if container.record.hooks.poststart {
+            let hooks = compile::poststart(&container.spec()?).map_err(Error::all)?;
+            container.poststart(&hooks)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the stage go on, and waits for its word.
+    fn execute(&self) -> Result<()> {
         let folder = self.folder();
-        let lock = folder.lock()?;
         let wrong = |words| Err(Error::new(Kind::WrongState, words));
         // COMPAT(runc): its words.
         let stopped = "cannot start a container that has stopped";
@@ -45,47 +55,26 @@ impl Container {
 
         // Hooks have timeouts of their own, or none by the user's wish.
         let patience = if self.record.hooks.start_container { -1 } else { PATIENCE };
-        let mut buffer = [0; HEAD + TEXT_MAX];
-        let ready = loop {
-            match sys::wait_readable(report.as_raw_fd(), patience) {
-                Err(Errno(abi::EINTR)) => {}
-                Err(Errno(errno)) => return Err(Error::os(errno, "waiting for the program")),
-                Ok(ready) => break ready,
-            }
-        };
-        if !ready {
+        if !wait_readable(report.as_fd(), patience)? {
             return Err(Error::new(
                 Kind::Timeout,
                 "the container's program was not executed in time",
             ));
         }
+        let mut buffer = [0; HEAD + TEXT_MAX];
         let length = report
             .read(&mut buffer)
             .map_err(|error| Error::io(&error, "reading the start report"))?;
-        if length > 0 {
-            return Err(self.explain(buffer.get(..length).unwrap_or_default()));
+        match buffer.get(..length) {
+            Some([]) | None => Ok(()),
+            Some(message) => Err(self.explain(message)),
         }
-        drop(lock);
-        if self.record.hooks.poststart {
-            self.poststart(&compile::poststart(&self.spec()?).map_err(Error::all)?)?;
-        }
-        Ok(())
     }
 
     /// The stage's message names an op of the plan: compile it once more.
     fn explain(&self, message: &[u8]) -> Error {
         let plan = HostFacts::probe().and_then(|host| {
-            let options = compile::Options {
-                id: self.record.id.clone(),
-                bundle: self.record.bundle.clone(),
-                cgroups: self.record.cgroup_dirs(),
-                // Asked for when the container was created; no step depends on it.
-                own_namespaces: 0,
-                no_pivot: self.record.no_pivot,
-                no_new_keyring: self.record.no_new_keyring,
-                preserve_fds: 0,
-            };
-            compile::create(&self.spec()?, &host, &options).map_err(Error::all)
+            compile::create(&self.spec()?, &host, &self.record.options(0)).map_err(Error::all)
         });
         match plan {
             Ok(plan) => start_failure(&plan, message),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
-use crate::compile::CgroupDir;
+use crate::compile::{self, CgroupDir};
 use crate::error::{Error, Kind, Result};
 
 /// Version of the record's format. A newer one is refused, an older one read.
@@ -183,9 +183,18 @@ impl Record {
         Manager::from_record(self.cgroup.clone())
     }
 
-    /// The container's cgroups as the compiler wants them.
-    pub(super) fn cgroup_dirs(&self) -> Vec<CgroupDir> {
-        cgroup_dirs(&self.manager())
+    /// What a further plan of this container is compiled with.
+    pub(super) fn options(&self, preserve_fds: u32) -> compile::Options {
+        compile::Options {
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+            cgroups: cgroup_dirs(&self.manager()),
+            // Asked for when the container was created; no step depends on it.
+            own_namespaces: 0,
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds,
+        }
     }
 
     pub(super) fn status(&self, state: State) -> Status {

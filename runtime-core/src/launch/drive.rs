@@ -10,7 +10,7 @@ use orlop_init::sys::{self, Errno, abi};
 use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 
 use super::clone::Cloned;
-use super::{hooks, ids, listener, owned, report};
+use super::{hooks, ids, listener, owned, report, wait_readable, write_proc};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Gate, Op, Plan};
 
@@ -78,7 +78,7 @@ impl Child {
             match gate {
                 Gate::Mapped => {
                     if let Some(score) = outside.oom_score {
-                        self.put("oom_score_adj", &score.to_string())?;
+                        write_proc(self.pid, "oom_score_adj", &score.to_string())?;
                     }
                     if let Some(maps) = &outside.maps {
                         ids::write(self.pid, maps)?;
@@ -86,7 +86,7 @@ impl Child {
                 }
                 Gate::Attached => {
                     if let Some(offsets) = &outside.time_offsets {
-                        self.put("timens_offsets", offsets)?;
+                        write_proc(self.pid, "timens_offsets", offsets)?;
                     }
                 }
                 Gate::RuntimeHooks => {
@@ -160,16 +160,11 @@ impl Child {
         };
         loop {
             let mut buffer = [0; HEAD + TEXT_MAX];
-            match sys::wait_readable(self.control.as_raw_fd(), patience) {
-                Ok(true) => {}
-                Ok(false) => {
-                    return Err(Error::new(
-                        Kind::Timeout,
-                        format!("the init stage did not answer within {} s", PATIENCE / 1000),
-                    ));
-                }
-                Err(Errno(abi::EINTR)) => continue,
-                Err(Errno(errno)) => return Err(Error::os(errno, "waiting for the init stage")),
+            if !wait_readable(self.control.as_fd(), patience)? {
+                return Err(Error::new(
+                    Kind::Timeout,
+                    format!("the init stage did not answer within {} s", PATIENCE / 1000),
+                ));
             }
             let (length, fds) = receive(self.control.as_fd(), &mut buffer)?;
             let bytes = buffer.get(..length).unwrap_or_default();
@@ -221,14 +216,6 @@ impl Child {
         sys::send(self.control.as_raw_fd(), &[GO])
             .map(drop)
             .map_err(|Errno(errno)| Error::os(errno, "telling the init stage to go on"))
-    }
-
-    fn put(&self, file: &str, text: &str) -> Result<()> {
-        let path = format!("/proc/{}/{file}", self.pid);
-        fs::write(&path, text).map_err(|error| {
-            // COMPAT(runc): its words for the oom score.
-            Error::io(&error, format!("failed to update {path} with {:?}", text.trim_end()))
-        })
     }
 
     fn give_state(&mut self, state: &[u8]) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use orlop_init::sys::{self, abi};
 
-use super::{memfd, owned, report};
+use super::{memfd, owned, report, wait_readable};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::Hook;
 
@@ -66,7 +66,7 @@ fn wait(child: &mut Child, hook: &Hook) -> Result<i32> {
         let pidfd = owned(sys::pidfd_open(pid)).map_err(|errno| Error::os(errno, "pidfd_open"))?;
         let limit = Duration::from_secs(u64::from(seconds));
         let milliseconds = i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
-        if !matches!(sys::wait_readable(pidfd.as_raw_fd(), milliseconds), Ok(true)) {
+        if !wait_readable(pidfd.as_fd(), milliseconds)? {
             let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), abi::SIGKILL);
             let _ = child.wait();
             // COMPAT(runc): its own words.

@@ -1,32 +1,24 @@
 //! Id maps: written for a new user namespace, or made for an idmapped mount.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use orlop_init::sys::abi;
 
-use super::{Kit, Reached, launch};
+use super::{Kit, Reached, launch, write_proc};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Builder, Extent, Gate, Maps, Op};
 
-/// Writes the maps of the user namespace that process `pid` is in. The process
-/// is our child and not waited for yet, so the number is its own.
+/// Writes the maps of the user namespace that process `pid`, our child, is in.
 ///
 /// # Errors
 /// What the kernel says to a map (user_namespaces(7)).
 pub(super) fn write(pid: i32, maps: &Maps) -> Result<()> {
-    let put = |name: &str, text: &str| {
-        let path = format!("/proc/{pid}/{name}");
-        fs::write(&path, text).map_err(|error| {
-            // COMPAT(runc): the words engines know; the numbers help a person.
-            Error::io(&error, format!("failed to update {path} with {:?}", text.trim_end()))
-        })
-    };
     if maps.deny_setgroups {
-        put("setgroups", "deny")?;
+        write_proc(pid, "setgroups", "deny")?;
     }
-    put("gid_map", &lines(&maps.gid))?;
-    put("uid_map", &lines(&maps.uid))
+    write_proc(pid, "gid_map", &lines(&maps.gid))?;
+    write_proc(pid, "uid_map", &lines(&maps.uid))
 }
 
 fn lines(extents: &[Extent]) -> String {
@@ -56,6 +48,5 @@ pub(super) fn namespace(uid: &[Extent], gid: &[Extent]) -> Result<OwnedFd> {
     write(child.pid(), &maps)?;
     let path = format!("/proc/{}/ns/user", child.pid());
     let file = File::open(&path).map_err(|error| Error::io(&error, "opening").at_path(&path))?;
-    child.abandon();
-    Ok(file.into())
+    Ok(file.into()) // the stage ends with `child`
 }

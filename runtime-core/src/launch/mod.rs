@@ -17,6 +17,7 @@ mod stage;
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use orlop_init::sys::{self, Errno, abi};
@@ -35,7 +36,7 @@ use crate::plan::{Plan, Slot};
 pub struct Kit<'a> {
     /// The container's cgroup, for `CLONE_INTO_CGROUP`.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// `cgroup.procs` of each hierarchy, opened for writing.
+    /// The list in each hierarchy that a process joins by writing to it.
     pub cgroup_procs: &'a [OwnedFd],
     /// The FIFO whose byte starts the container; without one, passing the ready
     /// gate is the start.
@@ -109,8 +110,8 @@ fn preserved(plan: &Plan) -> u32 {
 fn check_preserved(plan: &Plan) -> Result<()> {
     let count = preserved(plan);
     for fd in 3..count.saturating_add(3) {
-        let errno = match sys::fcntl(fd.cast_signed(), F_GETFD, 0) {
-            Ok(flags) if flags & FD_CLOEXEC == 0 => continue,
+        let errno = match sys::fcntl(fd.cast_signed(), abi::F_GETFD, 0) {
+            Ok(flags) if flags & abi::FD_CLOEXEC == 0 => continue,
             Ok(_) => libc::EBADF,
             Err(Errno(errno)) => errno,
         };
@@ -120,16 +121,38 @@ fn check_preserved(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// fcntl(2): the flags of a descriptor, or EBADF.
-const F_GETFD: u32 = 1;
-/// Of those: closed when a program is executed.
-const FD_CLOEXEC: u32 = 1;
-
 fn plan_file(plan: &Plan, table: &[i32]) -> Result<OwnedFd> {
     let fd = memfd(c"orlop-plan")?;
     let mut file = std::fs::File::from(fd);
     file.write_all(&plan.encode(table)).map_err(|error| Error::io(&error, "writing the plan"))?;
     Ok(file.into())
+}
+
+/// Waits until `fd` is readable: false when `milliseconds` passed, which a signal
+/// on the way does not prolong. A negative number waits for ever.
+///
+/// # Errors
+/// What ppoll(2) says.
+pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i64) -> Result<bool> {
+    let begin = Instant::now();
+    loop {
+        let passed = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let left = if milliseconds < 0 { -1 } else { (milliseconds - passed).max(0) };
+        match sys::wait_readable(fd.as_raw_fd(), left) {
+            Err(Errno(abi::EINTR)) => {}
+            result => return result.map_err(|Errno(errno)| Error::os(errno, "waiting")),
+        }
+    }
+}
+
+/// Writes a file of process `pid` in /proc. The process is our child and not
+/// waited for yet, so the number is its own.
+fn write_proc(pid: i32, file: &str, text: &str) -> Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    std::fs::write(&path, text).map_err(|error| {
+        // COMPAT(runc): the words engines know; the value helps a person.
+        Error::io(&error, format!("failed to update {path} with {:?}", text.trim_end()))
+    })
 }
 
 /// A memory file that can't be executed where the kernel knows how to say so.

@@ -162,7 +162,6 @@ fn phrase(part: Part) -> &'static str {
         Part::Propagate => "setting the propagation",
         Part::Dangling => "following a dangling link",
         Part::Clone => "cloning",
-        Part::SetPath => "setting the path",
     }
 }
 

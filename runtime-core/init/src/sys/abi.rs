@@ -13,7 +13,6 @@ pub const EACCES: i32 = 13;
 pub const EFAULT: i32 = 14;
 pub const EBUSY: i32 = 16;
 pub const EEXIST: i32 = 17;
-pub const EXDEV: i32 = 18;
 pub const ENODEV: i32 = 19;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
@@ -39,7 +38,6 @@ pub const O_RDONLY: u32 = 0;
 pub const O_WRONLY: u32 = 1;
 pub const O_RDWR: u32 = 2;
 pub const O_CREAT: u32 = 0o100;
-pub const O_EXCL: u32 = 0o200;
 pub const O_NOCTTY: u32 = 0o400;
 pub const O_NONBLOCK: u32 = 0o4000;
 pub const O_CLOEXEC: u32 = 0o2_000_000;
@@ -70,7 +68,7 @@ pub const S_IFLNK: u32 = 0o120_000;
 pub const STATX_BASIC_STATS: u32 = 0x7ff;
 pub const X_OK: u32 = 1;
 
-pub const F_DUPFD_CLOEXEC: u32 = 1030;
+pub const F_GETFD: u32 = 1;
 pub const F_SETFD: u32 = 2;
 pub const F_SETFL: u32 = 4;
 pub const FD_CLOEXEC: u32 = 1;
@@ -113,7 +111,6 @@ pub const MS_SHARED: u64 = 1 << 20;
 pub const MNT_DETACH: u32 = 2;
 
 pub const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-pub const SYSFS_MAGIC: u64 = 0x6265_6572;
 pub const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 pub const CLONE_VM: u32 = 0x100;
@@ -131,7 +128,6 @@ pub const CLONE_NEWNET: u32 = 0x4000_0000;
 pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-pub const PR_SET_PDEATHSIG: u32 = 1;
 pub const PR_SET_DUMPABLE: u32 = 4;
 pub const PR_SET_KEEPCAPS: u32 = 8;
 pub const PR_CAPBSET_READ: u32 = 23;
@@ -144,7 +140,6 @@ pub const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 pub const CAP_SETPCAP: u32 = 8;
 
 pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
-pub const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 8;
 
 pub const TIOCSPTLCK: u32 = 0x4004_5431;
 pub const TIOCGPTPEER: u32 = 0x5441;
