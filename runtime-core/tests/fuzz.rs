@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use orlop::bundle::Bundle;
 use orlop::compile::{self, Options};
-use orlop::host::{Cgroups, HostFacts};
 use serde_json::{Value, json};
 
 /// For each door.
@@ -165,22 +164,6 @@ fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-fn plain_host() -> HostFacts {
-    HostFacts {
-        kernel: (6, 1),
-        euid: 0,
-        egid: 0,
-        capabilities: u64::MAX,
-        bounding: u64::MAX,
-        last_capability: 40,
-        in_user_namespace: false,
-        setgroups: true,
-        cgroups: Cgroups::None,
-        apparmor: false,
-        selinux: false,
-    }
-}
-
 #[test]
 fn no_config_breaks_the_compiler() {
     storm(config::run, &golden(), values);
@@ -209,7 +192,7 @@ fn no_bytes_break_the_reader_of_plans() {
     let options = Options { id: "c1".into(), bundle: "/bundle".into(), ..Options::default() };
     let encoded = |config: &Vec<u8>| {
         let parsed = Bundle::parse(config).ok()?;
-        let plan = compile::create(&parsed.value, &plain_host(), &options).ok()?;
+        let plan = compile::create(&parsed.value, &mount_options::host(), &options).ok()?;
         Some(plan.encode(&[3, 4, 5, -1, -1, -1, -1, -1, 6, 7, 8, 9]))
     };
     let seeds: Vec<Vec<u8>> = golden().iter().filter_map(encoded).collect();

@@ -15,6 +15,32 @@ use orlop::{Error, Result};
 
 use crate::args::{DEFAULT_ROOT, Globals};
 
+/// The flags that change the plan.
+#[derive(Debug, Args)]
+pub(super) struct Planning {
+    /// Move the root instead of pivoting, for a root on a ramdisk
+    #[arg(long)]
+    no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Pass this many descriptors after stdio
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u32,
+}
+
+impl Planning {
+    /// The same for the library.
+    pub(super) fn options(&self) -> CreateOptions {
+        CreateOptions {
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: self.preserve_fds,
+            ..CreateOptions::default()
+        }
+    }
+}
+
 /// The flags of both commands.
 #[derive(Debug, Args)]
 pub(super) struct Creation {
@@ -27,15 +53,8 @@ pub(super) struct Creation {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Move the root instead of pivoting, for a root on a ramdisk
-    #[arg(long)]
-    no_pivot: bool,
-    /// Keep the caller's session keyring
-    #[arg(long)]
-    no_new_keyring: bool,
-    /// Pass this many descriptors after stdio and $LISTEN_FDS
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    preserve_fds: u32,
+    #[command(flatten)]
+    planning: Planning,
     /// The new container
     #[arg(value_name = "CONTAINER-ID")]
     pub(super) id: String,
@@ -55,9 +74,7 @@ impl Creation {
         let options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
-            no_pivot: self.no_pivot,
-            no_new_keyring: self.no_new_keyring,
-            preserve_fds: self.preserve_fds,
+            ..self.planning.options()
         };
         Ok((Bundle::open(&self.bundle)?, options))
     }

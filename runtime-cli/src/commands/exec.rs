@@ -25,7 +25,7 @@ struct Arguments {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Pass this many descriptors after stdio and $LISTEN_FDS
+    /// Pass this many descriptors after stdio
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     preserve_fds: u32,
     /// Exec in a paused container too; the process starts when it is resumed

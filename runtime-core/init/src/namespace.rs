@@ -5,7 +5,7 @@ use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, abi};
 use crate::wire::{HEAD, Message, MessageKind, Part, TEXT_MAX};
 
-/// Writes "0", which means the writer, to each `cgroup.procs`.
+/// Writes "0", which means the writer, to the list of each cgroup.
 pub fn join_cgroups(stage: &Stage, slots: Words) -> Done {
     for slot in stage.plan.words(slots) {
         let fd = stage.plan.slot(Slot(slot));

@@ -97,7 +97,7 @@ ops! {
     KeepFds { preserve: u32 }
     /// Tell the launcher that this point is reached, and wait for its word.
     WaitFor { gate: Gate }
-    /// Move into cgroups: write to each `cgroup.procs` in these slots.
+    /// Move into cgroups: write to the list of each, in these slots.
     JoinCgroups { slots: Words }
     /// Join namespaces: pairs of (slot, `CLONE_NEW*`). Those that may only be
     /// joined from inside the user namespace are tried again after it.

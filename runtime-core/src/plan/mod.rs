@@ -63,7 +63,7 @@ pub enum Fill {
         /// `CLONE_NEW*`, checked against the file.
         kind: u32,
     },
-    /// `cgroup.procs` of the container's cgroup in hierarchy number `index`
+    /// The list by which a process joins the container's cgroup in hierarchy `index`
     /// (cgroup v1, or cgroup v2 where clone3 can't place the child).
     CgroupProcs {
         /// Index into the cgroup manager's list.
@@ -193,7 +193,7 @@ impl Plan {
         &self.fills
     }
 
-    /// Whether the stage joins cgroups by writing to their `cgroup.procs`.
+    /// Whether the stage joins cgroups by writing to their lists.
     #[must_use]
     pub fn writes_cgroups(&self) -> bool {
         self.fills.iter().any(|fill| matches!(fill, Fill::CgroupProcs { .. }))
