@@ -73,7 +73,9 @@ impl Sweep<'_> {
         let name = format!("{at}");
         self.prepare(&name);
         let ending = self.killed(&name, at);
-        self.left += usize::from(!picture.now(self.lab).is_empty());
+        // The kernel takes a moment for keyrings, whoever asks it.
+        let left = picture.now(self.lab).iter().any(|leak| !leak.starts_with("a keyring"));
+        self.left += usize::from(left);
         let mut wrong = Vec::new();
         if self.step == Step::Run && self.victim == Victim::Stage && ending.code != 0 {
             // Its creator lives, and takes back what it made.

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use nix::sys::wait::{WaitStatus, wait};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 
 /// Where cgroups are.
@@ -70,20 +70,23 @@ pub(super) fn open(view: View) -> ExitCode {
 }
 
 /// Process 1: makes the world, runs the tests in it, reaps.
-#[allow(clippy::zombie_processes)] // it is waited for with everybody else, below
 pub(super) fn init(view: View) -> ExitCode {
     view.enter();
-    let tests = itself(&format!("inside {view}")).spawn().unwrap();
-    let tests = Pid::from_raw(tests.id().cast_signed());
+    let mut tests = itself(&format!("inside {view}")).spawn().unwrap();
+    let ours = Pid::from_raw(tests.id().cast_signed());
     loop {
-        match wait() {
-            Ok(WaitStatus::Exited(pid, 0)) if pid == tests => return ExitCode::SUCCESS,
-            Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) if pid == tests => {
-                return ExitCode::FAILURE;
-            }
-            _ => {}
+        match next_ended() {
+            Some(pid) if pid == ours => break,
+            Some(orphan) => drop(waitpid(orphan, None)),
+            None => {}
         }
     }
+    if tests.wait().unwrap().success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Waits until a child has ended, which stays to be reaped.
+fn next_ended() -> Option<Pid> {
+    waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap().pid()
 }
 
 /// This program with the same arguments.
