@@ -264,7 +264,10 @@ fn frozen_v2() {
 /// A cgroup that is in use, or frozen, is no new container's; an empty one is.
 fn occupied(host: HostFacts, name: &str) {
     let mut scene = Scene::new(host, name);
-    scene.manager.create().unwrap();
+    let claim = scene.manager.create().unwrap();
+    let text = scene.manager.create().unwrap_err().to_string();
+    assert!(text.contains("the cgroup is being taken by another container"), "{text}");
+    drop(claim);
     scene.manager.create().unwrap();
     scene.joined("exec sleep 1000");
     let error = scene.manager.create().unwrap_err();

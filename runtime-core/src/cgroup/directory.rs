@@ -3,13 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{mkdir, read, write};
 
@@ -107,6 +107,34 @@ pub(super) fn kind_of(errno: Errno) -> Kind {
     }
 }
 
+/// A cgroup that one creation has for itself, from before it looks whether
+/// anybody is in there until its own process is. Held until it is dropped.
+#[derive(Debug)]
+pub struct Claim(Flock<OwnedFd>);
+
+impl Claim {
+    /// Takes the cgroup, or says that somebody else has it.
+    pub(super) fn take(path: &Path) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let failed = |errno| refused(errno, "opening the cgroup", path);
+        let fd = open(path, flags, Mode::empty()).map_err(failed)?;
+        Flock::lock(fd, FlockArg::LockExclusiveNonblock).map(Self).map_err(|(_, errno)| match errno
+        {
+            Errno::EWOULDBLOCK => {
+                let text = "the cgroup is being taken by another container";
+                Error::new(Kind::Cgroup, text).at_path(path)
+            }
+            errno => refused(errno, "locking the cgroup", path),
+        })
+    }
+
+    /// The cgroup's directory.
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Directories made for one container, removed again unless [`Made::keep`] says
 /// that all went well.
 #[derive(Debug, Default)]
@@ -138,6 +166,12 @@ impl Made {
             Err(Errno::EEXIST) => Ok(false),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// Claims one of them. When another creation has done so, it owns whatever
+    /// was made for the same path, even by us: nothing is removed.
+    pub(super) fn claim(&mut self, path: &Path) -> Result<Claim> {
+        Claim::take(path).inspect_err(|_| self.0.clear())
     }
 
     pub(super) fn keep(mut self) {

@@ -37,6 +37,7 @@ use crate::host::{Cgroups, HostFacts};
 use directory::{Directory, refused};
 use freezer::Freezer;
 
+pub use directory::Claim;
 pub use group::{Group, Mode, Record};
 pub use settings::{Missing, Settings, Write};
 pub use v1::V1;
@@ -112,15 +113,17 @@ impl Manager {
     }
 
     /// Makes the directories, with what a process needs to join them. One that
-    /// exists is taken when it has no processes and is not frozen.
+    /// exists is taken when it has no processes and is not frozen. Nobody else
+    /// can take it while the caller holds what is returned, which he does until
+    /// his process is in there; without cgroups there is nothing to hold.
     ///
     /// # Errors
     /// [`Kind::Permission`] when another owner or a read-only mount forbids it;
     /// anything else is [`Kind::Cgroup`]. Nothing that was made is left behind.
-    pub fn create(&self) -> Result<()> {
+    pub fn create(&self) -> Result<Option<Claim>> {
         match self {
-            Self::None => Ok(()),
-            Self::V2(v2) => v2.create(),
+            Self::None => Ok(None),
+            Self::V2(v2) => v2.create().map(Some),
             Self::V1(v1) => v1.create(),
         }
     }

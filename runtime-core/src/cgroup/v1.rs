@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::devices::Rules;
-use super::directory::{Directory, Made, read_value, refused};
+use super::directory::{Claim, Directory, Made, read_value, refused};
 use super::freezer::Freezer;
 use super::group::Group;
 use super::settings::Settings;
@@ -44,11 +44,16 @@ impl V1 {
         unified.or_else(first).or_else(|| self.groups.first())
     }
 
-    pub(super) fn create(&self) -> Result<()> {
+    /// None where no hierarchy is mounted.
+    pub(super) fn create(&self) -> Result<Option<Claim>> {
         let mut made = Made::default();
+        let mut groups = Vec::new();
         for group in self.groups.iter().chain(&self.unified) {
+            groups.push((group, made.make(&group.mount, &group.directory())?));
+        }
+        let claim = self.main().map(|main| made.claim(&main.directory())).transpose()?;
+        for (group, new) in groups {
             let path = group.directory();
-            let new = made.make(&group.mount, &path)?;
             if !new {
                 let v2 = group.controllers.is_empty();
                 empty_and_thawed(&path, if v2 { Freezer::V2 } else { Freezer::V1 })?;
@@ -58,7 +63,7 @@ impl V1 {
             }
         }
         made.keep();
-        Ok(())
+        Ok(claim)
     }
 
     pub(super) fn apply(&self, settings: &Settings) -> Result<()> {

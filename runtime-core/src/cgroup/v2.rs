@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::directory::{Directory, Made, read_value, refused};
+use super::directory::{Claim, Directory, Made, read_value, refused};
 use super::freezer::Freezer;
 use super::group::Group;
 use super::settings::Settings;
@@ -23,15 +23,17 @@ pub struct V2 {
 }
 
 impl V2 {
-    pub(super) fn create(&self) -> Result<()> {
+    pub(super) fn create(&self) -> Result<Claim> {
         let mut made = Made::default();
         let path = self.group.directory();
-        if !made.make(&self.group.mount, &path)? {
+        let new = made.make(&self.group.mount, &path)?;
+        let claim = made.claim(&path)?;
+        if !new {
             empty_and_thawed(&path, Freezer::V2)?;
         }
         self.enable(&path)?;
         made.keep();
-        Ok(())
+        Ok(claim)
     }
 
     /// Hands the root's controllers down to the cgroup. What can't be enabled

@@ -12,7 +12,7 @@ use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
 use super::{Container, Started, Store, Terminal, check_id, write_pid_file};
 use crate::bundle::Bundle;
-use crate::cgroup::{Manager, Settings};
+use crate::cgroup::{Claim, Manager, Settings};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
@@ -114,22 +114,22 @@ impl Store {
         folder.write_config(&bundle.raw)?;
         let fifos = if waits { Some(folder.make_fifos()?) } else { None };
 
-        if !compiled.make_cgroup(id, bundle, options)? {
+        let claim = compiled.make_cgroup(id, bundle, options)?;
+        if compiled.manager.record() != record.cgroup {
             record.cgroup = compiled.manager.record();
             folder.write(&record)?;
         }
         let Compiled { plan, manager, settings, .. } = compiled;
-        undo.cgroup(manager.clone());
+        undo.cgroup(manager.clone(), claim);
         // Device rules forbid the stage nothing, and on v2 they come into force all
         // at once: they alone can wait until it works. v1 denies everything first.
         let later = !settings.has_limits() && matches!(manager, Manager::V2(_));
         if !later {
             manager.apply(&settings)?;
         }
-        let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let kit = Kit {
-            cgroup: directory.as_ref().map(AsFd::as_fd),
+            cgroup: undo.cgroup_directory().filter(|_| plan.outside.into_cgroup),
             cgroup_procs: &procs,
             start: fifos.as_ref().map(|fifos| fifos.start.as_fd()),
             start_report: fifos.as_ref().map(|fifos| fifos.report.as_fd()),
@@ -219,11 +219,15 @@ impl Compiled {
     }
 
     /// Makes the cgroup. Where that is not permitted and no limit is asked for,
-    /// the container goes without one, as runc's rootless ones do: false then,
-    /// and the plan is another.
-    fn make_cgroup(&mut self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<bool> {
+    /// the container goes without one, as runc's rootless ones do: the manager
+    /// and the plan are others then.
+    fn make_cgroup(
+        &mut self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<Option<Claim>> {
         match self.manager.create() {
-            Ok(()) => Ok(true),
             Err(error)
                 if error.kind() == Kind::Permission
                     && self.host.rootless()
@@ -234,9 +238,9 @@ impl Compiled {
                 self.plan =
                     plan(id, bundle, options, &self.host, &self.manager).map_err(Error::all)?;
                 self.plan.warnings = warnings;
-                Ok(false)
+                Ok(None)
             }
-            Err(error) => Err(error),
+            result => result,
         }
     }
 }

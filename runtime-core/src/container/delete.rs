@@ -1,6 +1,7 @@
 //! `delete`: what a container made is taken back, however its creation ended.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use super::state::State;
 use super::{Container, Store, check_id};
@@ -121,6 +122,15 @@ impl Store {
             let linux = config.value.linux().as_ref();
             let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
             let manager = Manager::new(&HostFacts::probe()?, path, id)?;
+            if path.is_none_or(Path::is_relative)
+                && let Some(group) = manager.groups().last()
+            {
+                // Its creator may have stood elsewhere.
+                let directory = group.directory();
+                log::warn!(
+                    "the container's state can't be read: its cgroup is taken to be {directory:?}"
+                );
+            }
             manager.kill()?;
             manager.remove()?;
         }

@@ -65,7 +65,7 @@ impl Folder {
             }
             Err(error) => return Err(Error::io(&error, doing).at_path(&self.path)),
         }
-        self.lock()
+        self.lock().inspect_err(|_| drop(fs::remove_dir(&self.path)))
     }
 
     /// Waits for the lock.

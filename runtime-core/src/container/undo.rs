@@ -1,7 +1,9 @@
 //! The undo stack: what an operation made and must take back if it fails.
 
+use std::os::fd::BorrowedFd;
+
 use super::folder::Folder;
-use crate::cgroup::Manager;
+use crate::cgroup::{Claim, Manager};
 
 /// Undone in reverse order when it is dropped, unless it was disarmed. A failure
 /// of the undoing itself is logged: the caller is told what failed first.
@@ -12,7 +14,8 @@ pub(super) struct Undo {
 
 enum Step {
     Folder(Folder),
-    Cgroup(Manager),
+    // Nobody else's processes are in there while it is claimed.
+    Cgroup(Manager, Option<Claim>),
 }
 
 impl Undo {
@@ -20,8 +23,16 @@ impl Undo {
         self.steps.push(Step::Folder(folder));
     }
 
-    pub(super) fn cgroup(&mut self, manager: Manager) {
-        self.steps.push(Step::Cgroup(manager));
+    pub(super) fn cgroup(&mut self, manager: Manager, claim: Option<Claim>) {
+        self.steps.push(Step::Cgroup(manager, claim));
+    }
+
+    /// The directory of the cgroup that is claimed.
+    pub(super) fn cgroup_directory(&self) -> Option<BorrowedFd<'_>> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Cgroup(_, claim) => claim.as_ref().map(Claim::directory),
+            Step::Folder(_) => None,
+        })
     }
 
     /// The operation has succeeded.
@@ -35,8 +46,10 @@ impl Drop for Undo {
         for step in self.steps.drain(..).rev() {
             let result = match &step {
                 Step::Folder(folder) => folder.remove(),
+                // The first needs no descriptor, of which there may be none left.
+                Step::Cgroup(manager, _) if manager.remove_empty() => Ok(()),
                 // Hooks may have left processes there.
-                Step::Cgroup(manager) => manager.kill().and_then(|()| manager.remove()),
+                Step::Cgroup(manager, _) => manager.kill().and_then(|()| manager.remove()),
             };
             if let Err(error) = result {
                 log::warn!("cleaning up: {error}");
