@@ -50,7 +50,11 @@ struct Node {
 pub(super) fn devices(plan: &mut Builder, context: &Context<'_>) {
     let mounted = mounts::destinations(context);
     if mounts::binds_dev(context) {
-        return; // COMPAT(runc): the host's own /dev has what it has
+        // COMPAT(runc): the host's own /dev has what it has.
+        if context.linux.devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
+            plan.warn("/linux/devices: ignored, since /dev is a bind mount");
+        }
+        return;
     }
     let mut nodes = Vec::new();
     for (index, device) in context.linux.devices().iter().flatten().enumerate() {

@@ -119,6 +119,9 @@ fn process(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     }
     console_size(plan, process, at);
     ids(plan, context, process, at);
+    if process.user().username().as_ref().is_some_and(|name| !name.is_empty()) {
+        plan.warn(format!("{at}/user/username: ignored, since it is for another platform"));
+    }
     environment::validate(plan, process.env().as_deref().unwrap_or_default(), at);
     limits::validate(plan, process, at);
     scheduling::validate(plan, process, at);

@@ -11,7 +11,7 @@ use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 
 use super::clone::Cloned;
 use super::{hooks, ids, listener, owned, report, wait_readable, write_proc};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Gate, Op, Plan};
 
 /// How long the stage may take from one message to the next, in milliseconds,
@@ -78,7 +78,9 @@ impl Child {
             match gate {
                 Gate::Mapped => {
                     if let Some(score) = outside.oom_score {
-                        write_proc(self.pid, "oom_score_adj", &score.to_string())?;
+                        write_proc(self.pid, "oom_score_adj", &score.to_string())
+                            .map_err(|error| error.at(Place::Config("/process/oomScoreAdj".into())))
+                            .map_err(report::oom_score)?;
                     }
                     if let Some(maps) = &outside.maps {
                         ids::write(self.pid, maps)?;

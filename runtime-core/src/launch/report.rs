@@ -36,6 +36,7 @@ pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
         Op::FindProgram { .. } => at(program(part, message.number, &origin.doing)),
         Op::Exec { .. } => at(exec(part, message.number, &origin.doing)),
         Op::Hook { .. } => at(hook(part, message.number, &text, &origin.doing)),
+        Op::OomScore { .. } => at(oom_score(Error::os(message.number, origin.doing.to_string()))),
         _ => {
             let mut doing = origin.doing.to_string();
             let phrase = phrase(part);
@@ -90,6 +91,17 @@ fn hook(part: Part, number: i32, output: &str, doing: &str) -> Error {
     };
     let tail = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
     Error::new(Kind::Hook, format!("{doing}{tail}"))
+}
+
+/// A refusal of the oom score, whoever wrote it.
+///
+/// SPEC: config.md, "oomScoreAdj": the value must be set, or it is an error.
+#[must_use]
+pub(super) fn oom_score(error: Error) -> Error {
+    if error.kind() == Kind::Permission {
+        return error.hint("lowering it takes CAP_SYS_RESOURCE in the first user namespace");
+    }
+    error
 }
 
 /// A wait status in words, as Go prints it (COMPAT(runc)).

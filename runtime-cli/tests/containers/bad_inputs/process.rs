@@ -1,8 +1,10 @@
 //! Rows 14 to 19: what the process may do, and how it is scheduled.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use super::case::{Case, check};
+use super::case::{Case, check, refused};
 use crate::harness::{Lab, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -66,6 +68,22 @@ fn row_16_oom_score(lab: &Lab) {
                 .fails("oomScoreAdj -1001 is not between -1000 and 1000 (config.json: /process/oomScoreAdj)"),
         ],
     );
+    // Lower than a caller without CAP_SYS_RESOURCE may, written by either side.
+    let refusal = "lowering it takes CAP_SYS_RESOURCE in the first user namespace";
+    for mapped in [false, true] {
+        let mut bundle = lab.bundle(&["exit", "7"]);
+        bundle.config["process"]["oomScoreAdj"] = json!(-900);
+        if mapped {
+            bundle.user_namespace();
+        }
+        let command = lab.start_of("run", &bundle, "a", &[]);
+        let mut without = Command::new("setpriv");
+        without.args(["--bounding-set=-sys_resource", "--"]).arg(command.get_program());
+        without.args(command.get_args());
+        let said = refused(&lab.begin(without).end(), 1);
+        let end = format!("(config.json: /process/oomScoreAdj): permission denied ({refusal})");
+        assert!(said.ends_with(&end), "{said}");
+    }
 }
 
 fn row_17_labels(lab: &Lab) {
