@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = tests![
     each_kind_is_joined_by_its_path,
     a_user_namespace_maps_ids,
     a_time_namespace_has_offsets,
+    a_user_namespace_has_offsets_limits_and_a_score,
     names_and_sysctls_are_set,
 ];
 
@@ -125,6 +126,26 @@ fn a_time_namespace_has_offsets(lab: &Lab) {
     let seconds = |text: &str| text.split('.').next().unwrap().parse::<i64>().unwrap();
     let ours = seconds(&fs::read_to_string("/proc/uptime").unwrap());
     assert!((seconds(&text) - ours - 1_000_000).abs() < 60, "{text} {ours}");
+}
+
+/// What the launcher writes for a stage that has no say outside.
+fn a_user_namespace_has_offsets_limits_and_a_score(lab: &Lab) {
+    let files = ["/proc/self/timens_offsets", "/proc/self/limits", "/proc/self/oom_score_adj"];
+    let mut bundle = lab.bundle(&["cat", files[0], files[1], files[2]]);
+    bundle.user_namespace();
+    bundle.namespace("time", None);
+    bundle.config["linux"]["timeOffsets"] = json!({
+        "monotonic": { "secs": 77, "nanosecs": 5 },
+    });
+    let limit = json!({ "type": "RLIMIT_CORE", "soft": 4096, "hard": 8192 });
+    bundle.config["process"]["rlimits"] = json!([limit]);
+    bundle.config["process"]["oomScoreAdj"] = json!(321);
+    let text = lab.run(&bundle, "a", &[]).ok();
+    let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let core = ["Max", "core", "file", "size", "4096", "8192", "bytes"];
+    for line in [&["monotonic", "77", "5"][..], &core, &["321"]] {
+        assert!(lines.iter().any(|found| found == line), "{line:?} is not in {text}");
+    }
 }
 
 fn names_and_sysctls_are_set(lab: &Lab) {
