@@ -1,16 +1,26 @@
-//! Terminals: the console socket, the size, and a terminal of `exec`.
+//! Terminals: the console socket, the size, a terminal of `exec`, and ours.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::process::{Child, Stdio};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
+use rustix::termios::{tcgetwinsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::harness::{Lab, Test, tests, until};
 
-pub(crate) const TESTS: &[Test] =
-    tests![the_console_socket_gets_the_master, exec_has_a_terminal_of_its_own];
+pub(crate) const TESTS: &[Test] = tests![
+    the_console_socket_gets_the_master,
+    exec_has_a_terminal_of_its_own,
+    keys_and_sizes_go_through_ours,
+];
 
 fn accept(listener: &UnixListener) -> OwnedFd {
     listener.set_nonblocking(true).unwrap();
@@ -62,4 +72,70 @@ fn exec_has_a_terminal_of_its_own(lab: &Lab) {
     let text = read(accept(&listener));
     assert!(text.starts_with(SEEN), "{text}");
     lab.delete("a");
+}
+
+/// A command of ours at a terminal that somebody else made.
+struct Seat {
+    master: File,
+    child: Child,
+    seen: String,
+}
+
+impl Seat {
+    fn take(lab: &Lab, arguments: &[&str]) -> Self {
+        let size = Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).unwrap();
+        let mut bundle = lab.bundle(arguments);
+        bundle.config["process"]["terminal"] = json!(true);
+        let mut command = lab.start_of("run", &bundle, "a", &[]);
+        let stream = || Stdio::from(pty.slave.try_clone().unwrap());
+        command.stdin(stream()).stdout(stream()).stderr(stream());
+        let child = command.spawn().unwrap();
+        Self { master: pty.master.into(), child, seen: String::new() }
+    }
+
+    /// Waits until the terminal shows it. A line of the process comes through two
+    /// terminals; only its own adds a carriage return.
+    fn shows(&mut self, text: &str) {
+        let mut buffer = [0; 4096];
+        while !self.seen.contains(text) {
+            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, PollTimeout::from(10_000_u16)), Ok(1), "{:?}", self.seen);
+            let length = self.master.read(&mut buffer).expect(&self.seen);
+            self.seen.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+    }
+
+    fn ends(mut self) -> i32 {
+        let mut code = None;
+        until("the end of the command", || {
+            code = self.child.try_wait().unwrap();
+            code.is_some()
+        });
+        let settings = tcgetattr(&self.master).unwrap().local_flags;
+        let cooked = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG;
+        assert!(settings.contains(cooked), "the terminal is left raw: {settings:?}");
+        code.and_then(|status| status.code()).unwrap()
+    }
+}
+
+fn keys_and_sizes_go_through_ours(lab: &Lab) {
+    let mut seat = Seat::take(lab, &["terminal"]);
+    seat.shows(&format!("{SEEN}33 rows 111 columns\r\n"));
+    assert_eq!(seat.ends(), 0);
+
+    // The key for an interrupt is a byte to us, and a signal to the process.
+    let mut seat = Seat::take(lab, &["wait", "SIGINT"]);
+    seat.shows("ready\r\n");
+    seat.master.write_all(b"\x03").unwrap();
+    assert_eq!(seat.ends(), 0);
+
+    // Nothing is said to a process whose terminal has the same size as before.
+    let mut seat = Seat::take(lab, &["wait", "SIGWINCH"]);
+    seat.shows("ready\r\n");
+    let mut size = tcgetwinsize(&seat.master).unwrap();
+    size.ws_row += 1;
+    tcsetwinsize(&seat.master, size).unwrap();
+    kill(Pid::from_raw(seat.child.id().cast_signed()), Signal::SIGWINCH).unwrap();
+    assert_eq!(seat.ends(), 0);
 }
