@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use oci_spec::runtime::{BoxBuilder, Process};
 use orlop::container::{Started, Terminal};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
@@ -39,8 +40,15 @@ impl Foreground {
         Ok(Self { signals, console: None })
     }
 
-    /// Where the process's terminal shall go: to this program.
-    pub(crate) fn terminal(&mut self) -> Result<Terminal> {
+    /// Where the terminal of `process` shall go: to this program. It has the size
+    /// of ours from the first, since the process may look before we come to wait.
+    pub(crate) fn terminal(&mut self, process: &mut Process) -> Result<Terminal> {
+        if stdin().is_terminal()
+            && let Ok(ours) = tcgetwinsize(stdin())
+        {
+            let size = BoxBuilder::default().height(ours.ws_row).width(ours.ws_col).build()?;
+            process.set_console_size(Some(size));
+        }
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
             .context("making the console socket")?;
@@ -155,7 +163,7 @@ impl Session {
         } else {
             None
         };
-        let session = Self {
+        Ok(Self {
             input: stdin(),
             output: stdout(),
             master,
@@ -164,9 +172,7 @@ impl Session {
             to_us: VecDeque::new(),
             input_open: true,
             output_open: true,
-        };
-        session.resize();
-        Ok(session)
+        })
     }
 
     /// Gives the process's terminal the size of ours.

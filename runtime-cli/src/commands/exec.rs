@@ -99,7 +99,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     }
     let mut foreground = Foreground::new()?;
     if wants_terminal && matches!(options.terminal, Terminal::None) {
-        options.terminal = foreground.terminal()?;
+        options.terminal = foreground.terminal(&mut options.process)?;
     }
     let started = container.exec(&options)?;
     super::warn(&started.warnings);

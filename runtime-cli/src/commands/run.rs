@@ -26,7 +26,7 @@ struct Arguments {
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let Arguments { creation, detach, keep, no_subreaper } = call.parse()?;
     let id = creation.id.clone();
-    let (bundle, mut options) = creation.open(&call.globals)?;
+    let (mut bundle, mut options) = creation.open(&call.globals)?;
     let store = call.store()?;
     if detach {
         let (_, started) = store.run(&id, &bundle, &options)?;
@@ -37,8 +37,11 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         nix::sys::prctl::set_child_subreaper(true).context("becoming a subreaper")?;
     }
     let mut foreground = Foreground::new()?;
-    if bundle.wants_terminal() && matches!(options.terminal, Terminal::None) {
-        options.terminal = foreground.terminal()?;
+    if bundle.wants_terminal()
+        && matches!(options.terminal, Terminal::None)
+        && let Some(process) = bundle.spec.process_mut()
+    {
+        options.terminal = foreground.terminal(process)?;
     }
     let (container, started) = store.run(&id, &bundle, &options)?;
     super::warn(&started.warnings);

@@ -79,12 +79,14 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let config = config(&command, terminal, &shared);
     fs::write(folder.path.join("config.json"), config.to_string()).context("writing the bundle")?;
 
-    let bundle = Bundle::open(&folder.path)?;
+    let mut bundle = Bundle::open(&folder.path)?;
     let store = Store::new(folder.path.join("state"));
     let mut foreground = Foreground::new()?;
     let mut options = CreateOptions::default();
-    if terminal {
-        options.terminal = foreground.terminal()?;
+    if let Some(process) = bundle.spec.process_mut()
+        && terminal
+    {
+        options.terminal = foreground.terminal(process)?;
     }
     let id = format!("try-{}", std::process::id());
     let (container, started) = store.run(&id, &bundle, &options)?;
