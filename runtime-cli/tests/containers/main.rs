@@ -21,6 +21,7 @@ mod security;
 mod spy;
 mod sweep;
 mod terminal;
+mod throwaway;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         seccomp::TESTS,
         terminal::TESTS,
+        throwaway::TESTS,
         crowd::TESTS,
         sweep::TESTS,
     ];
