@@ -20,6 +20,8 @@ use oci_spec::runtime::{BoxBuilder, Process};
 use orlop::container::{Started, Terminal};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
+use crate::ending::Ending;
+
 /// Most that is kept for a side that does not read.
 const BUFFER: usize = 64 * 1024;
 
@@ -28,6 +30,8 @@ pub(crate) struct Foreground {
     signals: SignalFd,
     /// Our end of the socket on which the terminal's master arrives.
     console: Option<OwnedFd>,
+    /// How the process ends when we are asked to, if not by its own will alone.
+    ending: Option<Ending>,
 }
 
 impl Foreground {
@@ -37,7 +41,13 @@ impl Foreground {
         all.thread_block().context("blocking signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&all, flags).context("reading signals")?;
-        Ok(Self { signals, console: None })
+        Ok(Self { signals, console: None, ending: None })
+    }
+
+    /// A signal that asks this program to end shall end the process, whether or
+    /// not it listens.
+    pub(crate) fn end_when_asked(&mut self) {
+        self.ending = Some(Ending::default());
     }
 
     /// Where the terminal of `process` shall go: to this program. It has the size
@@ -68,6 +78,9 @@ impl Foreground {
             if signalled {
                 self.forward(started, session.as_ref())?;
             }
+            if let Some(ending) = &mut self.ending {
+                ending.insist(started);
+            }
             if ended {
                 break;
             }
@@ -77,7 +90,10 @@ impl Foreground {
         }
         match waitid(Id::PIDFd(started.pidfd.as_fd()), WaitPidFlag::WEXITED) {
             Ok(WaitStatus::Exited(_, status)) => Ok(status),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(128 + signal as i32),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                let cause = self.ending.as_ref().map_or(signal, |ending| ending.cause(signal));
+                Ok(128 + cause as i32)
+            }
             Ok(other) => anyhow::bail!("waiting for the process: {other:?}"),
             Err(errno) => Err(errno).context("waiting for the process"),
         }
@@ -91,7 +107,9 @@ impl Foreground {
         if let Some(session) = &session {
             fds.extend(session.wants());
         }
-        match poll(&mut fds, PollTimeout::NONE) {
+        let patience = self.ending.as_ref().and_then(Ending::patience);
+        let timeout = patience.and_then(|patience| PollTimeout::try_from(patience).ok());
+        match poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("waiting for the process"),
         }
@@ -104,7 +122,7 @@ impl Foreground {
         Ok((ended, signalled))
     }
 
-    fn forward(&self, started: &Started, session: Option<&Session>) -> Result<()> {
+    fn forward(&mut self, started: &Started, session: Option<&Session>) -> Result<()> {
         while let Some(info) = self.signals.read_signal().context("reading a signal")? {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
                 Ok(Signal::SIGCHLD) => reap(started.pid),
@@ -115,13 +133,22 @@ impl Foreground {
                 }
                 // Meant for this program by its own runtime or job control.
                 Ok(Signal::SIGURG | Signal::SIGPIPE | Signal::SIGTTOU | Signal::SIGTTIN) => {}
-                _ => {
-                    // It may have ended meanwhile, which the loop will notice.
-                    let _ = started.signal(info.ssi_signo.cast_signed());
-                }
+                _ => self.pass_on(started, info.ssi_signo.cast_signed()),
             }
         }
         Ok(())
+    }
+
+    fn pass_on(&mut self, started: &Started, number: i32) {
+        match (&mut self.ending, Signal::try_from(number)) {
+            (Some(ending), Ok(signal)) if Ending::is_asked_by(signal) => {
+                ending.ask(started, signal);
+            }
+            _ => {
+                // It may have ended meanwhile, which the loop will notice.
+                let _ = started.signal(number);
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod args;
 mod commands;
 mod compat;
+mod ending;
 mod foreground;
 mod log;
 

@@ -51,6 +51,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let mut bundle = Bundle::open(&folder.path)?;
     let store = Store::new(folder.path.join("state"));
     let mut foreground = Foreground::new()?;
+    foreground.end_when_asked();
     let mut options = CreateOptions::default();
     if let Some(process) = bundle.spec.process_mut()
         && terminal

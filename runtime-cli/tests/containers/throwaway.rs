@@ -4,9 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use crate::harness::{Lab, Test, tests};
+use crate::harness::{Lab, Running, Test, tests, until};
 
-pub(crate) const TESTS: &[Test] = tests![it_runs_in_a_cgroup_of_its_own];
+pub(crate) const TESTS: &[Test] = tests![
+    it_runs_in_a_cgroup_of_its_own,
+    a_signal_ends_what_has_no_handler,
+    a_handler_has_its_say_and_its_time,
+    nohup_holds,
+];
 
 /// `try` with a command, in a temporary folder of the test's own.
 fn attempt(lab: &Lab, command: &[&str]) -> Command {
@@ -18,8 +23,52 @@ fn attempt(lab: &Lab, command: &[&str]) -> Command {
     attempt
 }
 
+/// The same with a script that says "up" when it is ready, begun and ready.
+fn up(lab: &Lab, script: &str) -> Running {
+    let running = lab.begin(attempt(lab, &["/bin/sh", "-c", script]));
+    until("the script", || running.printed() == "up\n");
+    running
+}
+
 /// Also where there is no controller that could limit anything.
 fn it_runs_in_a_cgroup_of_its_own(lab: &Lab) {
     let printed = lab.begin(attempt(lab, &["cat", "/proc/self/cgroup"])).end().ok();
     assert!(printed.lines().any(|line| line == "0::/"), "{printed}");
+}
+
+fn a_signal_ends_what_has_no_handler(lab: &Lab) {
+    for (signal, number) in [("SIGHUP", 1), ("SIGINT", 2), ("SIGQUIT", 3), ("SIGTERM", 15)] {
+        let running = up(lab, "echo up; exec sleep 1000");
+        running.signal(signal);
+        running.end().ends(128 + number);
+    }
+}
+
+fn a_handler_has_its_say_and_its_time(lab: &Lab) {
+    let running = up(lab, "trap 'echo asked; exit 7' TERM; echo up; while :; do sleep 0.02; done");
+    running.signal("SIGTERM");
+    assert_eq!(running.end().ends(7), "up\nasked\n");
+    // One that does not end, and one that is asked again before its time is over.
+    let script = "trap 'echo asked' TERM; echo up; while :; do sleep 0.02; done";
+    let running = up(lab, script);
+    running.signal("SIGTERM");
+    assert_eq!(running.end().ends(128 + 15), "up\nasked\n");
+    let running = up(lab, script);
+    running.signal("SIGTERM");
+    until("the handler", || running.printed().ends_with("asked\n"));
+    running.signal("SIGINT");
+    running.end().ends(128 + 15);
+}
+
+fn nohup_holds(lab: &Lab) {
+    let attempt = attempt(lab, &["/bin/sh", "-c", "echo up; exec sleep 1000"]);
+    let mut nohup = Command::new("/bin/sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(attempt.get_program());
+    nohup.args(attempt.get_args()).env("TMPDIR", lab.folder());
+    let running = lab.begin(nohup);
+    until("the script", || running.printed() == "up\n");
+    running.signal("SIGHUP");
+    // Of several signals the one with the lowest number is read first.
+    running.signal("SIGTERM");
+    running.end().ends(128 + 15);
 }

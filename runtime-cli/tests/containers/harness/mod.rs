@@ -18,5 +18,5 @@ pub(crate) use bundle::Bundle;
 pub(crate) use lab::Lab;
 pub(crate) use oracle::{Picture, cgroups};
 pub(crate) use output::Output;
-pub(crate) use runtime::{ORLOP, until};
+pub(crate) use runtime::{ORLOP, Running, until};
 pub(crate) use suite::{Test, main, tests};
