@@ -3,9 +3,11 @@
 //!
 //! It writes a bundle into a temporary folder, runs it in the foreground and
 //! removes it. `isolation.rs` says what this machine lets it isolate, `config.rs`
-//! writes that down as the config of a container like any other.
+//! writes that down as the config of a container like any other, `folder.rs` sees
+//! to it that nothing is left.
 
 mod config;
+mod folder;
 mod isolation;
 
 use std::fs;
@@ -16,10 +18,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use orlop::bundle::Bundle;
-use orlop::container::{CreateOptions, Store};
+use orlop::container::CreateOptions;
 use orlop::host::HostFacts;
 
 use config::{Config, PRIVATE};
+use folder::Folder;
 use isolation::Isolation;
 
 use super::Call;
@@ -27,6 +30,9 @@ use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
 struct Arguments {
+    /// Wait for the end of another `try` and clean up after it
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    guard: Option<PathBuf>,
     /// What to run [default: a shell]
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -36,20 +42,22 @@ struct Arguments {
 const SHARED: &[&str] = &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "opt"];
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
-    let Arguments { command } = call.parse()?;
+    let Arguments { guard, command } = call.parse()?;
+    if let Some(path) = guard {
+        folder::guard(&path)?;
+        return Ok(0);
+    }
+    folder::sweep();
     let folder = Folder::new()?;
-    let rootfs = folder.path.join("rootfs");
-    let shared = lay_out(&rootfs).context("laying out the root")?;
+    let shared = lay_out(&folder.rootfs()).context("laying out the root")?;
     let terminal = command.is_empty() && std::io::stdin().is_terminal();
     let command = if command.is_empty() { vec![shell()] } else { command };
     let isolation = Isolation::of(&HostFacts::probe()?);
-    let id = format!("orlop-try-{}", std::process::id());
-    let config = Config { id: &id, command: &command, terminal, shared: &shared };
+    let config = Config { id: folder.id(), command: &command, terminal, shared: &shared };
     let config = config.write(&isolation).to_string();
-    fs::write(folder.path.join("config.json"), config).context("writing the bundle")?;
+    fs::write(folder.config(), config).context("writing the bundle")?;
 
-    let mut bundle = Bundle::open(&folder.path)?;
-    let store = Store::new(folder.path.join("state"));
+    let mut bundle = Bundle::open(folder.path())?;
     let mut foreground = Foreground::new()?;
     foreground.end_when_asked();
     let mut options = CreateOptions::default();
@@ -58,36 +66,12 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     {
         options.terminal = foreground.terminal(process)?;
     }
-    let (container, started) = store.run(&id, &bundle, &options)?;
+    let (_, started) = folder.store().run(folder.id(), &bundle, &options)?;
     super::warn(&started.warnings);
     drop(options);
     introduce(&isolation, terminal);
-    let status = foreground.wait(&started);
-    container.delete()?;
-    u8::try_from(status?).context("the exit status is out of range")
-}
-
-/// A temporary folder, removed at the end.
-struct Folder {
-    path: PathBuf,
-}
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let template = std::env::temp_dir().join("orlop-try-XXXXXX");
-        let path = nix::unistd::mkdtemp(&template).context("making a temporary folder")?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Nothing is mounted in our mount namespace: the folder has only what we
-        // put there.
-        if let Err(error) = fs::remove_dir_all(&self.path) {
-            log::warn!("removing {:?}: {error}", self.path);
-        }
-    }
+    let status = foreground.wait(&started)?;
+    u8::try_from(status).context("the exit status is out of range")
 }
 
 /// Makes the root's directories. A link of the machine's, such as `/bin`, is a
