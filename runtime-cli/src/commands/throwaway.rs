@@ -9,10 +9,11 @@
 mod config;
 mod folder;
 mod isolation;
+mod streams;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -24,6 +25,7 @@ use orlop::host::HostFacts;
 use config::{Config, PRIVATE};
 use folder::Folder;
 use isolation::Isolation;
+use streams::Streams;
 
 use super::Call;
 use crate::foreground::Foreground;
@@ -48,14 +50,15 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         return Ok(0);
     }
     folder::sweep();
-    let folder = Folder::new()?;
+    let isolation = Isolation::of(&HostFacts::probe()?)?;
+    let folder = Folder::new(isolation.identity)?;
     let shared = lay_out(&folder.rootfs()).context("laying out the root")?;
     let terminal = command.is_empty() && std::io::stdin().is_terminal();
     let command = if command.is_empty() { vec![shell()] } else { command };
-    let isolation = Isolation::of(&HostFacts::probe()?);
-    let config = Config { id: folder.id(), command: &command, terminal, shared: &shared };
-    let config = config.write(&isolation).to_string();
-    fs::write(folder.config(), config).context("writing the bundle")?;
+    let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
+    let config =
+        Config { id: folder.id(), command: &command, terminal, term: &term, shared: &shared };
+    folder.write_config(&config.write(&isolation)).context("writing the bundle")?;
 
     let mut bundle = Bundle::open(folder.path())?;
     let mut foreground = Foreground::new()?;
@@ -66,6 +69,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     {
         options.terminal = foreground.terminal(process)?;
     }
+    let _streams = Streams::lend(isolation.identity);
     let (_, started) = folder.store().run(folder.id(), &bundle, &options)?;
     super::warn(&started.warnings);
     drop(options);
@@ -78,7 +82,11 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
 /// link again; returned are the directories to be bound.
 fn lay_out(rootfs: &Path) -> std::io::Result<Vec<&'static str>> {
     let mut shared = Vec::new();
-    let make = |path: &Path| fs::DirBuilder::new().mode(0o755).create(path);
+    // Whatever the umask is, for the container's root may be another user.
+    let make = |path: &Path| {
+        fs::create_dir(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o755))
+    };
     make(rootfs)?;
     for name in SHARED {
         let own = Path::new("/").join(name);

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
 use std::process::Command;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -16,6 +18,9 @@ pub(crate) const TESTS: &[Test] = tests![
     nohup_holds,
     nothing_outlives_it,
     the_next_one_cleans_up_after_those_that_were_killed,
+    what_is_for_root_alone_stays_so,
+    a_pipe_can_be_opened_again,
+    no_user_namespaces_mean_no_privileges,
 ];
 
 /// `try` with a command, in a temporary folder of the test's own.
@@ -123,4 +128,76 @@ fn the_next_one_cleans_up_after_those_that_were_killed(lab: &Lab) {
     living.signal("SIGTERM");
     living.end().ends(128 + 15);
     assert_eq!(folders(lab), ["orlop-try-aaaaaa"]);
+}
+
+/// The test's own secret, at a place that the container sees.
+fn secret() -> Mounted {
+    mount(Some("tmpfs"), "/opt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    for (name, mode) in [("open", 0o644), ("secret", 0o600), ("group", 0o640)] {
+        fs::write(Path::new("/opt").join(name), format!("{name}\n")).unwrap();
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(Path::new("/opt").join(name), mode).unwrap();
+    }
+    Mounted
+}
+
+/// Until this is dropped.
+struct Mounted;
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        umount2("/opt", MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+/// Tells who it is and what it can read and write.
+const LOOK: &str = "id -u; touch /root/a /tmp/b /home/c && chmod 700 /root && echo own; \
+    cat /opt/open /opt/secret /opt/group";
+
+fn what_is_for_root_alone_stays_so(lab: &Lab) {
+    if !Path::new("/opt").is_dir() {
+        lab.skip("there is no /opt");
+    }
+    let _secret = secret();
+    // A careful umask changes nothing.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+    let attempt = attempt(lab, &["/bin/sh", "-c", LOOK]);
+    command.arg(attempt.get_program()).args(attempt.get_args()).env("TMPDIR", lab.folder());
+    assert_eq!(lab.begin(command).end().ends(1), "0\nown\nopen\n");
+}
+
+fn a_pipe_can_be_opened_again(lab: &Lab) {
+    let script = "echo out >/dev/stdout; echo err >/dev/stderr";
+    let output = attempt(lab, &["/bin/sh", "-c", script]).output().unwrap();
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"out\n"[..], &b"err\n"[..]));
+}
+
+/// In a user namespace that has all ids and allows no other one, which is to the
+/// runtime what a machine is where they are turned off. The cgroups of this one it
+/// may not have.
+fn no_user_namespaces_mean_no_privileges(lab: &Lab) {
+    if !Path::new("/opt").is_dir() {
+        lab.skip("there is no /opt");
+    }
+    let _secret = secret();
+    let [first, second] = ["first.sh", "second.sh"].map(|name| lab.path(name));
+    let script = "echo $$ >\"$TMPDIR/pid\"; until [ -e \"$TMPDIR/mapped\" ]; do sleep 0.01; done";
+    // A program that root executes has the capabilities, which the shell has lost.
+    fs::write(&first, format!("{script}; exec sh {second:?} \"$@\"")).unwrap();
+    let script = "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"";
+    fs::write(&second, script).unwrap();
+    let attempt = attempt(lab, &["/bin/sh", "-c", LOOK]);
+    let mut unshare = Command::new("unshare");
+    let script = "umount -R /sys/fs/cgroup; exec unshare --user sh \"$0\" \"$@\"";
+    unshare.args(["--mount", "--propagation", "private", "/bin/sh", "-c", script]).arg(first);
+    unshare.arg(attempt.get_program()).args(attempt.get_args()).env("TMPDIR", lab.folder());
+    let running = lab.begin(unshare);
+    let pid = || fs::read_to_string(lab.path("pid")).unwrap_or_default();
+    until("the namespace", || pid().ends_with('\n'));
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", pid().trim()), "0 0 4294967295").unwrap();
+    }
+    fs::write(lab.path("mapped"), "").unwrap();
+    assert_eq!(running.end().ends(1), "1879048192\nown\nopen\n");
 }

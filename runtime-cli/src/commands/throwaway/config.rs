@@ -3,10 +3,9 @@
 //! Decides what it sees, may do and may not do; what the machine allows of that is
 //! told by `isolation.rs`. Pure.
 
-use nix::unistd::{Uid, getegid, geteuid};
 use serde_json::{Value, json};
 
-use super::isolation::{Cgroup, Isolation};
+use super::isolation::{Cgroup, Identity, Ids, Isolation};
 
 /// Those that are its own and empty.
 pub(super) const PRIVATE: &[&str] = &["tmp", "run", "home", "root", "var", "mnt"];
@@ -70,52 +69,49 @@ pub(super) struct Config<'a> {
     pub(super) id: &'a str,
     pub(super) command: &'a [String],
     pub(super) terminal: bool,
+    /// What the caller's `TERM` says.
+    pub(super) term: &'a str,
     /// The machine's own directories, without their slash.
     pub(super) shared: &'a [&'a str],
 }
 
 impl Config<'_> {
     pub(super) fn write(&self, isolation: &Isolation) -> Value {
-        let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
+        let (uid, gid, capabilities) = match isolation.identity {
+            Identity::Root { .. } => (0, 0, CAPABILITIES),
+            Identity::User { uid, gid } => (uid, gid, &[] as _),
+        };
         json!({
             "ociVersion": "1.3.0",
             "hostname": "orlop",
             "root": {"path": "rootfs", "readonly": true},
             "process": {
                 "terminal": self.terminal,
-                "user": {"uid": 0, "gid": 0},
+                "user": {"uid": uid, "gid": gid},
                 "args": self.command,
                 "env": [
                     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                     "HOME=/root",
-                    format!("TERM={term}"),
+                    format!("TERM={}", self.term),
                 ],
                 "cwd": "/root",
                 "noNewPrivileges": true,
                 "capabilities": {
-                    "bounding": CAPABILITIES,
-                    "effective": CAPABILITIES,
-                    "permitted": CAPABILITIES,
+                    "bounding": capabilities,
+                    "effective": capabilities,
+                    "permitted": capabilities,
                 },
             },
-            "mounts": mounts(self.shared),
+            "mounts": mounts(self.shared, uid, gid),
             "linux": self.linux(isolation),
         })
     }
 
     fn linux(&self, isolation: &Isolation) -> Value {
-        let user: Uid = geteuid();
         let kinds = isolation.namespaces.iter();
         let namespaces: Vec<_> = kinds.map(|kind| json!({"type": kind})).collect();
-        // Root's own ids are all there; anybody else has one to give.
-        let map = |own: u32| {
-            let (first, size) = if user.is_root() { (0, u32::MAX) } else { (own, 1) };
-            json!([{"containerID": 0, "hostID": first, "size": size}])
-        };
         let mut linux = json!({
             "namespaces": namespaces,
-            "uidMappings": map(user.as_raw()),
-            "gidMappings": map(getegid().as_raw()),
             "seccomp": {
                 "defaultAction": "SCMP_ACT_ALLOW",
                 "syscalls": [{"names": REFUSED, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
@@ -129,6 +125,12 @@ impl Config<'_> {
                 "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
             ],
         });
+        if let Identity::Root { uid, gid } = isolation.identity {
+            let map =
+                |Ids { first, count }| json!([{"containerID": 0, "hostID": first, "size": count}]);
+            linux["uidMappings"] = map(uid);
+            linux["gidMappings"] = map(gid);
+        }
         if let Cgroup::Limited { processes } = isolation.cgroup {
             linux["cgroupsPath"] = format!("/{}", self.id).into();
             linux["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
@@ -140,7 +142,7 @@ impl Config<'_> {
     }
 }
 
-fn mounts(shared: &[&str]) -> Vec<Value> {
+fn mounts(shared: &[&str], uid: u32, gid: u32) -> Vec<Value> {
     let mut mounts: Vec<_> = shared
         .iter()
         .map(|name| {
@@ -152,9 +154,14 @@ fn mounts(shared: &[&str]) -> Vec<Value> {
     let mut add = |at: &str, kind: &str, options: &[&str]| {
         mounts.push(json!({"destination": at, "source": kind, "type": kind, "options": options}));
     };
+    let owner = [format!("uid={uid}"), format!("gid={gid}")];
     for name in PRIVATE {
         let mode = if *name == "tmp" { "mode=1777" } else { "mode=755" };
-        add(&format!("/{name}"), "tmpfs", &["nosuid", "nodev", mode, "size=256m"]);
+        add(
+            &format!("/{name}"),
+            "tmpfs",
+            &["nosuid", "nodev", mode, "size=256m", &owner[0], &owner[1]],
+        );
     }
     add("/proc", "proc", &["nosuid", "noexec", "nodev"]);
     add("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=64k"]);

@@ -12,9 +12,9 @@
 //! known here.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Result as IoResult};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Result as IoResult, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +23,9 @@ use anyhow::Context as _;
 use nix::unistd::geteuid;
 use orlop::container::Store;
 use orlop::{Error, Result};
+use serde_json::Value;
+
+use super::isolation::Identity;
 
 /// Before six letters and digits.
 const PREFIX: &str = "orlop-try-";
@@ -40,8 +43,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes one below `$TMPDIR`, with its guard.
-    pub(super) fn new() -> anyhow::Result<Self> {
+    /// Makes one below `$TMPDIR`, with its guard, that `whom` can pass through.
+    pub(super) fn new(whom: Identity) -> anyhow::Result<Self> {
         let template = std::env::temp_dir().join(format!("{PREFIX}XXXXXX"));
         loop {
             let path = nix::unistd::mkdtemp(&template).context("making a temporary folder")?;
@@ -50,6 +53,9 @@ impl Folder {
             lock.lock().map_err(failed)?;
             // Somebody else's clean-up may have been quicker than the lock.
             if is_at(&lock, &path) {
+                if whom.is_strange() {
+                    fs::set_permissions(&path, Permissions::from_mode(0o711)).map_err(failed)?;
+                }
                 let guard = start_guard(&path).context("starting the guard")?;
                 return Ok(Self { path, lock: Some(lock), guard });
             }
@@ -65,8 +71,12 @@ impl Folder {
         &self.path
     }
 
-    pub(super) fn config(&self) -> PathBuf {
-        self.path.join(CONFIG)
+    /// Nobody's to read but the caller's: it has the command in it.
+    pub(super) fn write_config(&self, config: &Value) -> IoResult<()> {
+        let mut options = File::options();
+        let path = self.path.join(CONFIG);
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(config.to_string().as_bytes())
     }
 
     pub(super) fn rootfs(&self) -> PathBuf {
