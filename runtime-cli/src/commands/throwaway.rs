@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use orlop::Error;
 use orlop::bundle::Bundle;
 use orlop::container::CreateOptions;
 use orlop::host::HostFacts;
@@ -52,13 +53,15 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     folder::sweep();
     let isolation = Isolation::of(&HostFacts::probe()?)?;
     let folder = Folder::new(isolation.identity)?;
-    let shared = lay_out(&folder.rootfs()).context("laying out the root")?;
+    let rootfs = folder.rootfs();
+    let shared = lay_out(&rootfs)
+        .map_err(|error| Error::io(&error, "laying out the root").at_path(&rootfs))?;
     let terminal = command.is_empty() && std::io::stdin().is_terminal();
     let command = if command.is_empty() { vec![shell()] } else { command };
     let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
     let config =
         Config { id: folder.id(), command: &command, terminal, term: &term, shared: &shared };
-    folder.write_config(&config.write(&isolation)).context("writing the bundle")?;
+    folder.write_config(&config.write(&isolation))?;
 
     let mut bundle = Bundle::open(folder.path())?;
     let mut foreground = Foreground::new()?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -21,6 +21,8 @@ pub(crate) const TESTS: &[Test] = tests![
     what_is_for_root_alone_stays_so,
     a_pipe_can_be_opened_again,
     no_user_namespaces_mean_no_privileges,
+    a_bad_temporary_folder_is_named,
+    a_full_one_is_left_as_it_was,
 ];
 
 /// `try` with a command, in a temporary folder of the test's own.
@@ -132,21 +134,29 @@ fn the_next_one_cleans_up_after_those_that_were_killed(lab: &Lab) {
 
 /// The test's own secret, at a place that the container sees.
 fn secret() -> Mounted {
-    mount(Some("tmpfs"), "/opt", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let mounted = Mounted::new("/opt".into(), "");
     for (name, mode) in [("open", 0o644), ("secret", 0o600), ("group", 0o640)] {
         fs::write(Path::new("/opt").join(name), format!("{name}\n")).unwrap();
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(Path::new("/opt").join(name), mode).unwrap();
     }
-    Mounted
+    mounted
 }
 
-/// Until this is dropped.
-struct Mounted;
+/// A tmpfs, until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(at: PathBuf, options: &str) -> Self {
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, &at, tmpfs, MsFlags::empty(), Some(options)).unwrap();
+        Self(at)
+    }
+}
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        umount2("/opt", MntFlags::MNT_DETACH).unwrap();
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
     }
 }
 
@@ -200,4 +210,43 @@ fn no_user_namespaces_mean_no_privileges(lab: &Lab) {
     }
     fs::write(lab.path("mapped"), "").unwrap();
     assert_eq!(running.end().ends(1), "1879048192\nown\nopen\n");
+}
+
+fn a_bad_temporary_folder_is_named(lab: &Lab) {
+    let (file, private) = (lab.path("file"), lab.path("private"));
+    fs::write(&file, "").unwrap();
+    fs::create_dir_all(private.join("inner")).unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    for (folder, named, why) in [
+        (lab.path("none"), lab.path("none"), "no such file or directory"),
+        (file.clone(), file, "not a directory"),
+        (private.join("inner"), private.clone(), "the container's user"),
+    ] {
+        let mut attempt = attempt(lab, &["true"]);
+        attempt.env("TMPDIR", folder);
+        let message = lab.begin(attempt).end().fails();
+        assert!(message.contains(&format!("{named:?}")) && message.contains(why), "{message}");
+    }
+    assert_eq!(fs::read_dir(private.join("inner")).unwrap().count(), 0);
+}
+
+fn a_full_one_is_left_as_it_was(lab: &Lab) {
+    let place = lab.path("small");
+    fs::create_dir(&place).unwrap();
+    let mut failures = 0;
+    for inodes in 1..40 {
+        let mounted = Mounted::new(place.clone(), &format!("mode=1777,nr_inodes={inodes}"));
+        let mut attempt = attempt(lab, &["true"]);
+        attempt.env("TMPDIR", &place);
+        let output = lab.begin(attempt).end();
+        if output.code != 0 {
+            failures += 1;
+            let message = output.fails();
+            let told = message.contains("no space left") && message.contains("/small");
+            assert!(told, "{inodes}: {message}");
+        }
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "{inodes}");
+        drop(mounted);
+    }
+    assert!((10..38).contains(&failures), "{failures} failures");
 }

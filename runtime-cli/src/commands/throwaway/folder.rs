@@ -22,7 +22,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 use nix::unistd::geteuid;
 use orlop::container::Store;
-use orlop::{Error, Result};
+use orlop::{Error, Kind, Result};
 use serde_json::Value;
 
 use super::isolation::Identity;
@@ -39,27 +39,47 @@ const STATE: &str = "state";
 pub(super) struct Folder {
     path: PathBuf,
     lock: Option<File>,
-    guard: Child,
+    guard: Option<Child>,
 }
 
 impl Folder {
     /// Makes one below `$TMPDIR`, with its guard, that `whom` can pass through.
     pub(super) fn new(whom: Identity) -> anyhow::Result<Self> {
-        let template = std::env::temp_dir().join(format!("{PREFIX}XXXXXX"));
+        let above = std::env::temp_dir();
+        let template = above.join(format!("{PREFIX}XXXXXX"));
         loop {
-            let path = nix::unistd::mkdtemp(&template).context("making a temporary folder")?;
+            let path = nix::unistd::mkdtemp(&template).map_err(|errno| {
+                let doing = "making a temporary folder in";
+                Error::os(errno as i32, doing).at_path(&above).hint("TMPDIR names another place")
+            })?;
             let failed = |error| Error::io(&error, "locking").at_path(&path);
             let lock = File::open(&path).map_err(failed)?;
             lock.lock().map_err(failed)?;
             // Somebody else's clean-up may have been quicker than the lock.
             if is_at(&lock, &path) {
+                let mut folder = Self { path, lock: Some(lock), guard: None };
+                folder.guard = Some(start_guard(&folder.path).context("starting the guard")?);
                 if whom.is_strange() {
-                    fs::set_permissions(&path, Permissions::from_mode(0o711)).map_err(failed)?;
+                    folder.let_through()?;
                 }
-                let guard = start_guard(&path).context("starting the guard")?;
-                return Ok(Self { path, lock: Some(lock), guard });
+                return Ok(folder);
             }
         }
+    }
+
+    /// Lets another user through to the root, as far as it is ours to decide.
+    fn let_through(&self) -> Result<()> {
+        let failed = |error| Error::io(&error, "opening to the container").at_path(&self.path);
+        fs::set_permissions(&self.path, Permissions::from_mode(0o711)).map_err(failed)?;
+        let path = fs::canonicalize(&self.path).map_err(failed)?;
+        let closed =
+            |above: &&Path| fs::metadata(above).is_ok_and(|metadata| metadata.mode() & 0o001 == 0);
+        path.ancestors().find(closed).map_or(Ok(()), |closed| {
+            let what = "the container's user is let through no further than";
+            Err(Error::new(Kind::Permission, what)
+                .at_path(closed)
+                .hint("TMPDIR names another place"))
+        })
     }
 
     /// The folder's name, which is the container's too.
@@ -72,11 +92,12 @@ impl Folder {
     }
 
     /// Nobody's to read but the caller's: it has the command in it.
-    pub(super) fn write_config(&self, config: &Value) -> IoResult<()> {
+    pub(super) fn write_config(&self, config: &Value) -> Result<()> {
         let mut options = File::options();
         let path = self.path.join(CONFIG);
-        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(config.to_string().as_bytes())
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(config.to_string().as_bytes()))
+            .map_err(|error| Error::io(&error, "writing the bundle").at_path(&path))
     }
 
     pub(super) fn rootfs(&self) -> PathBuf {
@@ -95,7 +116,7 @@ impl Drop for Folder {
         }
         // What the guard waits for. It may have been reaped as an orphan already.
         self.lock = None;
-        let _ = self.guard.wait();
+        let _ = self.guard.as_mut().map(Child::wait);
     }
 }
 
