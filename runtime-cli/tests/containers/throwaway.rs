@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = tests![
     no_user_namespaces_mean_no_privileges,
     a_bad_temporary_folder_is_named,
     a_full_one_is_left_as_it_was,
+    the_exit_status_survives_a_failed_clean_up,
 ];
 
 /// `try` with a command, in a temporary folder of the test's own.
@@ -249,4 +250,20 @@ fn a_full_one_is_left_as_it_was(lab: &Lab) {
         drop(mounted);
     }
     assert!((10..38).contains(&failures), "{failures} failures");
+}
+
+fn the_exit_status_survives_a_failed_clean_up(lab: &Lab) {
+    let running = up(lab, "trap 'exit 7' TERM; echo up; while :; do sleep 0.02; done");
+    let [folder] = folders(lab).try_into().unwrap();
+    // The record is hidden, and a mount point can't be removed.
+    let state = lab.path(&folder).join("state").join(&folder);
+    let mounted = Mounted::new(state, "");
+    running.signal("SIGTERM");
+    let output = running.end();
+    let warnings = output.stderr.lines().filter(|line| line.contains("=warning ")).count();
+    assert_eq!((output.code, warnings), (7, 1), "{}", output.stderr);
+    assert_eq!(folders(lab), [&*folder]);
+    drop(mounted);
+    lab.begin(attempt(lab, &["true"])).end().ok();
+    assert!(folders(lab).is_empty() && cgroups(&folder).is_empty());
 }
