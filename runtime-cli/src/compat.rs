@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use orlop::{Error, Kind};
+use orlop::{Error, Kind, Place};
 
 /// Any failure.
 pub(crate) const FAILURE: u8 = 1;
@@ -13,6 +13,11 @@ pub(crate) const FAILURE: u8 = 1;
 /// COMPAT(runc): `exec` fails with this before its process runs, so that an engine
 /// can tell our failure from most exit codes of the process.
 const EXEC_FAILURE: u8 = 255;
+
+/// What a shell says of a program that is there and can't be executed, and of one
+/// that is not (POSIX, 2.8.2).
+const NOT_EXECUTABLE: u8 = 126;
+const NO_PROGRAM: u8 = 127;
 
 /// Unknown id.
 const NO_SUCH: &str = "container does not exist";
@@ -57,8 +62,23 @@ pub(crate) fn prefix(verb: &str) -> String {
 }
 
 /// The exit code of a failed command.
-pub(crate) fn failure(verb: &str) -> u8 {
-    if verb == "exec" { EXEC_FAILURE } else { FAILURE }
+pub(crate) fn failure(verb: &str, error: &anyhow::Error) -> u8 {
+    match (verb, error.downcast_ref::<Error>()) {
+        ("exec", _) => EXEC_FAILURE,
+        // Used like env(1) or nice(1), and by no engine.
+        ("try", Some(error)) if is_of_program(error) => {
+            if error.kind() == Kind::NotFound {
+                NO_PROGRAM
+            } else {
+                NOT_EXECUTABLE
+            }
+        }
+        _ => FAILURE,
+    }
+}
+
+fn is_of_program(error: &Error) -> bool {
+    matches!(error.place(), Some(Place::Config(at)) if at.starts_with("/process/args"))
 }
 
 /// Why a container could not be opened.
@@ -120,9 +140,21 @@ mod tests {
     // runc exec.go: 255 and "exec failed: "; conmon src/conmon.c reads the code.
     #[test]
     fn exec_alone_fails_with_its_own_code() {
-        assert_eq!((failure("exec"), failure("create"), failure("")), (255, 1, 1));
+        let error = anyhow::anyhow!("x");
+        let code = |verb| failure(verb, &error);
+        assert_eq!((code("exec"), code("create"), code("")), (255, 1, 1));
         assert_eq!(prefix("exec"), "exec failed: ");
         assert!(prefix("create").ends_with(" create failed: "));
         assert_eq!(prefix("state"), "");
+    }
+
+    #[test]
+    fn try_fails_like_a_shell_when_the_program_does() {
+        let at = |pointer: &str| Place::Config(pointer.into());
+        let code = |error: Error| failure("try", &error.into());
+        assert_eq!(code(Error::new(Kind::NotFound, "x").at(at("/process/args/0"))), 127);
+        assert_eq!(code(Error::new(Kind::Permission, "x").at(at("/process/args"))), 126);
+        assert_eq!(code(Error::new(Kind::NotFound, "x").at(at("/mounts/0"))), 1);
+        assert_eq!(code(Error::new(Kind::NotFound, "x")), 1);
     }
 }

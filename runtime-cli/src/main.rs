@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{message}");
     }
     let usage = error.is::<Usage>();
-    ExitCode::from(if usage { compat::FAILURE } else { compat::failure(verb) })
+    ExitCode::from(if usage { compat::FAILURE } else { compat::failure(verb, &error) })
 }
 
 fn run(to_file: &mut bool, verb: &mut &'static str) -> anyhow::Result<u8> {

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_bad_temporary_folder_is_named,
     a_full_one_is_left_as_it_was,
     the_exit_status_survives_a_failed_clean_up,
+    a_bad_program_is_told_like_a_shell_does,
 ];
 
 /// `try` with a command, in a temporary folder of the test's own.
@@ -266,4 +267,19 @@ fn the_exit_status_survives_a_failed_clean_up(lab: &Lab) {
     drop(mounted);
     lab.begin(attempt(lab, &["true"])).end().ok();
     assert!(folders(lab).is_empty() && cgroups(&folder).is_empty());
+}
+
+fn a_bad_program_is_told_like_a_shell_does(lab: &Lab) {
+    for (program, code, why) in [
+        ("no-such-program", 127, "executable file not found"),
+        ("/no/such/program", 127, "no such file"),
+        ("/etc/passwd", 126, "permission denied"),
+        ("/etc", 126, "is a directory"),
+    ] {
+        let output = lab.begin(attempt(lab, &[program])).end();
+        assert_eq!(output.code, code, "{program}: {}", output.stderr);
+        assert_eq!(output.stderr.lines().count(), 1, "{program}: {}", output.stderr);
+        let message = output.fails();
+        assert!(message.contains(&format!("{program:?}")) && message.contains(why), "{message}");
+    }
 }
