@@ -18,10 +18,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use orlop::Error;
 use orlop::bundle::Bundle;
 use orlop::container::CreateOptions;
 use orlop::host::HostFacts;
+use orlop::{Error, Kind, Place};
+use serde_json::Value;
 
 use config::{Config, PRIVATE};
 use folder::Folder;
@@ -61,7 +62,8 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
     let config =
         Config { id: folder.id(), command: &command, terminal, term: &term, shared: &shared };
-    folder.write_config(&config.write(&isolation))?;
+    let config = config.write(&isolation);
+    folder.write_config(&config)?;
 
     let mut bundle = Bundle::open(folder.path())?;
     let mut foreground = Foreground::new()?;
@@ -73,7 +75,10 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         options.terminal = foreground.terminal(process)?;
     }
     let _streams = Streams::lend(isolation.identity);
-    let (_, started) = folder.store().run(folder.id(), &bundle, &options)?;
+    let (_, started) = folder
+        .store()
+        .run(folder.id(), &bundle, &options)
+        .map_err(|error| explain(error, &config))?;
     super::warn(&started.warnings);
     drop(options);
     introduce(&isolation, terminal);
@@ -113,6 +118,26 @@ fn lay_out(rootfs: &Path) -> std::io::Result<Vec<&'static str>> {
 fn shell() -> String {
     let known = ["/bin/bash", "/bin/sh"].into_iter().find(|path| Path::new(path).exists());
     known.unwrap_or("sh").to_owned()
+}
+
+/// Says why the kernel refuses what any user may do, where that is known.
+fn explain(error: Error, config: &Value) -> Error {
+    const APPARMOR: &str = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    if error.kind() != Kind::Permission {
+        return error;
+    }
+    let entry = match error.place() {
+        Some(Place::Config(at)) => config.pointer(at),
+        _ => None,
+    };
+    if entry.is_some_and(|entry| entry["type"] == "proc") {
+        let why = "in a container that hides a part of its /proc nobody can mount another";
+        error.hint(why)
+    } else if fs::read_to_string(APPARMOR).is_ok_and(|text| text.trim() == "1") {
+        error.hint(format!("see {APPARMOR:?}"))
+    } else {
+        error
+    }
 }
 
 /// Three lines for a person, none for a program.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Lab, Running, Test, cgroups, tests, until};
+use crate::harness::{Lab, ORLOP, Running, Test, cgroups, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     it_runs_in_a_cgroup_of_its_own,
@@ -25,6 +26,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_full_one_is_left_as_it_was,
     the_exit_status_survives_a_failed_clean_up,
     a_bad_program_is_told_like_a_shell_does,
+    it_runs_in_itself,
+    who_is_but_root_of_the_machine_sees_less,
 ];
 
 /// `try` with a command, in a temporary folder of the test's own.
@@ -51,12 +54,12 @@ fn folders(lab: &Lab) -> Vec<String> {
     names.filter(|name| name.starts_with("orlop-try-")).collect()
 }
 
-/// The process with these words in its command line.
+/// The process whose command line starts with these words.
 fn process(words: &str) -> Option<Pid> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let line = |pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    pids.find(|pid| line(*pid).replace('\0', " ").contains(words)).map(Pid::from_raw)
+    pids.find(|pid| line(*pid).replace('\0', " ").starts_with(words)).map(Pid::from_raw)
 }
 
 /// Also where there is no controller that could limit anything.
@@ -67,7 +70,9 @@ fn it_runs_in_a_cgroup_of_its_own(lab: &Lab) {
 
 fn a_signal_ends_what_has_no_handler(lab: &Lab) {
     for (signal, number) in [("SIGHUP", 1), ("SIGINT", 2), ("SIGQUIT", 3), ("SIGTERM", 15)] {
-        let running = up(lab, "echo up; exec sleep 1000");
+        let running = lab.begin(attempt(lab, &["sleep", "1000"]));
+        // No shell, which has handlers.
+        until("the program", || process("sleep 1000").is_some());
         running.signal(signal);
         running.end().ends(128 + number);
     }
@@ -115,7 +120,7 @@ fn nothing_outlives_it(lab: &Lab) {
 fn the_next_one_cleans_up_after_those_that_were_killed(lab: &Lab) {
     let killed = up(lab, "echo up; exec sleep 1002");
     let [folder] = folders(lab).try_into().unwrap();
-    kill(process("--guard").unwrap(), Signal::SIGKILL).unwrap();
+    kill(process("orlop try --guard").unwrap(), Signal::SIGKILL).unwrap();
     killed.signal("SIGKILL");
     killed.end().ends(128 + 9);
     assert!(process("sleep 1002").is_some() && !cgroups(&folder).is_empty());
@@ -282,4 +287,46 @@ fn a_bad_program_is_told_like_a_shell_does(lab: &Lab) {
         let message = output.fails();
         assert!(message.contains(&format!("{program:?}")) && message.contains(why), "{message}");
     }
+}
+
+/// The runtime, where a user can execute it, and a container too.
+fn installed() -> Mounted {
+    let mounted = Mounted::new("/opt".into(), "mode=755");
+    fs::copy(ORLOP, "/opt/orlop").unwrap();
+    mounted
+}
+
+/// A folder that is a user's own.
+fn folder_of(lab: &Lab, user: u32) -> PathBuf {
+    let folder = lab.path(&format!("of-{user}"));
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(lab.folder(), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(&folder, Some(user), Some(user)).unwrap();
+    folder
+}
+
+fn it_runs_in_itself(lab: &Lab) {
+    if !Path::new("/opt").is_dir() {
+        lab.skip("there is no /opt");
+    }
+    let _installed = installed();
+    for user in [0, 1234] {
+        let mut command = Command::new("/opt/orlop");
+        command.args(["try", "--", "/opt/orlop", "try", "--", "/opt/orlop", "try", "--"]);
+        command.args(["/bin/sh", "-c", "id -u; ls /proc | grep -c '^[0-9]'; ls -A /tmp"]);
+        command.uid(user).gid(user).env("TMPDIR", folder_of(lab, user));
+        // The shell, ls and grep.
+        assert_eq!(lab.begin(command).end().ok(), "0\n3\n", "{user}");
+        assert_eq!(fs::read_dir(lab.path(&format!("of-{user}"))).unwrap().count(), 0);
+    }
+}
+
+/// One who is root of a user namespace that has no id but that of the machine's root.
+fn who_is_but_root_of_the_machine_sees_less(lab: &Lab) {
+    let look = "id -u; cat /etc/shadow; test -w /proc/sys/kernel/core_pattern; echo $?";
+    let attempt = attempt(lab, &["/bin/sh", "-c", look]);
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-root-user", "--mount"]).arg(attempt.get_program());
+    unshare.args(attempt.get_args()).env("TMPDIR", lab.folder());
+    assert_eq!(lab.begin(unshare).end().ok(), "0\n1\n");
 }

@@ -18,6 +18,7 @@ pub(super) const CAPABILITIES: &[&str] = &[
     "CAP_FSETID",
     "CAP_KILL",
     "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
     "CAP_SETGID",
     "CAP_SETPCAP",
     "CAP_SETUID",
@@ -28,10 +29,10 @@ pub(super) const CAPABILITIES: &[&str] = &[
 pub(super) const PROCESSES: u32 = 1024;
 
 /// System calls that no program of a throwaway container has business with: they
-/// change the kernel, its clock or its keys, or reach around its namespaces.
+/// change the kernel or its clock, or go around a container's borders. Those that
+/// make a container are not among them.
 pub(super) const REFUSED: &[&str] = &[
     "acct",
-    "add_key",
     "bpf",
     "clock_adjtime",
     "clock_settime",
@@ -42,20 +43,14 @@ pub(super) const REFUSED: &[&str] = &[
     "iopl",
     "kexec_file_load",
     "kexec_load",
-    "keyctl",
     "lookup_dcookie",
-    "mount_setattr",
-    "move_mount",
     "move_pages",
     "nfsservctl",
     "open_by_handle_at",
     "perf_event_open",
-    "pivot_root",
     "quotactl",
     "quotactl_fd",
     "reboot",
-    "request_key",
-    "setns",
     "settimeofday",
     "swapoff",
     "swapon",
@@ -63,6 +58,39 @@ pub(super) const REFUSED: &[&str] = &[
     "userfaultfd",
     "vhangup",
 ];
+
+/// Those of a kernel without keys: refused like this, a container inside goes without.
+pub(super) const ABSENT: &[&str] = &["add_key", "keyctl", "request_key"];
+
+/// What is for root alone, where it is that of the machine. Nobody else needs a cover:
+/// the kernel asks for the owner, and it lets a container in this one mount a procfs
+/// only if all of ours can be seen.
+const COVERED: &[&str] = &[
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// What root of the machine could change the machine by.
+const READ_ONLY: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What differs from one container to the next.
 pub(super) struct Config<'a> {
@@ -114,17 +142,16 @@ impl Config<'_> {
             "namespaces": namespaces,
             "seccomp": {
                 "defaultAction": "SCMP_ACT_ALLOW",
-                "syscalls": [{"names": REFUSED, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+                "syscalls": [
+                    {"names": REFUSED, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}, // EPERM
+                    {"names": ABSENT, "action": "SCMP_ACT_ERRNO", "errnoRet": 38}, // ENOSYS
+                ],
             },
-            "maskedPaths": [
-                "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-                "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
-                "/proc/timer_stats", "/sys/firmware", "/sys/devices/virtual/powercap",
-            ],
-            "readonlyPaths": [
-                "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
-            ],
         });
+        if isolation.covered {
+            linux["maskedPaths"] = json!(COVERED);
+            linux["readonlyPaths"] = json!(READ_ONLY);
+        }
         if let Identity::Root { uid, gid } = isolation.identity {
             let map =
                 |Ids { first, count }| json!([{"containerID": 0, "hostID": first, "size": count}]);

@@ -4,13 +4,14 @@
 //! Looks and decides; what it means in a config is `config.rs`.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access, getegid, geteuid};
 use orlop::Error;
 use orlop::host::{Cgroups, HostFacts};
 
-use super::config::{CAPABILITIES, PROCESSES, REFUSED};
+use super::config::{ABSENT, CAPABILITIES, PROCESSES, REFUSED};
 
 /// Kinds of namespaces as the spec calls them, and their files below
 /// `/proc/self/ns` (namespaces(7)).
@@ -43,6 +44,9 @@ pub(super) struct Isolation {
     /// Kinds of namespaces.
     pub(super) namespaces: Vec<&'static str>,
     pub(super) identity: Identity,
+    /// Whether that is the machine's root after all: the caller may be root of no
+    /// other id. What is for root alone must be covered then.
+    pub(super) covered: bool,
     pub(super) cgroup: Cgroup,
 }
 
@@ -85,7 +89,8 @@ impl Isolation {
             _ => Path::new("/proc/self/ns").join(file).exists(),
         });
         let namespaces = namespaces.into_iter().map(|(kind, _)| kind).collect();
-        Ok(Self { namespaces, identity, cgroup: Cgroup::of(host) })
+        let machines = fs::metadata("/proc/sys").is_ok_and(|dir| dir.uid() == identity.uid());
+        Ok(Self { namespaces, identity, covered: machines, cgroup: Cgroup::of(host) })
     }
 
     /// Three lines.
@@ -106,7 +111,7 @@ impl Isolation {
                 format!("own cgroup, at most {PROCESSES} processes")
             }
         };
-        let refused = REFUSED.len();
+        let refused = REFUSED.len() + ABSENT.len();
         [
             format!("isolated: {namespaces}; {identity} is user {uid} outside"),
             "files: this machine's programs and /etc read-only; \
@@ -224,11 +229,12 @@ mod tests {
         let mut isolation = Isolation {
             namespaces: vec!["user", "pid", "mount"],
             identity: Identity::Root { uid: ids, gid: ids },
+            covered: false,
             cgroup: Cgroup::Limited { processes: true },
         };
         let [first, _, last] = isolation.lines();
         assert_eq!(first, "isolated: user, pid and mount namespaces; its root is user 7 outside");
-        assert!(last.starts_with("limits: 10 capabilities, no new privileges, "), "{last}");
+        assert!(last.starts_with("limits: 11 capabilities, no new privileges, "), "{last}");
         assert!(last.ends_with(", own cgroup, at most 1024 processes"), "{last}");
         isolation.identity = Identity::User { uid: 8, gid: 8 };
         isolation.cgroup = Cgroup::None;
