@@ -77,13 +77,14 @@ fn plan(root: &Path, argv: &[&str]) -> Plan {
 
 fn start(plan: &Plan) -> Child {
     let mut child = launch(plan, &Kit::default()).expect("the stage starts");
-    let reached = child.drive(plan, &|_| Vec::new(), Path::new("/")).expect("the stage gets ready");
+    let reached =
+        child.drive(plan, &|_| Ok(Vec::new()), Path::new("/")).expect("the stage gets ready");
     assert_eq!(reached, Reached::Gate(Gate::Ready));
     child
 }
 
 fn finish(mut child: Child, plan: &Plan) -> WaitStatus {
-    child.release(&|_| Vec::new()).expect("the stage hears us");
+    child.release(&|_| Ok(Vec::new())).expect("the stage hears us");
     child.executed(plan).expect("the program is executed");
     let (pid, _pidfd) = child.into_process().expect("its pidfd can be kept");
     waitpid(Pid::from_raw(pid), None).expect("it is our child")
@@ -109,8 +110,9 @@ fn a_missing_program_is_told_before_the_start() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let plan = plan(root.path(), &["no-such-program"]);
     let mut child = launch(&plan, &Kit::default()).expect("the stage starts");
-    let error =
-        child.drive(&plan, &|_| Vec::new(), Path::new("/")).expect_err("there is no such program");
+    let error = child
+        .drive(&plan, &|_| Ok(Vec::new()), Path::new("/"))
+        .expect_err("there is no such program");
     assert_eq!(
         error.to_string(),
         "exec: \"no-such-program\": executable file not found in $PATH \
@@ -181,7 +183,7 @@ fn the_caller_alone() {
     drop(start(&plan));
     let broken = self::plan(root.path(), &["no-such-program"]);
     let mut child = launch(&broken, &Kit::default()).expect("the stage starts");
-    child.drive(&broken, &|_| Vec::new(), Path::new("/")).expect_err("no such program");
+    child.drive(&broken, &|_| Ok(Vec::new()), Path::new("/")).expect_err("no such program");
     drop(child);
     assert_eq!(before, caller());
     assert_eq!(open, descriptors());

@@ -2,14 +2,22 @@
 //! does.
 
 use std::fs;
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lab, Test, tests};
+use crate::harness::{Bundle, Lab, Test, tests, until};
 
-pub(crate) const TESTS: &[Test] =
-    tests![all_six_kinds_read_the_state, a_failure_ends_the_creation, a_hook_has_a_timeout];
+pub(crate) const TESTS: &[Test] = tests![
+    all_six_kinds_read_the_state,
+    a_failure_ends_the_creation,
+    a_hook_has_a_timeout,
+    a_forced_deletion_ends_a_creation_whose_hook_hangs,
+    a_forced_deletion_ends_a_start_whose_hook_hangs,
+    a_forced_deletion_does_not_wait_for_hooks_of_a_started_container,
+    a_forced_deletion_does_not_wait_for_poststop_hooks_of_another,
+];
 
 /// Kind, and the status it is told.
 const KINDS: [(&str, &str); 6] = [
@@ -74,4 +82,84 @@ fn a_hook_has_a_timeout(lab: &Lab) {
     let message = lab.run(&bundle, "a", &["--detach"]).fails();
     assert!(message.contains("/hooks/createRuntime/0"), "{message}");
     assert!(begun.elapsed().as_secs() < 10);
+}
+
+/// A bundle with a hook that says that it runs and waits, and how to wait for it
+/// and to let it go.
+struct Hanging {
+    bundle: Bundle,
+    runs: PathBuf,
+    let_go: PathBuf,
+}
+
+fn hanging(lab: &Lab, kind: &str) -> Hanging {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["root"]["readonly"] = json!(false);
+    let folder = bundle.rootfs().join("work");
+    let seen = if kind == "startContainer" { "/work".into() } else { folder.clone() };
+    bundle.hook(kind, &["keep", seen.join("runs").to_str().unwrap()]);
+    bundle.hook(kind, &["until", seen.join("go").to_str().unwrap()]);
+    Hanging { bundle, runs: folder.join("runs"), let_go: folder.join("go") }
+}
+
+impl Hanging {
+    fn wait(&self) {
+        until("the hook", || self.runs.exists());
+    }
+
+    fn let_go(&self) {
+        fs::write(&self.let_go, "").unwrap();
+    }
+}
+
+/// `delete --force` within a moment.
+fn delete_at_once(lab: &Lab) {
+    let begun = Instant::now();
+    lab.delete("a");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+fn a_forced_deletion_ends_a_creation_whose_hook_hangs(lab: &Lab) {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        for verb in ["create", "run"] {
+            let hanging = hanging(lab, kind);
+            let running = lab.begin(lab.start_of(verb, &hanging.bundle, "a", &[]));
+            hanging.wait();
+            delete_at_once(lab);
+            let message = running.end().fails();
+            assert!(message.contains("died"), "{kind}: {message}");
+            if kind != "createContainer" {
+                assert!(message.contains(&format!("/hooks/{kind}/1")), "{kind}: {message}");
+            }
+        }
+    }
+}
+
+fn a_forced_deletion_ends_a_start_whose_hook_hangs(lab: &Lab) {
+    let hanging = hanging(lab, "startContainer");
+    lab.create(&hanging.bundle, "a", &[]).ok();
+    let running = lab.begin(lab.command(&["start", &lab.id("a")]));
+    hanging.wait();
+    delete_at_once(lab);
+    running.end();
+}
+
+fn a_forced_deletion_does_not_wait_for_hooks_of_a_started_container(lab: &Lab) {
+    let hanging = hanging(lab, "poststart");
+    let running = lab.begin(lab.start_of("run", &hanging.bundle, "a", &["--detach"]));
+    hanging.wait();
+    delete_at_once(lab);
+    hanging.let_go();
+    // The program was executed, and that it ends is no failure of the start.
+    running.end().ok();
+}
+
+fn a_forced_deletion_does_not_wait_for_poststop_hooks_of_another(lab: &Lab) {
+    let hanging = hanging(lab, "poststop");
+    lab.run(&hanging.bundle, "a", &["--detach"]).ok();
+    let running = lab.begin(lab.command(&["delete", "--force", &lab.id("a")]));
+    hanging.wait();
+    delete_at_once(lab);
+    hanging.let_go();
+    running.end().ok();
 }

@@ -41,6 +41,12 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
         ["sleep"] => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
+        // A hook that takes as long as the test wants.
+        ["until", path] => {
+            while !Path::new(path).exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         ["wait", signal] => wait(signal.parse().map_err(|_| invalid(signal))?)?,
         ["family", count] => family(number(count))?,
         ["say", rest @ ..] => println!("{}", rest.join(" ")),

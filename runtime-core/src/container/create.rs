@@ -16,7 +16,7 @@ use crate::cgroup::{Claim, Manager, Settings};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::{Child, Kit, launch, run_hooks};
+use crate::launch::{Around, Child, Kit, launch, run_hooks};
 use crate::plan::Plan;
 
 /// How to create.
@@ -140,7 +140,13 @@ impl Store {
         if later {
             manager.apply(&settings)?;
         }
-        let state = |pid| record.for_hooks(State::Creating, pid);
+        let state = |pid| {
+            // What comes now may take for ever, and `delete --force` must end it.
+            let mut known = record.clone();
+            known.note_init(pid)?;
+            folder.write(&known)?;
+            Ok(record.for_hooks(State::Creating, pid))
+        };
         child.drive(&plan, &state, &bundle.dir).map_err(|error| explain(error, &manager))?;
         record.born(child.pid())?;
         Ok(Ready { child, undo, lock, plan, record, folder })
@@ -154,7 +160,7 @@ impl Store {
         if let Some(path) = &options.pid_file {
             write_pid_file(path, record.pid)?;
         }
-        child.release(&|pid| record.for_hooks(State::Created, pid))?;
+        child.release(&|pid| Ok(record.for_hooks(State::Created, pid)))?;
         if !waits {
             child.executed(&plan)?;
         }
@@ -175,7 +181,8 @@ impl Container {
     /// does (runtime-spec leaves it open).
     pub(super) fn poststart(&self, hooks: &[crate::plan::Hook]) -> Result<()> {
         let state = self.record.for_hooks(State::Running, self.record.pid);
-        run_hooks(hooks, &state, &self.record.bundle).inspect_err(|_| {
+        let directory = &self.record.bundle;
+        run_hooks(hooks, Around { state: &state, directory, init: None }).inspect_err(|_| {
             if let Err(error) = self.kill_all() {
                 log::warn!("killing the container after its hook failed: {error}");
             }

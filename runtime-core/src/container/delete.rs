@@ -10,7 +10,8 @@ use crate::cgroup::Manager;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::{run_hooks, wait_readable};
+use crate::launch::{Around, run_hooks, wait_readable};
+use crate::plan::Hook;
 
 /// How long a killed init may take to end, in milliseconds.
 const PATIENCE: i64 = 10_000;
@@ -25,21 +26,24 @@ impl Container {
     }
 
     fn end(&self, force: bool) -> Result<()> {
-        if force {
-            // Before the lock: an operation that hangs ends with its processes.
-            self.kill_all()?;
-        }
-        let (lock, container) = self.locked()?;
-        container.end_locked(force)?;
+        let (lock, container) = if force { self.locked_by_force()? } else { self.locked()? };
+        let hooks = container.end_locked(force)?;
         drop(lock);
-        Ok(())
+        // Without the lock, and when nothing is left: hooks may take for ever, and
+        // nobody shall have to wait for them who wants the container gone.
+        let state = container.record.for_hooks(State::Stopped, 0);
+        let directory = &container.record.bundle;
+        run_hooks(&hooks, Around { state: &state, directory, init: None })
     }
 
-    fn end_locked(&self, force: bool) -> Result<()> {
-        let state = self.state_under_lock()?;
+    /// Takes back all that the container made. What is left to be done are its
+    /// poststop hooks.
+    fn end_locked(&self, force: bool) -> Result<Vec<Hook>> {
+        let state = self.state()?;
         match state {
             State::Stopped => {}
-            State::Created => self.kill_all()?,
+            // We have the lock, so its creator is gone; the init may not be.
+            State::Creating | State::Created => self.kill_all()?,
             _ if force => self.kill_all()?,
             _ => {
                 // COMPAT(runc): its words.
@@ -59,26 +63,16 @@ impl Container {
             manager.kill()?;
             manager.remove()?;
         }
-        let result = self.poststop();
+        let hooks = self.poststop()?;
         self.folder().remove()?;
-        result
+        Ok(hooks)
     }
 
-    /// While we hold the lock, nobody is creating.
-    fn state_under_lock(&self) -> Result<State> {
-        Ok(match self.state()? {
-            State::Creating => State::Stopped,
-            state => state,
-        })
-    }
-
-    fn poststop(&self) -> Result<()> {
+    fn poststop(&self) -> Result<Vec<Hook>> {
         if !self.record.hooks.poststop {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let hooks = compile::poststop(&self.spec()?).map_err(Error::all)?;
-        let state = self.record.for_hooks(State::Stopped, 0);
-        run_hooks(&hooks, &state, &self.record.bundle)
+        compile::poststop(&self.spec()?).map_err(Error::all)
     }
 }
 

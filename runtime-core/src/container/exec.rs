@@ -71,7 +71,7 @@ impl Container {
             ..Kit::default()
         };
         let mut child = launch(&plan, &kit)?;
-        let state = |_| self.record.for_hooks(State::Running, self.record.pid);
+        let state = |_| Ok(self.record.for_hooks(State::Running, self.record.pid));
         if let Reached::Gate(_) = child.drive(&plan, &state, &self.record.bundle)? {
             child.release(&state)?;
             child.executed(&plan)?;

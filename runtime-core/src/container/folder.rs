@@ -70,6 +70,11 @@ impl Folder {
 
     /// Waits for the lock.
     pub(super) fn lock(&self) -> Result<Lock> {
+        self.lock_while(|| {})
+    }
+
+    /// Waits for the lock and does something every time that another one has it.
+    pub(super) fn lock_while(&self, mut taken: impl FnMut()) -> Result<Lock> {
         let deadline = Instant::now() + LOCK_PATIENCE;
         let mut pause = Duration::from_millis(1);
         let mut file = self.open()?;
@@ -78,6 +83,7 @@ impl Folder {
                 Ok(lock) => return Ok(lock),
                 Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                     file = back;
+                    taken();
                     sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(50));
                 }

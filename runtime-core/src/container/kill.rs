@@ -4,7 +4,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use orlop_init::sys::{self, Errno};
 
-use super::state::Phase;
 use super::{Container, Started};
 use crate::error::{Error, Kind, Result};
 use crate::launch::owned;
@@ -57,17 +56,26 @@ impl Container {
         Ok(())
     }
 
+    /// Kills every process. Under the lock only: the cgroup may be another
+    /// container's by now.
     pub(super) fn kill_all(&self) -> Result<()> {
+        // Also where there is no cgroup; with a pid namespace this is all.
+        self.kill_init()?;
+        self.record.manager().kill()
+    }
+
+    /// Kills the init, and so ends whatever waits for it. It can't be another
+    /// container's.
+    pub(super) fn kill_init(&self) -> Result<()> {
         if let Some(pidfd) = self.init()? {
-            // Also where there is no cgroup; with a pid namespace this is all.
             let _ = send(&pidfd, libc::SIGKILL);
         }
-        self.record.manager().kill()
+        Ok(())
     }
 
     /// A pidfd of the init, if it is alive and the one that was created.
     pub(super) fn init(&self) -> Result<Option<OwnedFd>> {
-        if self.record.phase != Phase::Created {
+        if self.record.pid == 0 {
             return Ok(None);
         }
         let pidfd = match owned(sys::pidfd_open(self.record.pid)) {

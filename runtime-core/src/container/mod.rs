@@ -157,13 +157,28 @@ impl Container {
     /// Waits for the lock. The container as it is then: while we waited it may have
     /// been deleted, and its id and cgroup may be another one's by now.
     fn locked(&self) -> Result<(Lock, Self)> {
+        let lock = self.folder().lock()?;
+        Ok((lock, self.now()?))
+    }
+
+    /// The same, and ends whatever operation has the lock by killing the init for
+    /// which it works or waits, as often as there is one.
+    fn locked_by_force(&self) -> Result<(Lock, Self)> {
+        let lock = self.folder().lock_while(|| {
+            // Who can't be killed keeps the lock, and that is told.
+            let _ = self.now().and_then(|container| container.kill_init());
+        })?;
+        Ok((lock, self.now()?))
+    }
+
+    /// As its record describes it now, if it is still this one that has the id.
+    fn now(&self) -> Result<Self> {
         let folder = self.folder();
-        let lock = folder.lock()?;
         let record = folder.read()?;
         if !record.is_of(&self.record) {
             return Err(folder.does_not_exist());
         }
-        Ok((lock, Self { store: self.store.clone(), record }))
+        Ok(Self { store: self.store.clone(), record })
     }
 
     fn state(&self) -> Result<State> {

@@ -21,7 +21,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Phase {
-    /// Begun. What must be undone is in the record; a pid is not.
+    /// Begun. What must be undone is in the record; a pid only if hooks run.
     Creating,
     /// Complete.
     Created,
@@ -159,13 +159,19 @@ impl Record {
             .map_err(|error| Error::new(Kind::Internal, format!("writing the state: {error}")))
     }
 
-    /// Notes the init process.
+    /// The creation is complete.
     pub(super) fn born(&mut self, pid: i32) -> Result<()> {
+        self.note_init(pid)?;
+        self.phase = Phase::Created;
+        Ok(())
+    }
+
+    /// Notes the init process, which may still have a long way to go.
+    pub(super) fn note_init(&mut self, pid: i32) -> Result<()> {
         self.pid = pid;
         self.start_time = start_time(pid)?.ok_or_else(|| {
             Error::new(Kind::ChildDied, "the init process died while it was being created")
         })?;
-        self.phase = Phase::Created;
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use orlop_init::sys::{self, Errno, abi};
 use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 
 use super::clone::Cloned;
-use super::{hooks, ids, listener, owned, report, wait_readable, write_proc};
+use super::hooks::{self, Around};
+use super::{ids, kill, listener, owned, reap, report, wait_readable, write_proc};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Gate, Op, Plan};
 
@@ -27,9 +28,9 @@ pub enum Reached {
     Executed,
 }
 
-/// What the launcher is told when it runs hooks or hands on a listener: the
+/// Asked before hooks run or a listener is handed on, with the init's pid: the
 /// container's state as the spec wants it on a hook's standard input.
-pub type StateOf<'a> = &'a dyn Fn(i32) -> Vec<u8>;
+pub type StateOf<'a> = &'a dyn Fn(i32) -> Result<Vec<u8>>;
 
 /// A stage that is running, a child of this process. Dropping it ends it: the
 /// stage exits when its socket closes at a gate, and is killed here anyway.
@@ -92,15 +93,17 @@ impl Child {
                     }
                 }
                 Gate::RuntimeHooks => {
-                    let state = state(self.pid);
+                    let state = state(self.pid)?;
                     self.give_state(&state)?;
-                    hooks::run(&outside.runtime_hooks, &state, directory)?;
+                    let init = Some(self.pidfd());
+                    let around = Around { state: &state, directory, init };
+                    hooks::run(&outside.runtime_hooks, around)?;
                 }
                 Gate::Listener => {
                     if let Some(agent) = &outside.listener {
                         let number = self.part.cast_signed();
                         let process = (self.pid, self.pidfd());
-                        listener::hand_on(agent, process, number, &state(self.pid))?;
+                        listener::hand_on(agent, process, number, &state(self.pid)?)?;
                     }
                 }
                 Gate::Ready => {
@@ -128,7 +131,7 @@ impl Child {
     /// The stage is gone.
     pub fn release(&mut self, state: StateOf<'_>) -> Result<()> {
         if self.hook_state.is_some() {
-            self.give_state(&state(self.pid))?;
+            self.give_state(&state(self.pid)?)?;
         }
         self.go()?;
         self.released = true;
@@ -198,9 +201,16 @@ impl Child {
             self.released = true;
             return Ok(Reached::Executed);
         }
-        let status = sys::wait(self.pid).ok();
-        self.pid = 0;
-        Err(report::died(status))
+        Err(self.died())
+    }
+
+    /// The error for a stage that has ended without a word, or is about to.
+    fn died(&mut self) -> Error {
+        let status = reap(self.pid, self.pidfd.as_fd());
+        if status.is_some() {
+            self.pid = 0;
+        }
+        report::died(status)
     }
 
     /// The process cloned the container's init, which is our child too, and ends.
@@ -288,7 +298,6 @@ impl Drop for Child {
         if self.released || self.pid == 0 {
             return;
         }
-        let _ = sys::pidfd_send_signal(self.pidfd.as_raw_fd(), abi::SIGKILL);
-        let _ = sys::wait(self.pid);
+        kill(self.pid, self.pidfd.as_fd());
     }
 }

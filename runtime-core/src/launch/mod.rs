@@ -19,17 +19,21 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use orlop_init::sys::{self, Errno, abi};
 
 pub(crate) use clone::owned;
 pub use drive::{Child, Reached, StateOf, receive_terminal};
-pub use hooks::run as run_hooks;
+pub use hooks::{Around, run as run_hooks};
 pub use orlop_init::STAGE;
 pub use report::start_failure;
 
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Slot};
+
+/// How long a process that was killed may take to end, in milliseconds.
+const DYING: i64 = 2_000;
 
 /// What the launcher hands to the stage beside the plan's own fills.
 #[derive(Debug, Default)]
@@ -128,20 +132,54 @@ fn plan_file(plan: &Plan, table: &[i32]) -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Waits until `fd` is readable: false when `milliseconds` passed, which a signal
-/// on the way does not prolong. A negative number waits for ever.
+/// Waits until `fd` is readable: false when `milliseconds` passed. A negative
+/// number waits for ever.
 ///
 /// # Errors
-/// What ppoll(2) says.
+/// What poll(2) says.
 pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i64) -> Result<bool> {
+    Ok(wait_any(&[Some(fd)], milliseconds)?.is_some())
+}
+
+/// Waits until one of several is readable or closed at its other end: the first
+/// that is, or none when `milliseconds` passed, which a signal on the way does not
+/// prolong. A negative number waits for ever.
+fn wait_any(fds: &[Option<BorrowedFd<'_>>], milliseconds: i64) -> Result<Option<usize>> {
+    let (indexes, mut polled): (Vec<_>, Vec<_>) = fds
+        .iter()
+        .enumerate()
+        .filter_map(|(index, fd)| Some((index, PollFd::new((*fd)?, PollFlags::POLLIN))))
+        .unzip();
     let begin = Instant::now();
     loop {
         let passed = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
         let left = if milliseconds < 0 { -1 } else { (milliseconds - passed).max(0) };
-        match sys::wait_readable(fd.as_raw_fd(), left) {
-            Err(Errno(abi::EINTR)) => {}
-            result => return result.map_err(|Errno(errno)| Error::os(errno, "waiting")),
+        // Longer than poll(2) can wait at once: 24 days.
+        let turn = i32::try_from(left).unwrap_or(i32::MAX);
+        match poll(&mut polled, PollTimeout::try_from(turn).unwrap_or(PollTimeout::NONE)) {
+            Ok(0) if i64::from(turn) == left => return Ok(None),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => {
+                let ready = polled.iter().position(|fd| fd.any() == Some(true));
+                return Ok(ready.and_then(|at| indexes.get(at).copied()));
+            }
+            Err(errno) => return Err(Error::os(errno as i32, "waiting")),
         }
+    }
+}
+
+/// Ends a child of this process and waits for it, but not for ever: one that a
+/// freezer or a device holds is left. Its wait status, if it could be had.
+fn kill(pid: i32, pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), abi::SIGKILL);
+    reap(pid, pidfd)
+}
+
+/// The wait status of a child that is ending.
+fn reap(pid: i32, pidfd: BorrowedFd<'_>) -> Option<i32> {
+    match wait_readable(pidfd, DYING) {
+        Ok(true) => sys::wait(pid).ok(),
+        _ => None,
     }
 }
 
