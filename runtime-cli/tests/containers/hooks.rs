@@ -2,7 +2,7 @@
 //! does.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -12,6 +12,9 @@ use crate::harness::{Bundle, Lab, Test, tests, until};
 pub(crate) const TESTS: &[Test] = tests![
     all_six_kinds_read_the_state,
     a_failure_ends_the_creation,
+    a_failure_ends_the_start,
+    poststop_hooks_run_after_any_failed_creation,
+    a_failed_poststop_hook_stops_nothing,
     a_hook_has_a_timeout,
     a_forced_deletion_ends_a_creation_whose_hook_hangs,
     a_forced_deletion_ends_a_start_whose_hook_hangs,
@@ -67,12 +70,58 @@ fn a_failure_ends_the_creation(lab: &Lab) {
     for (kind, _) in &KINDS[..5] {
         let mut bundle = lab.bundle(&["sleep"]);
         bundle.hook(kind, &["exit", "9"]);
+        let poststop = lab.path(kind);
+        bundle.hook("poststop", &["keep", poststop.to_str().unwrap()]);
         let message = lab.run(&bundle, "a", &["--detach"]).fails();
         assert!(message.contains(&format!("/hooks/{kind}/0")), "{kind}: {message}");
-        if *kind == "poststart" {
-            lab.delete("a");
-        }
+        assert_gone(lab, &poststop);
     }
+}
+
+/// That the container is deleted, and its poststop hook has run once.
+fn assert_gone(lab: &Lab, poststop: &Path) {
+    assert!(lab.on("a", &["state"], &[]).fails().contains("does not exist"));
+    let state: Value = serde_json::from_slice(&fs::read(poststop).unwrap()).unwrap();
+    assert_eq!(state["status"], "stopped");
+}
+
+fn a_failure_ends_the_start(lab: &Lab) {
+    for kind in ["startContainer", "poststart"] {
+        let mut bundle = lab.bundle(&["sleep"]);
+        bundle.hook(kind, &["exit", "9"]);
+        let poststop = lab.path(kind);
+        bundle.hook("poststop", &["keep", poststop.to_str().unwrap()]);
+        lab.create(&bundle, "a", &[]).ok();
+        let message = lab.on("a", &["start"], &[]).fails();
+        assert!(message.contains(&format!("/hooks/{kind}/0")), "{kind}: {message}");
+        assert_gone(lab, &poststop);
+    }
+}
+
+/// What earlier hooks made is theirs to take back.
+fn poststop_hooks_run_after_any_failed_creation(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["process"]["args"] = json!(["/no/such/program"]);
+    let poststop = lab.path("poststop");
+    bundle.hook("poststop", &["keep", poststop.to_str().unwrap()]);
+    let message = lab.create(&bundle, "a", &[]).fails();
+    assert!(message.contains("no such file"), "{message}");
+    assert_gone(lab, &poststop);
+}
+
+fn a_failed_poststop_hook_stops_nothing(lab: &Lab) {
+    let mut bundle = lab.bundle(&["exit", "5"]);
+    let files = [lab.path("first"), lab.path("last")];
+    bundle.hook("poststop", &["keep", files[0].to_str().unwrap()]);
+    bundle.hook("poststop", &["exit", "9"]);
+    bundle.hook("poststop", &["keep", files[1].to_str().unwrap()]);
+    // `run` deletes it too.
+    let output = lab.run(&bundle, "a", &[]);
+    let warnings = output.stderr.matches("level=warning").count();
+    assert!(output.stderr.contains("/hooks/poststop/1"), "{}", output.stderr);
+    output.ends(5);
+    assert_eq!(warnings, 1);
+    files.iter().for_each(|file| assert_gone(lab, file));
 }
 
 fn a_hook_has_a_timeout(lab: &Lab) {

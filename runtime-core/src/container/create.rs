@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
 
+use super::delete::poststop;
 use super::folder::{Folder, Lock};
 use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
@@ -17,7 +18,7 @@ use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
 use crate::launch::{Around, Child, Kit, launch, run_hooks};
-use crate::plan::Plan;
+use crate::plan::{Hook, Plan};
 
 /// How to create.
 #[derive(Debug, Default)]
@@ -35,15 +36,16 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
 }
 
-/// A container on its way: the stage is at its ready gate.
-struct Ready {
-    // Dropped in this order: the process first, then what it was put into.
+/// A container on its way: its stage runs, and hooks may have run.
+struct Launched {
     child: Child,
     undo: Undo,
     lock: Lock,
     plan: Plan,
     record: Record,
     folder: Folder,
+    /// What is still to be written to the cgroup.
+    settings: Option<Settings>,
 }
 
 impl Store {
@@ -59,8 +61,7 @@ impl Store {
         bundle: &Bundle,
         options: &CreateOptions,
     ) -> Result<(Container, Started)> {
-        let ready = self.make(id, bundle, options, true)?;
-        self.commit(ready, options)
+        self.launch(id, bundle, options, true)?.finish(self, options)
     }
 
     /// Creates a container and starts its process at once.
@@ -73,8 +74,7 @@ impl Store {
         bundle: &Bundle,
         options: &CreateOptions,
     ) -> Result<(Container, Started)> {
-        let ready = self.make(id, bundle, options, false)?;
-        self.commit(ready, options)
+        self.launch(id, bundle, options, false)?.finish(self, options)
     }
 
     /// Compiles a bundle as [`Self::create`] would, and does nothing.
@@ -86,13 +86,14 @@ impl Store {
         Ok(Compiled::new(id, bundle, options)?.plan)
     }
 
-    fn make(
+    /// All before the first hook: of what fails here, nothing is left.
+    fn launch(
         &self,
         id: &str,
         bundle: &Bundle,
         options: &CreateOptions,
         waits: bool,
-    ) -> Result<Ready> {
+    ) -> Result<Launched> {
         check_id(id)?;
         let mut compiled = Compiled::new(id, bundle, options)?;
         let rootfs = rootfs(bundle)?;
@@ -136,9 +137,39 @@ impl Store {
             console: console.as_ref().map(AsFd::as_fd),
             target: None,
         };
-        let mut child = launch(&plan, &kit)?;
-        if later {
-            manager.apply(&settings)?;
+        let child = launch(&plan, &kit)?;
+        let settings = later.then_some(settings);
+        Ok(Launched { child, undo, lock, plan, record, folder, settings })
+    }
+}
+
+impl Launched {
+    /// From the clone to a container that waits for its start, or that runs.
+    fn finish(mut self, store: &Store, options: &CreateOptions) -> Result<(Container, Started)> {
+        let waits = self.folder.waits_for_start();
+        let done = self.drive().and_then(|()| self.commit(waits, options));
+        if let Err(error) = done {
+            return Err(self.give_up(error));
+        }
+        let Self { child, undo, lock, mut plan, record, .. } = self;
+        undo.disarm();
+        drop(lock);
+        let container = Container { store: store.clone(), record };
+        if !waits && let Err(error) = container.poststart(&plan.outside.poststart) {
+            child.abandon();
+            container.take_down();
+            return Err(error);
+        }
+        let (pid, pidfd) = child.into_process().inspect_err(|_| container.take_down())?;
+        let warnings = std::mem::take(&mut plan.warnings);
+        Ok((container, Started { pid, pidfd, warnings }))
+    }
+
+    /// Until the stage is ready.
+    fn drive(&mut self) -> Result<()> {
+        let Self { child, plan, record, folder, .. } = self;
+        if let Some(settings) = &self.settings {
+            record.manager().apply(settings)?;
         }
         let state = |pid| {
             // What comes now may take for ever, and `delete --force` must end it.
@@ -147,46 +178,45 @@ impl Store {
             folder.write(&known)?;
             Ok(record.for_hooks(State::Creating, pid))
         };
-        child.drive(&plan, &state, &bundle.dir).map_err(|error| explain(error, &manager))?;
-        record.born(child.pid())?;
-        Ok(Ready { child, undo, lock, plan, record, folder })
+        child.drive(plan, &state, &record.bundle)?;
+        record.born(child.pid())
     }
 
-    fn commit(&self, ready: Ready, options: &CreateOptions) -> Result<(Container, Started)> {
-        // Dropped in the reverse order: the process first, as above.
-        let Ready { folder, record, mut plan, lock, undo, mut child } = ready;
-        let waits = folder.waits_for_start();
-        folder.write(&record)?;
+    /// From here on the container is there for others.
+    fn commit(&mut self, waits: bool, options: &CreateOptions) -> Result<()> {
+        let Self { child, plan, record, folder, .. } = self;
+        folder.write(record)?;
         if let Some(path) = &options.pid_file {
             write_pid_file(path, record.pid)?;
         }
         child.release(&|pid| Ok(record.for_hooks(State::Created, pid)))?;
-        if !waits {
-            child.executed(&plan)?;
-        }
-        let warnings = std::mem::take(&mut plan.warnings);
-        let (pid, pidfd) = child.into_process()?;
-        undo.disarm();
+        if waits { Ok(()) } else { child.executed(plan) }
+    }
+
+    /// Takes back all that was made, and does what is left to be done after that.
+    ///
+    /// SPEC: poststop hooks run when a hook has failed. COMPAT(runc): after any
+    /// other failure too, since earlier hooks may have made what they take back.
+    fn give_up(self, error: Error) -> Error {
+        let Self { child, undo, lock, plan, record, .. } = self;
+        let error = explain(error, &record.manager());
+        // The process first, then what it was put into. Nobody may take the id
+        // while we clean up.
+        drop(child);
+        drop(undo);
         drop(lock);
-        let container = Container { store: self.clone(), record };
-        if !waits {
-            container.poststart(&plan.outside.poststart)?;
-        }
-        Ok((container, Started { pid, pidfd, warnings }))
+        poststop(&record, &plan.outside.poststop);
+        error
     }
 }
 
 impl Container {
-    /// Runs poststart hooks; when one fails the container is taken down, as runc
-    /// does (runtime-spec leaves it open).
-    pub(super) fn poststart(&self, hooks: &[crate::plan::Hook]) -> Result<()> {
+    /// Runs poststart hooks. Whether the init still runs is all the same to them: a
+    /// short program may have ended by now.
+    pub(super) fn poststart(&self, hooks: &[Hook]) -> Result<()> {
         let state = self.record.for_hooks(State::Running, self.record.pid);
         let directory = &self.record.bundle;
-        run_hooks(hooks, Around { state: &state, directory, init: None }).inspect_err(|_| {
-            if let Err(error) = self.kill_all() {
-                log::warn!("killing the container after its hook failed: {error}");
-            }
-        })
+        run_hooks(hooks, Around { state: &state, directory, init: None })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::state::State;
+use super::state::{Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
 use crate::cgroup::Manager;
@@ -31,9 +31,21 @@ impl Container {
         drop(lock);
         // Without the lock, and when nothing is left: hooks may take for ever, and
         // nobody shall have to wait for them who wants the container gone.
-        let state = container.record.for_hooks(State::Stopped, 0);
-        let directory = &container.record.bundle;
-        run_hooks(&hooks, Around { state: &state, directory, init: None })
+        poststop(&container.record, &hooks);
+        Ok(())
+    }
+
+    /// Deletes the container because a hook failed; that is told, this is logged.
+    ///
+    /// SPEC: runtime, "Lifecycle": after the error of steps 3 to 5, 7 and 9 the
+    /// container is stopped and step 12 comes next.
+    pub(super) fn take_down(&self) {
+        match self.end(true) {
+            Err(error) if error.kind() != Kind::NotFound => {
+                log::warn!("deleting the container after its hook failed: {error}");
+            }
+            _ => {}
+        }
     }
 
     /// Takes back all that the container made. What is left to be done are its
@@ -63,16 +75,31 @@ impl Container {
             manager.kill()?;
             manager.remove()?;
         }
-        let hooks = self.poststop()?;
+        let hooks = self.poststop_hooks().unwrap_or_else(|error| {
+            log::warn!("the poststop hooks are lost: {error}");
+            Vec::new()
+        });
         self.folder().remove()?;
         Ok(hooks)
     }
 
-    fn poststop(&self) -> Result<Vec<Hook>> {
+    fn poststop_hooks(&self) -> Result<Vec<Hook>> {
         if !self.record.hooks.poststop {
             return Ok(Vec::new());
         }
         compile::poststop(&self.spec()?).map_err(Error::all)
+    }
+}
+
+/// SPEC: runtime, "Lifecycle", step 13: a hook that fails is warned of, and the
+/// others run all the same.
+pub(super) fn poststop(record: &Record, hooks: &[Hook]) {
+    let state = record.for_hooks(State::Stopped, 0);
+    let around = Around { state: &state, directory: &record.bundle, init: None };
+    for hook in hooks {
+        if let Err(error) = run_hooks(std::slice::from_ref(hook), around) {
+            log::warn!("{error}");
+        }
     }
 }
 

@@ -22,16 +22,25 @@ impl Container {
     ///
     /// # Errors
     /// [`Kind::WrongState`] when it is not waiting for its start; what went wrong
-    /// before the program was executed.
+    /// before the program was executed. A hook that fails ends the container: it is
+    /// deleted then.
     pub fn start(&self) -> Result<()> {
         let (lock, container) = self.locked()?;
-        container.execute()?;
+        let executed = container.execute();
         drop(lock);
-        if container.record.hooks.poststart {
-            let hooks = compile::poststart(&container.spec()?).map_err(Error::all)?;
-            container.poststart(&hooks)?;
+        executed.and_then(|()| container.after_start()).inspect_err(|error| {
+            if error.kind() == Kind::Hook {
+                container.take_down();
+            }
+        })
+    }
+
+    fn after_start(&self) -> Result<()> {
+        if !self.record.hooks.poststart {
+            return Ok(());
         }
-        Ok(())
+        let hooks = compile::poststart(&self.spec()?).map_err(Error::all)?;
+        self.poststart(&hooks)
     }
 
     /// Lets the stage go on, and waits for its word.
