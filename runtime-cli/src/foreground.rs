@@ -17,7 +17,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci_spec::runtime::{BoxBuilder, Process};
-use orlop::container::{Started, Terminal};
+use orlop::Kind;
+use orlop::container::{Container, Started, Terminal};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use crate::ending::Ending;
@@ -149,6 +150,17 @@ impl Foreground {
                 let _ = started.signal(number);
             }
         }
+    }
+}
+
+/// Deletes the container of a process that has ended. Its exit status is what the
+/// command answers; that something could not be deleted is told beside it.
+pub(crate) fn delete(container: &Container) {
+    match container.delete() {
+        // By somebody else who did not wait for us.
+        Err(error) if error.kind() == Kind::NotFound => {}
+        Err(error) => log::warn!("deleting the container: {error}"),
+        Ok(()) => {}
     }
 }
 

@@ -6,7 +6,7 @@ use orlop::container::Terminal;
 
 use super::Call;
 use super::bundle::Creation;
-use crate::foreground::Foreground;
+use crate::foreground::{self, Foreground};
 
 #[derive(Debug, Args)]
 struct Arguments {
@@ -49,7 +49,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     drop(options);
     let status = foreground.wait(&started);
     if !keep {
-        container.delete()?;
+        foreground::delete(&container);
     }
     u8::try_from(status?).context("the exit status is out of range")
 }

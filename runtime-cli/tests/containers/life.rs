@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::Value;
 
 use crate::harness::{Lab, Test, tests, until};
@@ -9,6 +10,8 @@ use crate::harness::{Lab, Test, tests, until};
 pub(crate) const TESTS: &[Test] = tests![
     is_created_started_and_deleted,
     exit_codes_are_passed_on,
+    a_failed_deletion_does_not_hide_the_exit_code,
+    whose_container_is_deleted_has_its_exit_code,
     signals_reach_the_process,
     run_detached_lives_on,
     run_with_keep_leaves_a_stopped_container,
@@ -47,6 +50,29 @@ fn exit_codes_are_passed_on(lab: &Lab) {
     // Process 1 of a pid namespace can't kill itself.
     bundle.without_namespace("pid");
     lab.run(&bundle, "a", &[]).ends(128 + 9);
+}
+
+fn a_failed_deletion_does_not_hide_the_exit_code(lab: &Lab) {
+    let running = lab.begin(lab.start_of("run", &lab.bundle(&["wait", "SIGUSR1"]), "a", &[]));
+    until("the process", || running.printed() == "ready\n");
+    let inside = lab.root().join(lab.id("a")).join("mount");
+    fs::create_dir(&inside).unwrap();
+    mount(Some("tmpfs"), &inside, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    lab.on("a", &["kill"], &["KILL"]).ok();
+    let output = running.end();
+    assert!(output.stderr.contains("=warning msg=\"deleting the container: "), "{output:?}");
+    output.ends(128 + 9);
+    umount(&inside).unwrap();
+    lab.delete("a");
+}
+
+fn whose_container_is_deleted_has_its_exit_code(lab: &Lab) {
+    let running = lab.begin(lab.start_of("run", &lab.bundle(&["wait", "SIGUSR1"]), "a", &[]));
+    until("the process", || running.printed() == "ready\n");
+    lab.delete("a");
+    let output = running.end();
+    assert_eq!(output.stderr, "");
+    output.ends(128 + 9);
 }
 
 fn signals_reach_the_process(lab: &Lab) {
