@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, geteuid};
-use orlop::launch::{Child, Kit, Reached, launch};
+use orlop::launch::{Child, Kit, Reached, launch, wait_readable};
 use orlop::plan::{Builder, Gate, Op, Plan, Slot, Target};
 use orlop_init::op::{BIND_RECURSIVE, CHDIR_MUST};
 use orlop_init::sys::abi;
@@ -118,6 +119,35 @@ fn a_missing_program_is_told_before_the_start() {
         "exec: \"no-such-program\": executable file not found in $PATH \
          (config.json: /process/args)"
     );
+}
+
+#[test]
+fn a_stage_that_is_killed_is_told_as_that() {
+    if skip_unless_root("a_stage_that_is_killed_is_told_as_that") {
+        return;
+    }
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(root.path(), &["true"]);
+    let killed = "the init process died before its program was executed: signal: SIGKILL";
+    let kill = |child: &Child, signal| {
+        kill(Pid::from_raw(child.pid()), signal).expect("it is our child");
+    };
+    let ended = |child: &Child| {
+        wait_readable(child.pidfd(), 5000).expect("poll answers");
+    };
+    // What it was sent and did not read makes the socket answer ECONNRESET.
+    let mut child = start(&plan);
+    kill(&child, Signal::SIGSTOP);
+    child.release(&|_| Ok(Vec::new())).expect("the socket takes it");
+    kill(&child, Signal::SIGKILL);
+    ended(&child);
+    assert_eq!(child.executed(&plan).expect_err("it is dead").to_string(), killed);
+    // And what is sent to a closed one EPIPE.
+    let mut child = start(&plan);
+    kill(&child, Signal::SIGKILL);
+    ended(&child);
+    let error = child.release(&|_| Ok(Vec::new())).expect_err("it is dead");
+    assert_eq!(error.to_string(), "the init process died before it was ready: signal: SIGKILL");
 }
 
 /// What an embedder would notice.

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = tests![
     poststop_hooks_run_after_any_failed_creation,
     a_failed_poststop_hook_stops_nothing,
     a_hook_has_a_timeout,
+    a_death_before_the_program_is_told,
     a_forced_deletion_ends_a_creation_whose_hook_hangs,
     a_forced_deletion_ends_a_start_whose_hook_hangs,
     a_forced_deletion_does_not_wait_for_hooks_of_a_started_container,
@@ -161,6 +162,30 @@ impl Hanging {
     }
 }
 
+fn a_death_before_the_program_is_told(lab: &Lab) {
+    for verb in ["start", "run", "run --detach"] {
+        let hanging = hanging(lab, "startContainer");
+        let command = match verb {
+            "start" => {
+                lab.create(&hanging.bundle, "a", &[]).ok();
+                lab.command(&["start", &lab.id("a")])
+            }
+            "run" => lab.start_of("run", &hanging.bundle, "a", &[]),
+            _ => lab.start_of("run", &hanging.bundle, "a", &["--detach"]),
+        };
+        let running = lab.begin(command);
+        hanging.wait();
+        lab.on("a", &["kill"], &["KILL"]).ok();
+        let message = running.end().fails();
+        let told = "the init process died before its program was executed";
+        assert!(message.contains(told), "{verb}: {message}");
+        if verb == "start" {
+            assert_eq!(lab.status("a"), "stopped");
+            lab.delete("a");
+        }
+    }
+}
+
 /// `delete --force` within a moment.
 fn delete_at_once(lab: &Lab) {
     let begun = Instant::now();
@@ -190,7 +215,8 @@ fn a_forced_deletion_ends_a_start_whose_hook_hangs(lab: &Lab) {
     let running = lab.begin(lab.command(&["start", &lab.id("a")]));
     hanging.wait();
     delete_at_once(lab);
-    running.end();
+    let message = running.end().fails();
+    assert!(message.contains("the init process died"), "{message}");
 }
 
 fn a_forced_deletion_does_not_wait_for_hooks_of_a_started_container(lab: &Lab) {

@@ -12,6 +12,8 @@ pub(crate) const TESTS: &[Test] = tests![
     exit_codes_are_passed_on,
     a_failed_deletion_does_not_hide_the_exit_code,
     whose_container_is_deleted_has_its_exit_code,
+    a_program_that_ends_at_once_was_started,
+    a_paused_container_is_not_started,
     signals_reach_the_process,
     run_detached_lives_on,
     run_with_keep_leaves_a_stopped_container,
@@ -73,6 +75,27 @@ fn whose_container_is_deleted_has_its_exit_code(lab: &Lab) {
     let output = running.end();
     assert_eq!(output.stderr, "");
     output.ends(128 + 9);
+}
+
+fn a_program_that_ends_at_once_was_started(lab: &Lab) {
+    let bundle = lab.bundle(&["exit", "3"]);
+    for _ in 0..10 {
+        lab.create(&bundle, "a", &[]).ok();
+        lab.on("a", &["start"], &[]).ok();
+        lab.delete("a");
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        lab.delete("a");
+    }
+}
+
+fn a_paused_container_is_not_started(lab: &Lab) {
+    lab.create(&lab.bundle(&["sleep"]), "a", &[]).ok();
+    lab.on("a", &["pause"], &[]).ok();
+    let message = lab.on("a", &["start"], &[]).fails();
+    assert_eq!(message, "cannot start a container in the paused state");
+    lab.on("a", &["resume"], &[]).ok();
+    lab.on("a", &["start"], &[]).ok();
+    lab.delete("a");
 }
 
 fn signals_reach_the_process(lab: &Lab) {

@@ -55,6 +55,8 @@ pub struct Stage {
     pub home: exec::Home,
     /// Where failures go: the control socket, later the start report.
     pub report: Fd,
+    /// Whether the launcher knows that only the exec is left.
+    pub leaving: bool,
 }
 
 /// The stage's program: `argument` is the plan's descriptor in decimal.
@@ -69,6 +71,7 @@ pub fn main(argument: &CStr) -> ! {
         program: exec::Program::none(),
         home: exec::Home::none(),
         report: plan.slot(Slot::CONTROL),
+        leaving: false,
     };
     for index in 0..plan.len() {
         let result = match plan.op(index) {
@@ -248,10 +251,17 @@ impl Stage {
             Op::Home { uid } => exec::home(self, uid),
             Op::FindProgram { name, path } => exec::find_program(self, plan.str(name), path),
             Op::Seccomp { program, flags, notify } => {
+                // A filter for the program alone may forbid every word.
+                if matches!(plan.op(index as usize + 1), Some(Op::Exec { .. })) {
+                    self.leave(index)?;
+                }
                 process::seccomp(self, plan.bytes(program), flags, notify == 1, index)
             }
             Op::WaitStart {} => self.wait_start(),
-            Op::Exec { argv, envp } => exec::exec(self, argv, envp),
+            Op::Exec { argv, envp } => {
+                self.leave(index)?;
+                exec::exec(self, argv, envp)
+            }
             // Every other op has an arm in `carry_out`.
             _ => Err(Fail::new(Part::Decode, abi::EPROTO)),
         }
@@ -274,6 +284,20 @@ impl Stage {
             Ok(_) => sys::exit(1), // the launcher is gone; nobody to tell
             Err(errno) => Err(Fail { errno, ..Fail::new(Part::Gone, 0) }),
         }
+    }
+
+    /// Says, once, that what comes now is the exec.
+    fn leave(&mut self, index: u32) -> Done {
+        if self.leaving {
+            return Ok(());
+        }
+        self.leaving = true;
+        let message =
+            Message { kind: MessageKind::Leaving, op: index, part: 0, number: 0, text: b"" };
+        let mut buffer = [0; HEAD + TEXT_MAX];
+        let length = message.write(&mut buffer);
+        let bytes = buffer.get(..length).unwrap_or_default();
+        sys::write(self.report, bytes).map(drop).map_err(in_part(Part::Gone))
     }
 
     fn wait_start(&mut self) -> Done {

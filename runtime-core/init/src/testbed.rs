@@ -83,6 +83,7 @@ impl Bed {
             program: exec::Program::none(),
             home: exec::Home::none(),
             report: NO_FD,
+            leaving: false,
         };
         let path = Box::leak(c_string(&root).into_boxed_c_str());
         mount::root_tree(&mut stage, path).expect("the root is a directory");

@@ -1,5 +1,6 @@
 //! What travels between the stage and the launcher: one datagram a message over
-//! a `SOCK_SEQPACKET` pair, small and of fixed form.
+//! a `SOCK_SEQPACKET` pair, or through a FIFO after the start, small and of fixed
+//! form.
 //!
 //! ```text
 //! kind | op | part | errno or number | text ...      (32-bit words, then bytes)
@@ -24,6 +25,9 @@ pub enum MessageKind {
     Failure = 2,
     /// The init process has been cloned; its pidfd is attached.
     Init = 3,
+    /// Nothing is left to be done but to execute the program. If the other end
+    /// closes after this word it was; without it, the stage died.
+    Leaving = 4,
 }
 
 /// Which part of an op failed.
@@ -149,6 +153,7 @@ impl<'a> Message<'a> {
             1 => MessageKind::Gate,
             2 => MessageKind::Failure,
             3 => MessageKind::Init,
+            4 => MessageKind::Leaving,
             _ => return None,
         };
         let text = bytes.get(HEAD..)?;

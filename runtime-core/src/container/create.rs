@@ -221,7 +221,7 @@ impl Container {
 }
 
 /// COMPAT(runc): its words for a limit in which not even the init has room.
-fn explain(error: Error, manager: &Manager) -> Error {
+pub(super) fn explain(error: Error, manager: &Manager) -> Error {
     if error.kind() == Kind::ChildDied && manager.ran_out_of_memory() {
         return error.hint("container init was OOM-killed (memory limit too low?)");
     }

@@ -1,16 +1,17 @@
 //! `start`: one byte into a FIFO, and word that the program has been executed.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 
 use orlop_init::wire::{HEAD, TEXT_MAX};
 
 use super::Container;
+use super::create::explain;
 use super::state::Phase;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::{start_failure, wait_readable};
+use crate::launch::{StartFailure, StartReport, died, start_report, wait_closed};
 
 /// How long the stage may take from the start to its exec, in milliseconds, when
 /// no startContainer hook runs in between.
@@ -49,11 +50,16 @@ impl Container {
         let wrong = |words| Err(Error::new(Kind::WrongState, words));
         // COMPAT(runc): its words.
         let stopped = "cannot start a container that has stopped";
-        if self.record.phase != Phase::Created || !self.record.is_alive()? {
+        let Some(init) = self.init()? else { return wrong(stopped) };
+        if self.record.phase != Phase::Created {
             return wrong(stopped);
         }
         if !folder.waits_for_start() {
             return wrong("cannot start an already running container");
+        }
+        // It could not take the word, and nobody could resume it while we wait.
+        if self.record.manager().is_frozen()? {
+            return wrong("cannot start a container in the paused state");
         }
         // The reading end first: its writer may be gone a moment later.
         let mut report = folder.open_report()?;
@@ -64,29 +70,32 @@ impl Container {
 
         // Hooks have timeouts of their own, or none by the user's wish.
         let patience = if self.record.hooks.start_container { -1 } else { PATIENCE };
-        if !wait_readable(report.as_fd(), patience)? {
+        if !wait_closed(report.as_fd(), init.as_fd(), patience)? {
             return Err(Error::new(
                 Kind::Timeout,
                 "the container's program was not executed in time",
             ));
         }
-        let mut buffer = [0; HEAD + TEXT_MAX];
-        let length = report
-            .read(&mut buffer)
-            .map_err(|error| Error::io(&error, "reading the start report"))?;
-        match buffer.get(..length) {
-            Some([]) | None => Ok(()),
-            Some(message) => Err(self.explain(message)),
+        let mut buffer = [0; HEAD + HEAD + TEXT_MAX];
+        let length = match report.read(&mut buffer) {
+            // Somebody else holds the other end, and the init is dead.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            length => length.map_err(|error| Error::io(&error, "reading the start report"))?,
+        };
+        match start_report(buffer.get(..length).unwrap_or_default())? {
+            StartReport::Executed => Ok(()),
+            StartReport::Died => Err(explain(died(None, true), &self.record.manager())),
+            StartReport::Failed(failure) => Err(self.explain(&failure)),
         }
     }
 
     /// The stage's message names an op of the plan: compile it once more.
-    fn explain(&self, message: &[u8]) -> Error {
+    fn explain(&self, failure: &StartFailure<'_>) -> Error {
         let plan = HostFacts::probe().and_then(|host| {
             compile::create(&self.spec()?, &host, &self.record.options(0)).map_err(Error::all)
         });
         match plan {
-            Ok(plan) => start_failure(&plan, message),
+            Ok(plan) => failure.explain(&plan),
             Err(_) => Error::new(Kind::Os, "the container's program could not be executed"),
         }
     }

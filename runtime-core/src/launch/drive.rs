@@ -5,13 +5,14 @@ use std::io::{IoSliceMut, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use orlop_init::sys::{self, Errno, abi};
+use orlop_init::sys::{self, abi};
 use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 
 use super::clone::Cloned;
 use super::hooks::{self, Around};
-use super::{ids, kill, listener, owned, reap, report, wait_readable, write_proc};
+use super::{ids, kill, listener, owned, reap, report, wait_any, wait_readable, write_proc};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Gate, Op, Plan};
 
@@ -43,12 +44,14 @@ pub struct Child {
     /// Number of the listener, while the stage waits at that gate.
     part: u32,
     released: bool,
+    /// It has said that only the exec is left.
+    leaving: bool,
 }
 
 impl Child {
     pub(super) fn new(cloned: Cloned, control: OwnedFd, hook_state: Option<OwnedFd>) -> Self {
         let Cloned { pid, pidfd } = cloned;
-        Self { pid, pidfd, control, hook_state, part: 0, released: false }
+        Self { pid, pidfd, control, hook_state, part: 0, released: false, leaving: false }
     }
 
     /// Its process id, as this process sees it.
@@ -70,57 +73,73 @@ impl Child {
     /// # Errors
     /// A failure of the stage with its place, a hook, or what a gate's work says.
     pub fn drive(&mut self, plan: &Plan, state: StateOf<'_>, directory: &Path) -> Result<Reached> {
-        let outside = &plan.outside;
         loop {
             let gate = match self.next(plan)? {
                 Reached::Gate(gate) => gate,
                 Reached::Executed => return Ok(Reached::Executed),
             };
-            match gate {
-                Gate::Mapped => {
-                    if let Some(score) = outside.oom_score {
-                        write_proc(self.pid, "oom_score_adj", &score.to_string())
-                            .map_err(|error| error.at(Place::Config("/process/oomScoreAdj".into())))
-                            .map_err(report::oom_score)?;
-                    }
-                    if let Some(maps) = &outside.maps {
-                        ids::write(self.pid, maps)?;
-                    }
-                }
-                Gate::Attached => {
-                    if let Some(offsets) = &outside.time_offsets {
-                        write_proc(self.pid, "timens_offsets", offsets)?;
-                    }
-                }
-                Gate::RuntimeHooks => {
-                    let state = state(self.pid)?;
-                    self.give_state(&state)?;
-                    let init = Some(self.pidfd());
-                    let around = Around { state: &state, directory, init };
-                    hooks::run(&outside.runtime_hooks, around)?;
-                }
-                Gate::Listener => {
-                    if let Some(agent) = &outside.listener {
-                        let number = self.part.cast_signed();
-                        let process = (self.pid, self.pidfd());
-                        listener::hand_on(agent, process, number, &state(self.pid)?)?;
-                    }
-                }
-                Gate::Ready => {
-                    for limit in &outside.limits {
-                        let rlimit = abi::Rlimit { soft: limit.soft, hard: limit.hard };
-                        sys::prlimit(self.pid, limit.resource, &rlimit).map_err(
-                            |Errno(errno)| {
-                                let number = limit.resource;
-                                Error::os(errno, format!("error setting rlimit type {number}"))
-                            },
-                        )?;
-                    }
-                    return Ok(Reached::Gate(Gate::Ready));
-                }
+            let served = self.serve(gate, plan, state, directory);
+            // What fails because the stage is gone is no reason of its own.
+            served.map_err(|error| self.or_death(error))?;
+            if gate == Gate::Ready {
+                return Ok(Reached::Gate(gate));
             }
             self.go()?;
         }
+    }
+
+    /// Does a gate's work.
+    fn serve(
+        &mut self,
+        gate: Gate,
+        plan: &Plan,
+        state: StateOf<'_>,
+        directory: &Path,
+    ) -> Result<()> {
+        let outside = &plan.outside;
+        match gate {
+            Gate::Mapped => {
+                if let Some(score) = outside.oom_score {
+                    write_proc(self.pid, "oom_score_adj", &score.to_string())
+                        .map_err(|error| error.at(Place::Config("/process/oomScoreAdj".into())))
+                        .map_err(report::oom_score)?;
+                }
+                if let Some(maps) = &outside.maps {
+                    ids::write(self.pid, maps)?;
+                }
+            }
+            Gate::Attached => {
+                if let Some(offsets) = &outside.time_offsets {
+                    write_proc(self.pid, "timens_offsets", offsets)?;
+                }
+            }
+            Gate::RuntimeHooks => {
+                let state = state(self.pid)?;
+                self.give_state(&state)?;
+                let init = Some(self.pidfd());
+                let around = Around { state: &state, directory, init };
+                hooks::run(&outside.runtime_hooks, around)?;
+            }
+            Gate::Listener => {
+                if let Some(agent) = &outside.listener {
+                    let number = self.part.cast_signed();
+                    let process = (self.pid, self.pidfd());
+                    listener::hand_on(agent, process, number, &state(self.pid)?)?;
+                }
+            }
+            Gate::Ready => {
+                for limit in &outside.limits {
+                    let rlimit = abi::Rlimit { soft: limit.soft, hard: limit.hard };
+                    sys::prlimit(self.pid, limit.resource, &rlimit).map_err(
+                        |sys::Errno(errno)| {
+                            let number = limit.resource;
+                            Error::os(errno, format!("error setting rlimit type {number}"))
+                        },
+                    )?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Lets a stage that is at [`Gate::Ready`] go on, after telling it the state
@@ -165,22 +184,25 @@ impl Child {
         };
         loop {
             let mut buffer = [0; HEAD + TEXT_MAX];
-            if !wait_readable(self.control.as_fd(), patience)? {
+            // Its end is told by the socket, but for one that another process has.
+            let woken = [Some(self.control.as_fd()), Some(self.pidfd.as_fd())];
+            if wait_any(&woken, patience)?.is_none() {
                 return Err(Error::new(
                     Kind::Timeout,
                     format!("the init stage did not answer within {} s", PATIENCE / 1000),
                 ));
             }
-            let (length, fds) = receive(self.control.as_fd(), &mut buffer)?;
+            let (length, fds) = receive(self.control.as_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?;
             let bytes = buffer.get(..length).unwrap_or_default();
             if bytes.is_empty() {
-                return self.silence(plan);
+                return self.silence();
             }
             let message = Message::read(bytes).ok_or_else(|| {
                 Error::new(Kind::Internal, "the init stage sent what is no message")
             })?;
             match message.kind {
                 MessageKind::Failure => return Err(report::failure(plan, &message)),
+                MessageKind::Leaving => self.leaving = true,
                 MessageKind::Init => self.follow(message.number, fds)?,
                 MessageKind::Gate => {
                     self.part = message.part;
@@ -193,11 +215,11 @@ impl Child {
         }
     }
 
-    /// The socket closed: the program was executed, or the stage died. Before
-    /// the ready gate only the latter can be.
-    fn silence(&mut self, plan: &Plan) -> Result<Reached> {
-        let gated = plan.gates().any(|gate| gate == Gate::Ready);
-        if self.released || (!gated && has_exec(plan)) {
+    /// The socket closed: the program was executed, if that was what the stage said
+    /// last. It may have ended since, or its filter may not have let it begin: that
+    /// is the end of a program, and its status tells.
+    fn silence(&mut self) -> Result<Reached> {
+        if self.leaving {
             self.released = true;
             return Ok(Reached::Executed);
         }
@@ -210,7 +232,16 @@ impl Child {
         if status.is_some() {
             self.pid = 0;
         }
-        report::died(status)
+        report::died(status, self.released)
+    }
+
+    /// The stage's death, if it is dead and that may be the reason of `error`.
+    fn or_death(&mut self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Hook | Kind::ChildDied => error,
+            _ if wait_readable(self.pidfd.as_fd(), 0).is_ok_and(|dead| dead) => self.died(),
+            _ => error,
+        }
     }
 
     /// The process cloned the container's init, which is our child too, and ends.
@@ -224,10 +255,12 @@ impl Child {
         Ok(())
     }
 
-    fn go(&self) -> Result<()> {
-        sys::send(self.control.as_raw_fd(), &[GO])
-            .map(drop)
-            .map_err(|Errno(errno)| Error::os(errno, "telling the init stage to go on"))
+    fn go(&mut self) -> Result<()> {
+        match sys::send(self.control.as_raw_fd(), &[GO]) {
+            Ok(_) => Ok(()),
+            Err(sys::Errno(libc::EPIPE | libc::ECONNRESET)) => Err(self.died()),
+            Err(sys::Errno(errno)) => Err(Error::os(errno, "telling the init stage to go on")),
+        }
     }
 
     fn give_state(&mut self, state: &[u8]) -> Result<()> {
@@ -259,16 +292,23 @@ impl Child {
     }
 }
 
-fn has_exec(plan: &Plan) -> bool {
-    plan.steps().any(|(op, _)| matches!(op, Op::Exec { .. }))
-}
-
-fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<OwnedFd>)> {
+/// One message and the descriptors with it; an empty one when nobody is there to
+/// send any.
+fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: MsgFlags,
+) -> Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([i32; 2]);
     let mut slices = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags)
-        .map_err(|errno| Error::os(errno as i32, "receiving a message"))?;
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags);
+    let message = match message {
+        // ECONNRESET: it died without having read what we sent. EAGAIN: it died, and
+        // its end of the socket is not closed.
+        Err(Errno::ECONNRESET | Errno::EAGAIN) => return Ok((0, Vec::new())),
+        message => message.map_err(|errno| Error::os(errno as i32, "receiving a message"))?,
+    };
     let mut fds = Vec::new();
     if let Ok(controls) = message.cmsgs() {
         for control in controls {
@@ -287,7 +327,7 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<Owne
 /// Nothing came, or no descriptor with it.
 pub fn receive_terminal(socket: BorrowedFd<'_>) -> Result<OwnedFd> {
     let mut name = [0; 256];
-    let (_, fds) = receive(socket, &mut name)?;
+    let (_, fds) = receive(socket, &mut name, MsgFlags::empty())?;
     fds.into_iter().next().ok_or_else(|| {
         Error::new(Kind::ChildDied, "the process sent no terminal to its console socket")
     })

@@ -27,7 +27,7 @@ pub(crate) use clone::owned;
 pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::{Around, run as run_hooks};
 pub use orlop_init::STAGE;
-pub use report::start_failure;
+pub(crate) use report::{StartFailure, StartReport, died, start_report};
 
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Slot};
@@ -141,6 +141,18 @@ pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i64) -> Result<bool> {
     Ok(wait_any(&[Some(fd)], milliseconds)?.is_some())
 }
 
+/// Waits until nobody holds the other end of a FIFO any more, or the process that
+/// should has ended: false when `milliseconds` passed.
+pub(crate) fn wait_closed(
+    fifo: BorrowedFd<'_>,
+    process: BorrowedFd<'_>,
+    milliseconds: i64,
+) -> Result<bool> {
+    let closed = PollFd::new(fifo, PollFlags::empty()); // poll(2) tells POLLHUP unasked
+    let ended = PollFd::new(process, PollFlags::POLLIN);
+    Ok(wait_polled(&mut [closed, ended], milliseconds)?.is_some())
+}
+
 /// Waits until one of several is readable or closed at its other end: the first
 /// that is, or none when `milliseconds` passed, which a signal on the way does not
 /// prolong. A negative number waits for ever.
@@ -150,19 +162,21 @@ fn wait_any(fds: &[Option<BorrowedFd<'_>>], milliseconds: i64) -> Result<Option<
         .enumerate()
         .filter_map(|(index, fd)| Some((index, PollFd::new((*fd)?, PollFlags::POLLIN))))
         .unzip();
+    let ready = wait_polled(&mut polled, milliseconds)?;
+    Ok(ready.and_then(|at| indexes.get(at).copied()))
+}
+
+fn wait_polled(polled: &mut [PollFd<'_>], milliseconds: i64) -> Result<Option<usize>> {
     let begin = Instant::now();
     loop {
         let passed = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
         let left = if milliseconds < 0 { -1 } else { (milliseconds - passed).max(0) };
         // Longer than poll(2) can wait at once: 24 days.
         let turn = i32::try_from(left).unwrap_or(i32::MAX);
-        match poll(&mut polled, PollTimeout::try_from(turn).unwrap_or(PollTimeout::NONE)) {
+        match poll(polled, PollTimeout::try_from(turn).unwrap_or(PollTimeout::NONE)) {
             Ok(0) if i64::from(turn) == left => return Ok(None),
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => {
-                let ready = polled.iter().position(|fd| fd.any() == Some(true));
-                return Ok(ready.and_then(|at| indexes.get(at).copied()));
-            }
+            Ok(_) => return Ok(polled.iter().position(|fd| fd.any() == Some(true))),
             Err(errno) => return Err(Error::os(errno as i32, "waiting")),
         }
     }

@@ -3,17 +3,54 @@
 
 use nix::sys::wait::WaitStatus;
 use orlop_init::sys::abi;
-use orlop_init::wire::{Message, Part};
+use orlop_init::wire::{HEAD, Message, MessageKind, Part};
 
-use crate::error::{Error, Kind, Place};
+use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Op, Plan};
 
-/// The error for what a stage wrote into its start report.
-#[must_use]
-pub fn start_failure(plan: &Plan, bytes: &[u8]) -> Error {
-    match Message::read(bytes) {
-        Some(message) => failure(plan, &message),
-        None => Error::new(Kind::Internal, "the start report is no message"),
+/// What a stage wrote into its start report before it closed.
+#[derive(Debug)]
+pub(crate) enum StartReport<'a> {
+    /// The program was executed.
+    Executed,
+    /// Nothing: it died.
+    Died,
+    /// Why it failed, for [`StartFailure::explain`].
+    Failed(StartFailure<'a>),
+}
+
+/// A failure as the stage told it.
+#[derive(Debug)]
+pub(crate) struct StartFailure<'a>(Message<'a>);
+
+/// Reads a start report.
+///
+/// # Errors
+/// [`Kind::Internal`]: it is none.
+pub(crate) fn start_report(bytes: &[u8]) -> Result<StartReport<'_>> {
+    let read = |bytes| {
+        Message::read(bytes)
+            .ok_or_else(|| Error::new(Kind::Internal, "the start report is no message"))
+    };
+    if bytes.is_empty() {
+        return Ok(StartReport::Died);
+    }
+    let mut message = read(bytes)?;
+    if message.kind == MessageKind::Leaving {
+        // Of fixed length; what failed in the end follows.
+        match bytes.get(HEAD..).unwrap_or_default() {
+            [] => return Ok(StartReport::Executed),
+            rest => message = read(rest)?,
+        }
+    }
+    Ok(StartReport::Failed(StartFailure(message)))
+}
+
+impl StartFailure<'_> {
+    /// The error, by the plan that the stage had.
+    #[must_use]
+    pub(crate) fn explain(&self, plan: &Plan) -> Error {
+        failure(plan, &self.0)
     }
 }
 
@@ -114,15 +151,16 @@ pub(super) fn status(raw: i32) -> String {
     }
 }
 
-/// The stage is gone without a word.
+/// The stage is gone without a word. Whether that was after its release.
 #[must_use]
-pub(super) fn died(raw: Option<i32>) -> Error {
+pub(crate) fn died(raw: Option<i32>, released: bool) -> Error {
+    let until = if released { "its program was executed" } else { "it was ready" };
     match raw {
         Some(raw) if raw == abi::PANICKED << 8 => {
             Error::new(Kind::Internal, "the init stage could not read its plan")
         }
         Some(raw) => {
-            let what = format!("the init process died before it was ready: {}", status(raw));
+            let what = format!("the init process died before {until}: {}", status(raw));
             let error = Error::new(Kind::ChildDied, what);
             match raw & 0x7f {
                 // What a filter does, and what the stage does that may not even exit.
@@ -132,7 +170,7 @@ pub(super) fn died(raw: Option<i32>) -> Error {
                 _ => error,
             }
         }
-        None => Error::new(Kind::ChildDied, "the init process died before it was ready"),
+        None => Error::new(Kind::ChildDied, format!("the init process died before {until}")),
     }
 }
 
