@@ -7,11 +7,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use orlop::container::Started;
 
 /// How long a process may take that handles the signal.
 const GRACE: Duration = Duration::from_secs(2);
+
+const ASKING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// Whether the end was asked for, and by when it comes.
 #[derive(Debug, Default)]
@@ -24,7 +26,13 @@ impl Ending {
     /// Whether a signal asks for the end. The others say whatever sender and
     /// program mean by them.
     pub(crate) fn is_asked_by(signal: Signal) -> bool {
-        matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM)
+        ASKING.contains(&signal)
+    }
+
+    /// The signals that ask for the end, but for those that whoever started us wants
+    /// ignored.
+    pub(crate) fn asking() -> SigSet {
+        ASKING.into_iter().filter(|signal| !is_in_mask("self", "SigIgn:", *signal)).collect()
     }
 
     /// Passes the signal on to a process that handles it; kills any other, as the

@@ -45,6 +45,14 @@ impl Foreground {
         Ok(Self { signals, console: None, ending: None })
     }
 
+    /// Readable when a signal asks this program to end. While there is no process yet
+    /// to take it, or no more, this is whom it means.
+    pub(crate) fn interrupt(&self) -> Result<OwnedFd> {
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&Ending::asking(), flags).context("reading signals")?;
+        Ok(signals.into())
+    }
+
     /// A signal that asks this program to end shall end the process, whether or
     /// not it listens.
     pub(crate) fn end_when_asked(&mut self) {
@@ -86,6 +94,8 @@ impl Foreground {
                 break;
             }
         }
+        // What came too late for it is not meant for what comes next.
+        self.forward(started, None)?;
         if let Some(session) = &mut session {
             session.drain();
         }

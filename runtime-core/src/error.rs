@@ -38,6 +38,8 @@ pub enum Kind {
     Cgroup,
     /// A deadline passed.
     Timeout,
+    /// The caller wanted no more of it.
+    Interrupted,
     /// The init stage died before it reported.
     ChildDied,
     /// A state file or a message of the stage that this version can't read.

@@ -101,6 +101,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     if wants_terminal && matches!(options.terminal, Terminal::None) {
         options.terminal = foreground.terminal(&mut options.process)?;
     }
+    let container = container.interrupted_by(foreground.interrupt()?);
     let started = container.exec(&options)?;
     super::warn(&started.warnings);
     drop(options);

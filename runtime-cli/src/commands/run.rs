@@ -43,6 +43,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     {
         options.terminal = foreground.terminal(process)?;
     }
+    let store = store.interrupted_by(foreground.interrupt()?);
     let (container, started) = store.run(&id, &bundle, &options)?;
     super::warn(&started.warnings);
     // The other end of the console socket: only the container's is left.

@@ -77,6 +77,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let _streams = Streams::lend(isolation.identity);
     let (_, started) = folder
         .store()
+        .interrupted_by(foreground.interrupt()?)
         .run(folder.id(), &bundle, &options)
         .map_err(|error| explain(error, &config))?;
     super::warn(&started.warnings);

@@ -17,6 +17,8 @@ pub(crate) const TESTS: &[Test] = tests![
     a_failed_poststop_hook_stops_nothing,
     a_hook_has_a_timeout,
     a_death_before_the_program_is_told,
+    a_signal_ends_a_run_whose_hook_hangs,
+    a_signal_ends_a_poststop_hook_that_hangs,
     a_forced_deletion_ends_a_creation_whose_hook_hangs,
     a_forced_deletion_ends_a_start_whose_hook_hangs,
     a_forced_deletion_does_not_wait_for_hooks_of_a_started_container,
@@ -147,8 +149,8 @@ fn hanging(lab: &Lab, kind: &str) -> Hanging {
     bundle.config["root"]["readonly"] = json!(false);
     let folder = bundle.rootfs().join("work");
     let seen = if kind == "startContainer" { "/work".into() } else { folder.clone() };
-    bundle.hook(kind, &["keep", seen.join("runs").to_str().unwrap()]);
-    bundle.hook(kind, &["until", seen.join("go").to_str().unwrap()]);
+    let [go, runs] = ["go", "runs"].map(|name| seen.join(name));
+    bundle.hook(kind, &["until", go.to_str().unwrap(), runs.to_str().unwrap()]);
     Hanging { bundle, runs: folder.join("runs"), let_go: folder.join("go") }
 }
 
@@ -186,6 +188,40 @@ fn a_death_before_the_program_is_told(lab: &Lab) {
     }
 }
 
+fn a_signal_ends_a_run_whose_hook_hangs(lab: &Lab) {
+    for (kind, signal) in [
+        ("createRuntime", "SIGINT"),
+        ("createRuntime", "SIGTERM"),
+        ("createContainer", "SIGHUP"),
+        ("startContainer", "SIGINT"),
+        ("poststart", "SIGQUIT"),
+    ] {
+        let mut hanging = hanging(lab, kind);
+        // They have their chance: it is not they who were interrupted.
+        let poststop = lab.path(&format!("{kind}-{signal}"));
+        hanging.bundle.hook("poststop", &["keep", poststop.to_str().unwrap()]);
+        let running = lab.begin(lab.start_of("run", &hanging.bundle, "a", &[]));
+        hanging.wait();
+        let begun = Instant::now();
+        running.signal(signal);
+        let message = running.end().fails();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{kind}: {:?}", begun.elapsed());
+        assert!(message.contains(": interrupted"), "{kind}: {message}");
+        assert_gone(lab, &poststop);
+    }
+}
+
+fn a_signal_ends_a_poststop_hook_that_hangs(lab: &Lab) {
+    let mut hanging = hanging(lab, "poststop");
+    hanging.bundle.args(&["exit", "5"]);
+    let running = lab.begin(lab.start_of("run", &hanging.bundle, "a", &[]));
+    hanging.wait();
+    running.signal("SIGINT");
+    let output = running.end();
+    assert!(output.stderr.contains("poststop hook #0: interrupted"), "{output:?}");
+    output.ends(5);
+}
+
 /// `delete --force` within a moment.
 fn delete_at_once(lab: &Lab) {
     let begun = Instant::now();
@@ -203,7 +239,7 @@ fn a_forced_deletion_ends_a_creation_whose_hook_hangs(lab: &Lab) {
             let message = running.end().fails();
             assert!(message.contains("died"), "{kind}: {message}");
             if kind != "createContainer" {
-                assert!(message.contains(&format!("/hooks/{kind}/1")), "{kind}: {message}");
+                assert!(message.contains(&format!("/hooks/{kind}/0")), "{kind}: {message}");
             }
         }
     }

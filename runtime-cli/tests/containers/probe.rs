@@ -42,7 +42,8 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             std::thread::sleep(Duration::from_secs(3600));
         },
         // A hook that takes as long as the test wants.
-        ["until", path] => {
+        ["until", path, runs] => {
+            fs::write(runs, "")?;
             while !Path::new(path).exists() {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxNamespaceType;
 
-use super::delete::poststop;
 use super::folder::{Folder, Lock};
 use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
@@ -136,6 +135,7 @@ impl Store {
             start_report: fifos.as_ref().map(|fifos| fifos.report.as_fd()),
             console: console.as_ref().map(AsFd::as_fd),
             target: None,
+            interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;
         let settings = later.then_some(settings);
@@ -149,7 +149,7 @@ impl Launched {
         let waits = self.folder.waits_for_start();
         let done = self.drive().and_then(|()| self.commit(waits, options));
         if let Err(error) = done {
-            return Err(self.give_up(error));
+            return Err(self.give_up(error, store));
         }
         let Self { child, undo, lock, mut plan, record, .. } = self;
         undo.disarm();
@@ -197,7 +197,7 @@ impl Launched {
     ///
     /// SPEC: poststop hooks run when a hook has failed. COMPAT(runc): after any
     /// other failure too, since earlier hooks may have made what they take back.
-    fn give_up(self, error: Error) -> Error {
+    fn give_up(self, error: Error, store: &Store) -> Error {
         let Self { child, undo, lock, plan, record, .. } = self;
         let error = explain(error, &record.manager());
         // The process first, then what it was put into. Nobody may take the id
@@ -205,7 +205,7 @@ impl Launched {
         drop(child);
         drop(undo);
         drop(lock);
-        poststop(&record, &plan.outside.poststop);
+        store.poststop(&record, &plan.outside.poststop);
         error
     }
 }
@@ -215,8 +215,8 @@ impl Container {
     /// short program may have ended by now.
     pub(super) fn poststart(&self, hooks: &[Hook]) -> Result<()> {
         let state = self.record.for_hooks(State::Running, self.record.pid);
-        let directory = &self.record.bundle;
-        run_hooks(hooks, Around { state: &state, directory, init: None })
+        let (directory, interrupt) = (&self.record.bundle, self.store.interrupt());
+        run_hooks(hooks, Around { state: &state, directory, init: None, interrupt })
     }
 }
 

@@ -31,7 +31,7 @@ impl Container {
         drop(lock);
         // Without the lock, and when nothing is left: hooks may take for ever, and
         // nobody shall have to wait for them who wants the container gone.
-        poststop(&container.record, &hooks);
+        container.store.poststop(&container.record, &hooks);
         Ok(())
     }
 
@@ -91,19 +91,20 @@ impl Container {
     }
 }
 
-/// SPEC: runtime, "Lifecycle", step 13: a hook that fails is warned of, and the
-/// others run all the same.
-pub(super) fn poststop(record: &Record, hooks: &[Hook]) {
-    let state = record.for_hooks(State::Stopped, 0);
-    let around = Around { state: &state, directory: &record.bundle, init: None };
-    for hook in hooks {
-        if let Err(error) = run_hooks(std::slice::from_ref(hook), around) {
-            log::warn!("{error}");
+impl Store {
+    /// SPEC: runtime, "Lifecycle", step 13: a hook that fails is warned of, and the
+    /// others run all the same.
+    pub(super) fn poststop(&self, record: &Record, hooks: &[Hook]) {
+        let state = record.for_hooks(State::Stopped, 0);
+        let (directory, interrupt) = (&record.bundle, self.interrupt());
+        let around = Around { state: &state, directory, init: None, interrupt };
+        for hook in hooks {
+            if let Err(error) = run_hooks(std::slice::from_ref(hook), around) {
+                log::warn!("{error}");
+            }
         }
     }
-}
 
-impl Store {
     /// Deletes a container whatever it is doing and whatever is left of it. One
     /// that does not exist is fine.
     ///

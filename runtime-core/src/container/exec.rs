@@ -68,6 +68,7 @@ impl Container {
             cgroup_procs: &procs,
             console: console.as_ref().map(AsFd::as_fd),
             target: Some(target.as_fd()),
+            interrupt: self.store.interrupt.clone(),
             ..Kit::default()
         };
         let mut child = launch(&plan, &kit)?;

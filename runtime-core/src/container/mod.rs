@@ -21,9 +21,10 @@ mod undo;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
 
@@ -40,6 +41,7 @@ use crate::error::{Error, Kind, Result};
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    interrupt: Option<Arc<OwnedFd>>,
 }
 
 /// One container of a store, as its record described it when it was opened.
@@ -76,7 +78,17 @@ impl Store {
     /// The containers below `root`, which need not exist yet.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), interrupt: None }
+    }
+
+    /// The same containers, but what waits for a hook or for the init stage is given
+    /// up when `interrupt` (a signalfd or an eventfd, say) becomes readable: the hook
+    /// or the stage is killed, and the operation fails with [`Kind::Interrupted`] and
+    /// takes back what it made. `interrupt` is read once for each time, so that the
+    /// poststop hooks that follow have their chance.
+    #[must_use]
+    pub fn interrupted_by(self, interrupt: OwnedFd) -> Self {
+        Self { interrupt: Some(Arc::new(interrupt)), ..self }
     }
 
     /// Opens a container.
@@ -117,9 +129,19 @@ impl Store {
     fn folder(&self, id: &str) -> Folder {
         Folder::new(self.root.join(id), id)
     }
+
+    fn interrupt(&self) -> Option<BorrowedFd<'_>> {
+        self.interrupt.as_ref().map(|fd| fd.as_fd())
+    }
 }
 
 impl Container {
+    /// The same container, as one of [`Store::interrupted_by`].
+    #[must_use]
+    pub fn interrupted_by(self, interrupt: OwnedFd) -> Self {
+        Self { store: self.store.interrupted_by(interrupt), ..self }
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &str {

@@ -30,7 +30,7 @@ impl Container {
         let executed = container.execute();
         drop(lock);
         executed.and_then(|()| container.after_start()).inspect_err(|error| {
-            if error.kind() == Kind::Hook {
+            if matches!(error.kind(), Kind::Hook | Kind::Interrupted) {
                 container.take_down();
             }
         })
@@ -70,7 +70,7 @@ impl Container {
 
         // Hooks have timeouts of their own, or none by the user's wish.
         let patience = if self.record.hooks.start_container { -1 } else { PATIENCE };
-        if !wait_closed(report.as_fd(), init.as_fd(), patience)? {
+        if !wait_closed(report.as_fd(), init.as_fd(), self.store.interrupt(), patience)? {
             return Err(Error::new(
                 Kind::Timeout,
                 "the container's program was not executed in time",

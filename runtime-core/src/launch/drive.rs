@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{IoSliceMut, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -12,7 +13,9 @@ use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 
 use super::clone::Cloned;
 use super::hooks::{self, Around};
-use super::{ids, kill, listener, owned, reap, report, wait_any, wait_readable, write_proc};
+use super::{
+    ids, interrupted, kill, listener, owned, reap, report, wait_any, wait_readable, write_proc,
+};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Gate, Op, Plan};
 
@@ -46,12 +49,28 @@ pub struct Child {
     released: bool,
     /// It has said that only the exec is left.
     leaving: bool,
+    /// Readable when the caller wants no more of it.
+    interrupt: Option<Arc<OwnedFd>>,
 }
 
 impl Child {
-    pub(super) fn new(cloned: Cloned, control: OwnedFd, hook_state: Option<OwnedFd>) -> Self {
+    pub(super) fn new(
+        cloned: Cloned,
+        control: OwnedFd,
+        hook_state: Option<OwnedFd>,
+        interrupt: Option<Arc<OwnedFd>>,
+    ) -> Self {
         let Cloned { pid, pidfd } = cloned;
-        Self { pid, pidfd, control, hook_state, part: 0, released: false, leaving: false }
+        Self {
+            pid,
+            pidfd,
+            control,
+            hook_state,
+            part: 0,
+            released: false,
+            leaving: false,
+            interrupt,
+        }
     }
 
     /// Its process id, as this process sees it.
@@ -64,6 +83,10 @@ impl Child {
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    fn interrupt(&self) -> Option<BorrowedFd<'_>> {
+        self.interrupt.as_ref().map(|fd| fd.as_fd())
     }
 
     /// Does at each gate what `plan` says, until the stage is at [`Gate::Ready`]
@@ -116,8 +139,8 @@ impl Child {
             Gate::RuntimeHooks => {
                 let state = state(self.pid)?;
                 self.give_state(&state)?;
-                let init = Some(self.pidfd());
-                let around = Around { state: &state, directory, init };
+                let (init, interrupt) = (Some(self.pidfd()), self.interrupt());
+                let around = Around { state: &state, directory, init, interrupt };
                 hooks::run(&outside.runtime_hooks, around)?;
             }
             Gate::Listener => {
@@ -185,12 +208,15 @@ impl Child {
         loop {
             let mut buffer = [0; HEAD + TEXT_MAX];
             // Its end is told by the socket, but for one that another process has.
-            let woken = [Some(self.control.as_fd()), Some(self.pidfd.as_fd())];
-            if wait_any(&woken, patience)?.is_none() {
-                return Err(Error::new(
-                    Kind::Timeout,
-                    format!("the init stage did not answer within {} s", PATIENCE / 1000),
-                ));
+            let fds = [Some(self.control.as_fd()), Some(self.pidfd.as_fd()), self.interrupt()];
+            match wait_any(&fds, patience)? {
+                Some(0 | 1) => {}
+                Some(_) => return Err(interrupted(self.interrupt(), "waiting for the init stage")),
+                None => {
+                    let words =
+                        format!("the init stage did not answer within {} s", PATIENCE / 1000);
+                    return Err(Error::new(Kind::Timeout, words));
+                }
             }
             let (length, fds) = receive(self.control.as_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?;
             let bytes = buffer.get(..length).unwrap_or_default();
@@ -238,7 +264,7 @@ impl Child {
     /// The stage's death, if it is dead and that may be the reason of `error`.
     fn or_death(&mut self, error: Error) -> Error {
         match error.kind() {
-            Kind::Hook | Kind::ChildDied => error,
+            Kind::Hook | Kind::ChildDied | Kind::Interrupted => error,
             _ if wait_readable(self.pidfd.as_fd(), 0).is_ok_and(|dead| dead) => self.died(),
             _ => error,
         }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use orlop_init::sys;
 
-use super::{kill, memfd, owned, report, wait_any};
+use super::{interrupted, kill, memfd, owned, report, wait_any};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::Hook;
 
@@ -27,13 +27,16 @@ pub struct Around<'a> {
     /// A pidfd of the process without which there is nothing left to do for them:
     /// when it ends, so does the hook.
     pub init: Option<BorrowedFd<'a>>,
+    /// Readable when the caller wants no more of it: the hook ends then, and this is
+    /// read.
+    pub interrupt: Option<BorrowedFd<'a>>,
 }
 
 /// Runs hooks in order; stops at the first that fails.
 ///
 /// # Errors
 /// [`Kind::Hook`]: it could not be started, failed, or ran past its timeout;
-/// [`Kind::ChildDied`]: the process that it ran for did.
+/// [`Kind::ChildDied`]: the process that it ran for did; [`Kind::Interrupted`].
 pub fn run(hooks: &[Hook], around: Around<'_>) -> Result<()> {
     hooks.iter().try_for_each(|hook| run_one(hook, around))
 }
@@ -41,7 +44,7 @@ pub fn run(hooks: &[Hook], around: Around<'_>) -> Result<()> {
 fn run_one(hook: &Hook, around: Around<'_>) -> Result<()> {
     run_anywhere(hook, around).map_err(|error| {
         let error = match error.kind() {
-            Kind::ChildDied => error,
+            Kind::ChildDied | Kind::Interrupted => error,
             _ => error.of_kind(Kind::Hook),
         };
         error.at(Place::Config(hook.pointer.clone()))
@@ -86,15 +89,16 @@ fn wait(child: &mut Child, hook: &Hook, around: Around<'_>) -> Result<i32> {
     })?;
     let limit = hook.timeout.map_or(-1, |seconds| i64::from(seconds) * 1000);
     let name = &hook.name;
-    let why = match wait_any(&[Some(pidfd.as_fd()), around.init], limit)? {
+    let why = match wait_any(&[Some(pidfd.as_fd()), around.init, around.interrupt], limit)? {
         Some(0) => {
             let status = child.wait().map_err(|error| Error::io(&error, "waiting for a hook"))?;
             return Ok(status.into_raw());
         }
-        Some(_) => {
+        Some(1) => {
             let words = format!("error running {name}: the container's process died meanwhile");
             Error::new(Kind::ChildDied, words)
         }
+        Some(_) => interrupted(around.interrupt, format!("error running {name}")),
         None => {
             // COMPAT(runc): its own words.
             let seconds = hook.timeout.unwrap_or_default();

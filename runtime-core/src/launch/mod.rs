@@ -17,6 +17,7 @@ mod stage;
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,7 +30,7 @@ pub use hooks::{Around, run as run_hooks};
 pub use orlop_init::STAGE;
 pub(crate) use report::{StartFailure, StartReport, died, start_report};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, Slot};
 
 /// How long a process that was killed may take to end, in milliseconds.
@@ -51,6 +52,8 @@ pub struct Kit<'a> {
     pub console: Option<BorrowedFd<'a>>,
     /// A pidfd of the process whose namespaces are joined.
     pub target: Option<BorrowedFd<'a>>,
+    /// Readable when the caller wants no more of it. Read once for each time.
+    pub interrupt: Option<Arc<OwnedFd>>,
 }
 
 /// Starts the stage with `plan`.
@@ -95,7 +98,7 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
         flags: plan.outside.clone_flags,
         cgroup: kit.cgroup,
     })?;
-    Ok(Child::new(cloned, control, hook_state))
+    Ok(Child::new(cloned, control, hook_state, kit.interrupt.clone()))
 }
 
 fn preserved(plan: &Plan) -> u32 {
@@ -146,11 +149,25 @@ pub fn wait_readable(fd: BorrowedFd<'_>, milliseconds: i64) -> Result<bool> {
 pub(crate) fn wait_closed(
     fifo: BorrowedFd<'_>,
     process: BorrowedFd<'_>,
+    interrupt: Option<BorrowedFd<'_>>,
     milliseconds: i64,
 ) -> Result<bool> {
     let closed = PollFd::new(fifo, PollFlags::empty()); // poll(2) tells POLLHUP unasked
-    let ended = PollFd::new(process, PollFlags::POLLIN);
-    Ok(wait_polled(&mut [closed, ended], milliseconds)?.is_some())
+    let mut polled = vec![closed, PollFd::new(process, PollFlags::POLLIN)];
+    polled.extend(interrupt.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    match wait_polled(&mut polled, milliseconds)? {
+        Some(2) => Err(interrupted(interrupt, "waiting for the program")),
+        woken => Ok(woken.is_some()),
+    }
+}
+
+/// The error for a wait that the caller gave up. What it said by that is read: the
+/// waits that follow, of the clean-up, are given up one by one.
+fn interrupted(interrupt: Option<BorrowedFd<'_>>, doing: impl Into<String>) -> Error {
+    if let Some(fd) = interrupt {
+        let _ = nix::unistd::read(fd, &mut [0; 128]);
+    }
+    Error::new(Kind::Interrupted, format!("{}: interrupted", doing.into()))
 }
 
 /// Waits until one of several is readable or closed at its other end: the first
