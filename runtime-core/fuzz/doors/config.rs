@@ -78,6 +78,7 @@ fn hosts() -> [HostFacts; 3] {
         bounding: 0x1ff_ffff_ffff,
         last_capability: 40,
         in_user_namespace: false,
+        owns_mounts: true,
         setgroups: true,
         cgroups: Cgroups::Unified {
             mount: "/sys/fs/cgroup".into(),

@@ -62,6 +62,7 @@ pub(crate) fn host() -> HostFacts {
         bounding: u64::MAX,
         last_capability: 40,
         in_user_namespace: false,
+        owns_mounts: true,
         setgroups: true,
         cgroups: Cgroups::None,
         apparmor: false,

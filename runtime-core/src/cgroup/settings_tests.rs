@@ -12,6 +12,7 @@ fn host(cgroups: Cgroups) -> HostFacts {
         bounding: u64::MAX,
         last_capability: 40,
         in_user_namespace: false,
+        owns_mounts: true,
         setgroups: true,
         cgroups,
         apparmor: false,

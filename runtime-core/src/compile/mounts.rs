@@ -414,7 +414,8 @@ fn bind(
         target: entry.target(Target::LIKE_SOURCE)?,
     };
     // From inside another user namespace the source may be out of reach.
-    let by_launcher = context.namespaces.user() && context.host.may_mount();
+    let host = context.host;
+    let by_launcher = context.namespaces.user() && host.may_mount() && host.owns_mounts;
     let slot = if ids.is_some() || by_launcher {
         plan.slot(Fill::Tree { path: path.clone(), recursive, ids })
     } else {

@@ -7,6 +7,7 @@ mod cgroups;
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use caps::CapSet;
@@ -34,6 +35,9 @@ pub struct HostFacts {
     pub last_capability: u32,
     /// Whether the caller is in a user namespace other than the first.
     pub in_user_namespace: bool,
+    /// Whether the caller's mount namespace belongs to its user namespace. Else its
+    /// privileges hold in a new one only.
+    pub owns_mounts: bool,
     /// Whether setgroups(2) is allowed in the caller's user namespace; those below
     /// it have it from there (user_namespaces(7)).
     pub setgroups: bool,
@@ -80,6 +84,7 @@ impl HostFacts {
             bounding,
             last_capability,
             in_user_namespace: !first,
+            owns_mounts: first || owns_mounts(),
             // The first user namespace allows it, and without any the file does
             // not exist.
             setgroups: first || !enabled("/proc/self/setgroups", "deny"),
@@ -101,6 +106,17 @@ impl HostFacts {
     pub fn rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
     }
+}
+
+/// `NS_GET_USERNS` (ioctl_ns(2)).
+const NS_GET_USERNS: u32 = 0xb701;
+
+/// Asks for the owner of the mount namespace, which is told when it is the caller's
+/// user namespace or one below.
+fn owns_mounts() -> bool {
+    let Ok(mounts) = fs::File::open("/proc/self/ns/mnt") else { return false };
+    let owner = sys::ioctl_value(mounts.as_raw_fd(), NS_GET_USERNS, 0);
+    owner.is_ok_and(|fd| i32::try_from(fd).map(sys::close).is_ok())
 }
 
 /// The calling thread's permitted capabilities.
