@@ -1,13 +1,15 @@
 //! A command with a deadline: nothing here waits for ever.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// What a command that ended said.
 #[derive(Debug)]
@@ -80,6 +82,33 @@ pub fn run(command: &mut Command, input: &str, limit: Duration) -> Result<Output
     let Some(status) = status else { bail!("\"{line}\" did not end in {limit:?}") };
     let text = |reader: JoinHandle<String>| reader.join().unwrap_or_default().trim().to_owned();
     Ok(Output { line, code: code(status), stdout: text(stdout), stderr: text(stderr) })
+}
+
+/// Runs a long command with its output in a log.
+///
+/// # Errors
+/// It fails or takes too long; the error names the log.
+pub fn logged(command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
+    let file = File::options().create(true).append(true).open(log)?;
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    let status = wait(&mut child, limit);
+    if status.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    ensure!(
+        status.is_some_and(|status| status.success()),
+        "{program} {}; its log is {}",
+        status.map_or(format!("did not end in {limit:?}"), |status| format!("failed, {status}")),
+        log.display()
+    );
+    Ok(())
 }
 
 /// Waits for a child; `None` when the time is over.

@@ -5,7 +5,9 @@
 //! real container engine ([`docker`]). Both only see runtimes from outside, as
 //! programs with a command line.
 
+pub mod apt;
 pub mod bench;
 pub mod command;
 pub mod docker;
 pub mod floor;
+pub mod lab;

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::tools;
+use crate::apt;
 use crate::command::{self, Output};
 
 /// The name of the imported image.
@@ -39,7 +39,7 @@ impl Daemon {
         fs::write(path("daemon.json"), "{}")?;
         let cgroup_parent = format!("orlop-engines-{}", std::process::id());
         let output = File::create(log).with_context(|| format!("creating {}", log.display()))?;
-        let program = tools::debian("dockerd").context("dockerd is not installed")?;
+        let program = apt::installed("dockerd").context("dockerd is not installed")?;
         let mut dockerd = Command::new(program);
         dockerd.arg("--host").arg(format!("unix://{}", path("docker.sock").display()));
         for (option, file) in [
@@ -90,7 +90,7 @@ impl Daemon {
     /// # Errors
     /// Docker's client is not installed.
     pub fn client(&self, arguments: &[&str]) -> Result<Command> {
-        let mut docker = Command::new(tools::debian("docker").context("no docker client")?);
+        let mut docker = Command::new(apt::installed("docker").context("no docker client")?);
         let socket = self.directory.path().join("docker.sock");
         docker.arg("--host").arg(format!("unix://{}", socket.display())).args(arguments);
         // Neither a person's configuration nor another engine is asked.

@@ -1,7 +1,6 @@
 //! What the checks need around them: Debian's packages, and namespaces to hide in.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
 
-use crate::command;
+use crate::{apt, command};
 
 /// A program and the Debian package that holds it.
 const TOOLS: [(&str, &str); 6] = [
@@ -22,15 +21,6 @@ const TOOLS: [(&str, &str); 6] = [
     ("mmdebstrap", "mmdebstrap"),
 ];
 
-const PLACES: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-
-/// Where Debian's packages put a program; another one earlier in `PATH` is not
-/// what is tested here.
-#[must_use]
-pub fn debian(program: &str) -> Option<PathBuf> {
-    PLACES.iter().map(|place| Path::new(place).join(program)).find(|path| path.is_file())
-}
-
 /// Installs what is missing.
 ///
 /// # Errors
@@ -39,7 +29,7 @@ pub fn ensure_installed(logs: &Path) -> Result<()> {
     ensure!(Uid::effective().is_root(), "the checks need root");
     let mut missing: Vec<&str> = TOOLS
         .iter()
-        .filter(|(program, _)| debian(program).is_none())
+        .filter(|(program, _)| apt::installed(program).is_none())
         .map(|(_, package)| *package)
         .collect();
     missing.dedup();
@@ -47,46 +37,9 @@ pub fn ensure_installed(logs: &Path) -> Result<()> {
         return Ok(());
     }
     eprintln!("installing {}", missing.join(", "));
-    apt(&["update"], logs)?;
-    apt(&[&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat(), logs)
-}
-
-/// Runs apt-get, with its output in a log.
-///
-/// # Errors
-/// It fails or takes more than ten minutes.
-pub(super) fn apt(arguments: &[&str], logs: &Path) -> Result<()> {
     let log = logs.join("apt.log");
-    let mut command = Command::new("apt-get");
-    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
-    logged(&mut command, &log, Duration::from_secs(600))
-}
-
-/// Runs a long command with its output in a log.
-///
-/// # Errors
-/// It fails or takes too long; the error names the log.
-pub(super) fn logged(command: &mut Command, log: &Path, limit: Duration) -> Result<()> {
-    let file = File::options().create(true).append(true).open(log)?;
-    let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
-        .stdin(std::process::Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .spawn()
-        .with_context(|| format!("starting {program}"))?;
-    let status = command::wait(&mut child, limit);
-    if status.is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    ensure!(
-        status.is_some_and(|status| status.success()),
-        "{program} {}; its log is {}",
-        status.map_or(format!("did not end in {limit:?}"), |status| format!("failed, {status}")),
-        log.display()
-    );
-    Ok(())
+    apt::get(&["update"], &log)?;
+    apt::install(&missing, &log)
 }
 
 /// Moves this process to a mount namespace with an empty /run, where no socket of

@@ -1,0 +1,21 @@
+#!/bin/busybox sh
+# Process 1 until the root is mounted: what the kernel needs for that, and no
+# device manager.
+b=/bin/busybox
+$b mount -t devtmpfs dev /dev
+while read -r module; do
+    $b insmod "/modules/$module" || echo "lab: $module cannot be loaded"
+done </modules/order
+n=0
+until [ -b /dev/vda ]; do
+    n=$((n + 1))
+    [ $n -lt 300 ] || echo 'lab: no disk in 30 s'
+    [ $n -lt 300 ] || exec $b poweroff -f
+    $b sleep 0.1
+done
+if ! $b mount -t ext4 -o noatime /dev/vda /root; then
+    echo 'lab: the root cannot be mounted'
+    exec $b poweroff -f
+fi
+$b mount -o move /dev /root/dev
+exec $b switch_root /root /sbin/init

@@ -1,0 +1,122 @@
+//! One command in the machine: its streams are ours, its exit status too, and a
+//! signal to us ends it there.
+
+use std::io::{IsTerminal, stdin, stdout};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::qemu;
+use super::ssh::{self, Ssh, User};
+use crate::command;
+
+/// What ssh says of itself, and what a command may say too.
+const SSH_FAILED: i32 = 255;
+
+/// What an interrupted command may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs a command; its exit status, or 128 and a signal's number.
+///
+/// # Errors
+/// The machine goes away under it.
+pub fn run(ssh: &Ssh, user: User, words: &[String]) -> Result<i32> {
+    let mut signals = Signals::new()?;
+    let tag = tag();
+    let terminal = stdin().is_terminal() && stdout().is_terminal();
+    let mut command = ssh.command(user, &line(words, &tag));
+    if terminal {
+        // Before the place: what is behind it is the command.
+        command = ssh.login(user);
+        command.arg("--").arg(line(words, &tag));
+    }
+    let mut child = command.spawn().context("starting ssh")?;
+    let code = loop {
+        if let Some(status) = child.try_wait()? {
+            break command::code(status);
+        }
+        if let Some(signal) = signals.next()? {
+            end(ssh, &mut child, &tag);
+            return Ok(128 + signal as i32);
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    if code == SSH_FAILED && !ssh.connected(user) {
+        let console = ssh.folder.join(qemu::CONSOLE);
+        bail!("the machine has gone; its console's log is {}", console.display());
+    }
+    Ok(code)
+}
+
+/// The shell's line: it leaves its pid, which is its process group's, and turns a
+/// signal that ends the command into a status.
+fn line(words: &[String], tag: &str) -> String {
+    let words: Vec<_> = words.iter().map(|word| ssh::quote(word)).collect();
+    let command = words.join(" ");
+    format!("echo $$ >{tag}; {command}; status=$?; rm -f {tag}; exit $status")
+}
+
+fn tag() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("/tmp/.lab-{}-{}", std::process::id(), now.subsec_nanos())
+}
+
+/// Ends the command there, politely first.
+fn end(ssh: &Ssh, child: &mut Child, tag: &str) {
+    for signal in ["INT", "KILL"] {
+        let line = format!("test ! -e {tag} || kill -{signal} -- -$(cat {tag})");
+        let _ = ssh.ask(&line, PATIENCE);
+        if command::wait(child, PATIENCE / 5).is_some() {
+            break;
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let _ = ssh.ask(&format!("rm -f {tag}"), PATIENCE);
+}
+
+/// Signals that would end us, held back until we look.
+struct Signals(SignalFd);
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let set: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        set.thread_block().context("blocking signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self(SignalFd::with_flags(&set, flags).context("reading signals")?))
+    }
+
+    fn next(&mut self) -> Result<Option<Signal>> {
+        let info = self.0.read_signal().context("reading signals")?;
+        let number = info.map(|info| i32::try_from(info.ssi_signo)).transpose()?;
+        Ok(number.map(Signal::try_from).transpose()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(words: &[&str], tag: &str) -> i32 {
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        let mut sh = std::process::Command::new("bash");
+        let output = command::run(sh.args(["-c", &line(&words, tag)]), "", PATIENCE).unwrap();
+        output.code
+    }
+
+    #[test]
+    fn the_status_is_the_commands() {
+        let folder = tempfile::tempdir().unwrap();
+        let tag = folder.path().join("tag").display().to_string();
+        assert_eq!(shell(&["true"], &tag), 0);
+        assert_eq!(shell(&["sh", "-c", "exit 7"], &tag), 7);
+        assert_eq!(shell(&["sh", "-c", "kill -KILL $$"], &tag), 137);
+        assert_eq!(shell(&["no such program"], &tag), 127);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        assert_eq!(shell(&["test", "-s", &tag], &tag), 0);
+    }
+}
