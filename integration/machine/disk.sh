@@ -49,5 +49,5 @@ rm -r $tree
 
 # Newer than /usr, or the first boot would bring them up to date.
 touch root/etc/.updated root/var/.updated
-mke2fs -q -F -t ext4 -m 0 -L lab -E lazy_itable_init=0 -d root disk.ext4 "$2"
+mke2fs -q -F -t ext4 -m 0 -L lab -d root disk.ext4 "$2"
 rm -r root

@@ -13,7 +13,7 @@ until [ -b /dev/vda ]; do
     [ $n -lt 300 ] || exec $b poweroff -f
     $b sleep 0.1
 done
-if ! $b mount -t ext4 -o noatime /dev/vda /root; then
+if ! $b mount -t ext4 -o noatime,noinit_itable /dev/vda /root; then
     echo 'lab: the root cannot be mounted'
     exec $b poweroff -f
 fi

@@ -33,6 +33,7 @@ const SKIPPED: &[(&str, &str)] = &[
     ("cargo test", "it is what runs this"),
     ("cargo engines docker", "takes minutes and an engine"),
     ("cargo runtime-bench", "takes minutes"),
+    ("cargo lab", "takes minutes and a virtual machine"),
     ("docker run", "needs an engine with our settings: cargo engines docker has one"),
     ("podman ", "needs Podman and an image"),
     ("cd runtime-core", "there is only fuzzing behind it"),
@@ -211,7 +212,7 @@ fn every_table_entry_is_still_needed() {
 #[test]
 fn what_is_skipped_exists() {
     let aliases = fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
-    for alias in ["engines", "runtime-bench"] {
+    for alias in ["engines", "runtime-bench", "lab"] {
         assert!(aliases.contains(&format!("\n{alias} = ")), "no alias {alias}");
     }
     let targets = root().join("runtime-core/fuzz/fuzz_targets");

@@ -17,11 +17,15 @@ use super::cache::{self, Cache};
 use super::packages;
 use super::progress::{self, Progress};
 use super::recipe::Recipe;
+use crate::command;
 
 const PARTIAL: &str = "partial";
 
 /// For packages that come from far away.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// For a root file system that was left half-way.
+const REMOVE: Duration = Duration::from_secs(300);
 
 /// One that is whole.
 #[derive(Debug)]
@@ -113,13 +117,7 @@ fn build(cache: &Cache, recipe: &Recipe, folder: &Path, lock: &File) -> Result<(
     if root {
         bootstrap.env("TMPDIR", folder);
     }
-    let mut disk = if root {
-        Command::new("sh")
-    } else {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--map-auto", "--map-root-user", "--", "sh"]);
-        unshare
-    };
+    let mut disk = as_root("sh");
     disk.args(recipe.disk());
 
     for step in [&mut keygen, &mut bootstrap, &mut disk] {
@@ -133,6 +131,17 @@ fn build(cache: &Cache, recipe: &Recipe, folder: &Path, lock: &File) -> Result<(
     Ok(())
 }
 
+/// A program that root file systems are made with: it runs as root, at least of a
+/// user namespace with all ids that we may use.
+fn as_root(program: &str) -> Command {
+    if Uid::effective().is_root() {
+        return Command::new(program);
+    }
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--map-auto", "--map-root-user", "--", program]);
+    unshare
+}
+
 /// Removes a folder of ours, unless something is mounted in it.
 fn remove(folder: &Path) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
@@ -141,7 +150,9 @@ fn remove(folder: &Path) -> Result<()> {
         .lines()
         .any(|line| line.split(' ').nth(4).is_some_and(|point| point.starts_with(&inside)));
     ensure!(!mounted, "something is mounted in {}: unmount it first", folder.display());
-    fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))
+    let mut rm = as_root("rm");
+    rm.args(["--recursive", "--force", "--one-file-system", "--"]).arg(folder);
+    command::run(&mut rm, "", REMOVE)?.success().map(drop)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::command;
 /// What QEMU may take to set everything up.
 const START: Duration = Duration::from_secs(60);
 /// What the machine may take to shut down by itself.
-const SHUTDOWN: Duration = Duration::from_secs(60);
+const SHUTDOWN: Duration = Duration::from_secs(30);
 /// What QEMU may take to end when a signal tells it to.
 const END: Duration = Duration::from_secs(10);
 
