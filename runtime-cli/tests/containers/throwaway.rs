@@ -62,6 +62,11 @@ fn process(words: &str) -> Option<Pid> {
     pids.find(|pid| line(*pid).replace('\0', " ").starts_with(words)).map(Pid::from_raw)
 }
 
+/// A program that ends when it is ended, and that no other run of these tests has.
+fn sleeper(number: u32) -> String {
+    format!("sleep {}", 1_000_000 + std::process::id() * 10 + number)
+}
+
 /// Also where there is no controller that could limit anything.
 fn it_runs_in_a_cgroup_of_its_own(lab: &Lab) {
     let printed = lab.begin(attempt(lab, &["cat", "/proc/self/cgroup"])).end().ok();
@@ -70,9 +75,11 @@ fn it_runs_in_a_cgroup_of_its_own(lab: &Lab) {
 
 fn a_signal_ends_what_has_no_handler(lab: &Lab) {
     for (signal, number) in [("SIGHUP", 1), ("SIGINT", 2), ("SIGQUIT", 3), ("SIGTERM", 15)] {
-        let running = lab.begin(attempt(lab, &["sleep", "1000"]));
+        let program = sleeper(0);
+        let words: Vec<_> = program.split(' ').collect();
+        let running = lab.begin(attempt(lab, &words));
         // No shell, which has handlers.
-        until("the program", || process("sleep 1000").is_some());
+        until("the program", || process(&program).is_some());
         running.signal(signal);
         running.end().ends(128 + number);
     }
@@ -108,28 +115,31 @@ fn nohup_holds(lab: &Lab) {
 }
 
 fn nothing_outlives_it(lab: &Lab) {
-    let running = up(lab, "echo up; exec sleep 1001");
+    let program = sleeper(1);
+    let running = up(lab, &format!("echo up; exec {program}"));
     let [folder] = folders(lab).try_into().unwrap();
     running.signal("SIGKILL");
     running.end().ends(128 + 9);
-    until("the end of the container", || process("sleep 1001").is_none());
+    until("the end of the container", || process(&program).is_none());
     until("the end of its folder", || folders(lab).is_empty());
     assert!(cgroups(&folder).is_empty());
 }
 
 fn the_next_one_cleans_up_after_those_that_were_killed(lab: &Lab) {
-    let killed = up(lab, "echo up; exec sleep 1002");
+    let program = sleeper(2);
+    let killed = up(lab, &format!("echo up; exec {program}"));
     let [folder] = folders(lab).try_into().unwrap();
-    kill(process("orlop try --guard").unwrap(), Signal::SIGKILL).unwrap();
+    let guard = format!("orlop try --guard {}", lab.path(&folder).display());
+    kill(process(&guard).unwrap(), Signal::SIGKILL).unwrap();
     killed.signal("SIGKILL");
     killed.end().ends(128 + 9);
-    assert!(process("sleep 1002").is_some() && !cgroups(&folder).is_empty());
+    assert!(process(&program).is_some() && !cgroups(&folder).is_empty());
     // Neither a living one's nor another user's.
     let strange = lab.path("orlop-try-aaaaaa");
     fs::create_dir(&strange).unwrap();
     chown(&strange, Some(1), Some(1)).unwrap();
-    let living = up(lab, "echo up; exec sleep 1003");
-    assert!(process("sleep 1002").is_none());
+    let living = up(lab, "echo up; exec sleep 1000");
+    assert!(process(&program).is_none());
     assert!(cgroups(&folder).is_empty() && !folders(lab).contains(&folder));
     assert_eq!(folders(lab).len(), 2);
     lab.begin(attempt(lab, &["true"])).end().ok();
