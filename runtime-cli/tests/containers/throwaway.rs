@@ -323,10 +323,9 @@ fn it_runs_in_itself(lab: &Lab) {
     for user in [0, 1234] {
         let mut command = Command::new("/opt/orlop");
         command.args(["try", "--", "/opt/orlop", "try", "--", "/opt/orlop", "try", "--"]);
-        command.args(["/bin/sh", "-c", "id -u; ls /proc | grep -c '^[0-9]'; ls -A /tmp"]);
+        command.args(["/bin/sh", "-c", "id -u; echo /proc/[0-9]*; ls -A /tmp"]);
         command.uid(user).gid(user).env("TMPDIR", folder_of(lab, user));
-        // The shell, ls and grep.
-        assert_eq!(lab.begin(command).end().ok(), "0\n3\n", "{user}");
+        assert_eq!(lab.begin(command).end().ok(), "0\n/proc/1\n", "{user}");
         assert_eq!(fs::read_dir(lab.path(&format!("of-{user}"))).unwrap().count(), 0);
     }
 }
