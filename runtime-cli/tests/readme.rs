@@ -184,15 +184,18 @@ fn every_command_runs() {
     lock.lock().unwrap();
     let room = Room::new();
     let mut outputs = String::new();
+    let mut expected =
+        vec!["pivot-root", "\"status\": \"created\"", "rootfs", "second", "example-"];
     for block in blocks().iter().filter(|block| block.language == "sh") {
         let script = script(block);
         if script.contains("\nembed ") && !room.directory.path().join("bin/embed").exists() {
             println!("SKIP README.md:{}: the example is not built", block.line);
+            expected.retain(|seen| *seen != "example-");
         } else if !script.is_empty() {
             outputs.push_str(&room.run(&script));
         }
     }
-    for seen in ["pivot-root", "\"status\": \"created\"", "rootfs", "second", "example-"] {
+    for seen in expected {
         assert!(outputs.contains(seen), "{seen:?} is not in {outputs}");
     }
 }

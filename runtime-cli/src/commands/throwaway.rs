@@ -57,7 +57,9 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let rootfs = folder.rootfs();
     let shared = lay_out(&rootfs)
         .map_err(|error| Error::io(&error, "laying out the root").at_path(&rootfs))?;
-    let terminal = command.is_empty() && std::io::stdin().is_terminal();
+    // A command in a pipeline writes what the next one reads, line ends and all.
+    let terminal =
+        std::io::stdin().is_terminal() && (command.is_empty() || std::io::stdout().is_terminal());
     let command = if command.is_empty() { vec![shell()] } else { command };
     let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
     let config =
