@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let message = match error.downcast_ref::<Usage>() {
         Some(Usage::Help(text)) => return help(text),
         Some(Usage::Wrong(text)) => text.clone(),
-        None => format!("{}{error:#}", compat::prefix(verb)),
+        None => compat::prefix(verb) + &told(&error),
     };
     ::log::error!("{message}");
     if to_file {
@@ -54,6 +54,16 @@ fn run(to_file: &mut bool, verb: &mut &'static str) -> anyhow::Result<u8> {
     }
     *to_file = log::start(globals.log.as_deref(), &globals.log_format, globals.debug)?;
     commands::dispatch(globals, verb)
+}
+
+/// What went wrong, from the outside in; the kernel's numbers in the library's words.
+fn told(error: &anyhow::Error) -> String {
+    let one = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let errno = cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
+        errno.or(io).map_or_else(|| cause.to_string(), orlop::error::errno_text)
+    };
+    error.chain().map(one).collect::<Vec<_>>().join(": ")
 }
 
 fn help(text: &str) -> ExitCode {
