@@ -1,6 +1,7 @@
 //! The life of a container: each command, in the order an engine gives them.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::Value;
@@ -14,6 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     whose_container_is_deleted_has_its_exit_code,
     a_program_that_ends_at_once_was_started,
     a_paused_container_is_not_started,
+    an_exec_in_a_paused_container_waits_and_can_be_ended,
     signals_reach_the_process,
     run_detached_lives_on,
     run_with_keep_leaves_a_stopped_container,
@@ -95,6 +97,52 @@ fn a_paused_container_is_not_started(lab: &Lab) {
     assert_eq!(message, "cannot start a container in the paused state");
     lab.on("a", &["resume"], &[]).ok();
     lab.on("a", &["start"], &[]).ok();
+    lab.delete("a");
+}
+
+fn an_exec_in_a_paused_container_waits_and_can_be_ended(lab: &Lab) {
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    lab.on("a", &["pause"], &[]).ok();
+    assert!(lab.exec("a", &[], &["exit", "0"]).fails().contains("cannot exec in a paused"));
+    let exec = |flags: &[&str], arguments: &[&str]| {
+        let id = lab.id("a");
+        let words = [&["exec", "--ignore-paused"], flags, &[&*id, "/bin/probe"], arguments];
+        lab.begin(lab.command(&words.concat()))
+    };
+    // As many as there are processes in the container, with the init.
+    let inside = |count| {
+        until("the processes", || {
+            let pids: Vec<i32> =
+                serde_json::from_str(&lab.on("a", &["ps", "--format", "json"], &[]).ok()).unwrap();
+            pids.len() == count
+        });
+    };
+    for signal in ["SIGTERM", "SIGINT"] {
+        let running = exec(&[], &["exit", "3"]);
+        inside(2);
+        let begun = Instant::now();
+        running.signal(signal);
+        assert!(running.end().fails().contains(": interrupted"));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        // A v1 freezer lets a process die when it lets it go.
+        if !lab.view.is_v2() {
+            lab.on("a", &["resume"], &[]).ok();
+        }
+        inside(1);
+        if !lab.view.is_v2() {
+            lab.on("a", &["pause"], &[]).ok();
+        }
+    }
+    // Nobody is told, but nothing hangs and nothing is left.
+    let running = exec(&["--detach"], &["sleep"]);
+    inside(2);
+    running.signal("SIGKILL");
+    running.end().ends(128 + 9);
+    let running = exec(&[], &["exit", "3"]);
+    inside(3);
+    lab.on("a", &["resume"], &[]).ok();
+    running.end().ends(3);
+    inside(1);
     lab.delete("a");
 }
 

@@ -135,6 +135,7 @@ impl Store {
             start_report: fifos.as_ref().map(|fifos| fifos.report.as_fd()),
             console: console.as_ref().map(AsFd::as_fd),
             target: None,
+            paused: false,
             interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;

@@ -25,7 +25,8 @@ pub struct ExecOptions {
     /// How many descriptors from 3 on the process inherits. All must be open
     /// without close-on-exec.
     pub preserve_fds: u32,
-    /// Exec in a paused container too; the process runs when it is resumed.
+    /// Exec in a paused container too; the process runs when it is resumed, for
+    /// which the call waits two minutes at most.
     pub ignore_paused: bool,
 }
 
@@ -37,7 +38,8 @@ impl Container {
     /// [`Kind::WrongState`] when the container is not running; what is wrong with
     /// the process, or what went wrong before its program was executed.
     pub fn exec(&self, options: &ExecOptions) -> Result<Started> {
-        match self.state()? {
+        let state = self.state()?;
+        match state {
             State::Running | State::Created => {}
             State::Paused if options.ignore_paused => {}
             State::Paused => {
@@ -68,6 +70,7 @@ impl Container {
             cgroup_procs: &procs,
             console: console.as_ref().map(AsFd::as_fd),
             target: Some(target.as_fd()),
+            paused: state == State::Paused,
             interrupt: self.store.interrupt.clone(),
             ..Kit::default()
         };

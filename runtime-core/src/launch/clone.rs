@@ -1,16 +1,22 @@
-//! The clone: one vfork-like `clone3` whose child does nothing but exec the stage.
+//! The clone: one `clone3` whose child shares our memory, like that of vfork(2),
+//! and does nothing but exec the stage.
 //!
-//! The child shares this process's memory until the exec, so it may not touch
-//! anything that is not its own: no allocation, no lock, no libc. Signals are
-//! blocked around it, because a handler that ran in the child would run on the
-//! caller's memory. One of the two rooms that may say `unsafe`.
+//! It may not touch anything that is not its own: no allocation, no lock, no libc.
+//! Signals are blocked around the clone, because a handler that ran in the child
+//! would run on the caller's memory. The caller is not suspended: a child that is
+//! born into a frozen cgroup stands still before its exec, and vfork(2) would wait
+//! for it in the kernel, where no signal is heard. One of the two rooms that may
+//! say `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use orlop_init::sys::beside::{self, Beside};
 use orlop_init::sys::{self, Errno, Fd, abi};
 
+use super::{interrupted, kill, wait_readable};
 use crate::error::{Error, Kind, Result};
 
 /// Takes ownership of a descriptor that a system call has just returned.
@@ -36,6 +42,10 @@ pub(super) struct Request<'a> {
     pub flags: u32,
     /// The cgroup to start in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// How long the exec of the stage may take.
+    pub patience: Duration,
+    /// Readable when the caller wants no more of it.
+    pub interrupt: Option<BorrowedFd<'a>>,
 }
 
 /// The new process, a child of the caller.
@@ -44,11 +54,13 @@ pub(super) struct Cloned {
     pub pidfd: OwnedFd,
 }
 
-struct Child<'a> {
+/// How long the caller does not look whether it is interrupted, in milliseconds.
+const TURN: i64 = 50;
+
+struct Child {
     program: Fd,
-    inherit: &'a [Fd],
-    argv: [usize; 3],
-    envp: [usize; 1],
+    inherit: Vec<Fd>,
+    argument: CString,
     raise: bool,
     errno: i32,
 }
@@ -56,17 +68,16 @@ struct Child<'a> {
 /// Clones and executes the stage. Returns when the stage is running.
 ///
 /// # Errors
-/// What clone3(2) or execveat(2) answers.
+/// What clone3(2) or execveat(2) answers; [`Kind::Timeout`] and
+/// [`Kind::Interrupted`] when the child does not come to its exec.
 pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     let plan = request.plan.as_raw_fd();
-    let argument = CString::new(plan.to_string()).unwrap_or_default();
     let mut inherit = request.inherit.clone();
     inherit.push(plan);
-    let mut child = Child {
+    let child = Child {
         program: request.program.as_raw_fd(),
-        inherit: &inherit,
-        argv: [c"orlop-init".as_ptr() as usize, argument.as_ptr() as usize, 0],
-        envp: [0],
+        inherit,
+        argument: CString::new(plan.to_string()).unwrap_or_default(),
         raise: request.flags & abi::CLONE_NEWUSER != 0,
         errno: 0,
     };
@@ -81,17 +92,55 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
         args.flags |= abi::CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    let mut stack = [0u64; 1024];
+    let nest = Box::into_raw(Box::new(Beside::new(become_stage, child)));
     let before = sys::block_signals();
-    let result = sys::vfork(&mut args, &mut stack, become_stage, &mut child);
+    // SAFETY: `nest` is live, and nobody touches it but `beside::wait` until that
+    // has said that the child is gone from there. If it never does, it is not freed.
+    let result = unsafe { beside::clone(&mut args, nest) };
     sys::restore_signals(before);
-    let pid = result.map_err(|Errno(errno)| clone_failed(errno, request))?;
+    let pid = match result {
+        Ok(pid) => pid,
+        Err(Errno(errno)) => {
+            // SAFETY: the box from above, and there is no child.
+            drop(unsafe { Box::from_raw(nest) });
+            return Err(clone_failed(errno, request));
+        }
+    };
     let pidfd = owned(Ok(pidfd)).map_err(|errno| Error::os(errno, "taking the pidfd"))?;
+    let executed = wait(nest, request);
+    if executed.is_err() {
+        kill(pid, pidfd.as_fd());
+    }
+    // SAFETY: it is live.
+    if !unsafe { beside::wait(nest, 0) } {
+        return executed.and(Err(Error::new(Kind::Internal, "the stage's child is not gone")));
+    }
+    // SAFETY: the box from above, and the child is gone from there.
+    let child = unsafe { Box::from_raw(nest) }.into_data();
+    executed?;
     if child.errno != 0 {
         let _ = sys::wait(pid);
         return Err(Error::os(child.errno, "executing the init stage"));
     }
     Ok(Cloned { pid, pidfd })
+}
+
+/// Waits until the child has executed the stage, or could not.
+fn wait(nest: *const Beside<Child>, request: &Request<'_>) -> Result<()> {
+    let begun = Instant::now();
+    // SAFETY: our caller frees it after this.
+    while !unsafe { beside::wait(nest, TURN) } {
+        if let Some(fd) = request.interrupt
+            && wait_readable(fd, 0)?
+        {
+            return Err(interrupted(request.interrupt, "starting the init stage"));
+        }
+        if begun.elapsed() >= request.patience {
+            let words = format!("the init stage did not start within {:?}", request.patience);
+            return Err(Error::new(Kind::Timeout, words).hint("its cgroup may be frozen"));
+        }
+    }
+    Ok(())
 }
 
 fn clone_failed(errno: i32, request: &Request<'_>) -> Error {
@@ -109,8 +158,8 @@ fn clone_failed(errno: i32, request: &Request<'_>) -> Error {
     }
 }
 
-fn become_stage(child: &mut Child<'_>) -> ! {
-    for fd in child.inherit {
+fn become_stage(child: &mut Child) -> ! {
+    for fd in &child.inherit {
         // All of them were opened close-on-exec, in a process that may have
         // threads which execute programs too.
         if let Err(Errno(errno)) = sys::fcntl(*fd, abi::F_SETFD, 0) {
@@ -124,7 +173,8 @@ fn become_stage(child: &mut Child<'_>) -> ! {
         child.errno = errno;
         sys::exit(1)
     }
-    child.errno = sys::execveat(child.program, c"", &child.argv, &child.envp, abi::AT_EMPTY_PATH).0;
+    let argv = [c"orlop-init".as_ptr() as usize, child.argument.as_ptr() as usize, 0];
+    child.errno = sys::execveat(child.program, c"", &argv, &[0], abi::AT_EMPTY_PATH).0;
     sys::exit(1)
 }
 

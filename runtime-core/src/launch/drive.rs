@@ -14,14 +14,11 @@ use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 use super::clone::Cloned;
 use super::hooks::{self, Around};
 use super::{
-    ids, interrupted, kill, listener, owned, reap, report, wait_any, wait_readable, write_proc,
+    PATIENCE, ids, interrupted, kill, listener, owned, reap, report, wait_any, wait_readable,
+    write_proc,
 };
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Gate, Op, Plan};
-
-/// How long the stage may take from one message to the next, in milliseconds,
-/// when no hook runs in it. Only a file system that does not answer takes longer.
-const PATIENCE: i64 = 120_000;
 
 /// Where the stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,7 +200,7 @@ impl Child {
         let patience = if plan.steps().any(|(op, _)| matches!(op, Op::Hook { .. })) {
             -1 // hooks have timeouts of their own, or none by the user's wish
         } else {
-            PATIENCE
+            i64::try_from(PATIENCE.as_millis()).unwrap_or(-1)
         };
         loop {
             let mut buffer = [0; HEAD + TEXT_MAX];
@@ -213,8 +210,7 @@ impl Child {
                 Some(0 | 1) => {}
                 Some(_) => return Err(interrupted(self.interrupt(), "waiting for the init stage")),
                 None => {
-                    let words =
-                        format!("the init stage did not answer within {} s", PATIENCE / 1000);
+                    let words = format!("the init stage did not answer within {PATIENCE:?}");
                     return Err(Error::new(Kind::Timeout, words));
                 }
             }

@@ -18,7 +18,7 @@ mod stage;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -32,6 +32,13 @@ pub(crate) use report::{StartFailure, StartReport, died, start_report};
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Plan, Slot};
+
+/// How long the stage may take from one message to the next when no hook runs in it.
+/// Only a file system that does not answer takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long it may take to be there at all, which is a matter of a millisecond.
+const BIRTH: Duration = Duration::from_secs(10);
 
 /// How long a process that was killed may take to end, in milliseconds.
 const DYING: i64 = 2_000;
@@ -52,6 +59,8 @@ pub struct Kit<'a> {
     pub console: Option<BorrowedFd<'a>>,
     /// A pidfd of the process whose namespaces are joined.
     pub target: Option<BorrowedFd<'a>>,
+    /// Whether the cgroup is frozen, and the caller wants to wait for its thawing.
+    pub paused: bool,
     /// Readable when the caller wants no more of it. Read once for each time.
     pub interrupt: Option<Arc<OwnedFd>>,
 }
@@ -97,6 +106,8 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
         inherit,
         flags: plan.outside.clone_flags,
         cgroup: kit.cgroup,
+        patience: if kit.paused { PATIENCE } else { BIRTH },
+        interrupt: kit.interrupt.as_ref().map(|fd| fd.as_fd()),
     })?;
     Ok(Child::new(cloned, control, hook_state, kit.interrupt.clone()))
 }
