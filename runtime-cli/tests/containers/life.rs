@@ -1,12 +1,13 @@
 //! The life of a container: each command, in the order an engine gives them.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::Value;
 
-use crate::harness::{Lab, Test, tests, until};
+use crate::harness::{CGROUPS, Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     is_created_started_and_deleted,
@@ -16,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_program_that_ends_at_once_was_started,
     a_paused_container_is_not_started,
     an_exec_in_a_paused_container_waits_and_can_be_ended,
+    a_creation_below_a_frozen_cgroup_can_be_ended,
     signals_reach_the_process,
     run_detached_lives_on,
     run_with_keep_leaves_a_stopped_container,
@@ -144,6 +146,25 @@ fn an_exec_in_a_paused_container_waits_and_can_be_ended(lab: &Lab) {
     running.end().ends(3);
     inside(1);
     lab.delete("a");
+}
+
+fn a_creation_below_a_frozen_cgroup_can_be_ended(lab: &Lab) {
+    if !lab.view.is_v2() {
+        lab.skip("what v1's freezer holds dies only when it is let go");
+    }
+    let above = Path::new(CGROUPS).join(lab.tag());
+    fs::create_dir(&above).unwrap();
+    fs::write(above.join("cgroup.freeze"), "1").unwrap();
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["cgroupsPath"] = format!("/{}/below", lab.tag()).into();
+    let running = lab.begin(lab.start_of("run", &bundle, "a", &[]));
+    let list = above.join("below/cgroup.procs");
+    until("the stage", || fs::read_to_string(&list).is_ok_and(|list| !list.is_empty()));
+    running.signal("SIGTERM");
+    let begun = Instant::now();
+    assert!(running.end().fails().ends_with("starting the init stage: interrupted"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    fs::remove_dir(&above).unwrap();
 }
 
 fn signals_reach_the_process(lab: &Lab) {
