@@ -1,7 +1,7 @@
 //! The life of a container: each command, in the order an engine gives them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = tests![
     whose_container_is_deleted_has_its_exit_code,
     a_program_that_ends_at_once_was_started,
     a_paused_container_is_not_started,
+    a_paused_container_can_be_killed,
     an_exec_in_a_paused_container_waits_and_can_be_ended,
     a_creation_below_a_frozen_cgroup_can_be_ended,
     signals_reach_the_process,
@@ -165,6 +166,42 @@ fn a_creation_below_a_frozen_cgroup_can_be_ended(lab: &Lab) {
     assert!(running.end().fails().ends_with("starting the init stage: interrupted"));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     fs::remove_dir(&above).unwrap();
+}
+
+fn a_paused_container_can_be_killed(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    for shared in [false, true] {
+        if shared {
+            bundle.without_namespace("pid");
+        }
+        for flags in [&["kill"][..], &["kill", "--all"]] {
+            lab.run(&bundle, "a", &["--detach"]).ok();
+            let whole = forget_v2_beside_v1(lab);
+            lab.on("a", &["pause"], &[]).ok();
+            assert_eq!(lab.status("a"), "paused");
+            lab.on("a", flags, &["KILL"]).ok();
+            until("its end", || lab.status("a") == "stopped");
+            fs::write(record(lab), whole).unwrap();
+            lab.on("a", &["delete"], &[]).ok();
+        }
+    }
+}
+
+fn record(lab: &Lab) -> PathBuf {
+    lab.root().join(lab.id("a")).join("state.json")
+}
+
+/// Changes the container's record to that of a host with v1 alone, whose freezer is
+/// used then. Returns what it was.
+fn forget_v2_beside_v1(lab: &Lab) -> Vec<u8> {
+    let before = fs::read(record(lab)).unwrap();
+    if !lab.view.is_v2() {
+        let mut value: Value = serde_json::from_slice(&before).unwrap();
+        let groups = value["cgroup"]["groups"].as_array_mut().unwrap();
+        groups.retain(|group| !group["controllers"].as_array().unwrap().is_empty());
+        fs::write(record(lab), value.to_string()).unwrap();
+    }
+    before
 }
 
 fn signals_reach_the_process(lab: &Lab) {

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use orlop_init::sys::{self, Errno};
 
 use super::{Container, Started};
+use crate::cgroup::Manager;
 use crate::error::{Error, Kind, Result};
 use crate::launch::owned;
 
@@ -29,10 +30,21 @@ impl Container {
         let not_running = || Error::new(Kind::WrongState, "container not running");
         let pidfd = self.init()?.ok_or_else(not_running)?;
         match send(&pidfd, signal) {
+            Ok(()) if signal == libc::SIGKILL => self.let_die(),
             Ok(()) => Ok(()),
             Err(libc::ESRCH) => Err(not_running()),
             Err(errno) => Err(Error::os(errno, format!("sending signal {signal}"))),
         }
+    }
+
+    /// What v1's freezer holds dies only when it is let go. COMPAT(runc): it thaws
+    /// too.
+    fn let_die(&self) -> Result<()> {
+        let manager = self.record.manager();
+        if matches!(manager, Manager::V1(_)) && manager.is_frozen()? {
+            manager.thaw()?;
+        }
+        Ok(())
     }
 
     /// Sends a signal to every process of the container. Sending SIGKILL this way
