@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
@@ -18,6 +21,7 @@ use crate::harness::{Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     the_console_socket_gets_the_master,
+    a_socket_that_takes_nobody_is_given_up,
     exec_has_a_terminal_of_its_own,
     keys_and_sizes_go_through_ours,
 ];
@@ -61,6 +65,18 @@ fn the_console_socket_gets_the_master(lab: &Lab) {
     lab.on("a", &["start"], &[]).ok();
     assert_eq!(read(master), format!("{SEEN}33 rows 111 columns\r\n"));
     lab.delete("a");
+}
+
+fn a_socket_that_takes_nobody_is_given_up(lab: &Lab) {
+    let path = lab.path("full");
+    let listener = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(0).unwrap()).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+    let mut bundle = lab.bundle(&["terminal"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    let message = lab.create(&bundle, "a", &["--console-socket", path.to_str().unwrap()]).fails();
+    assert!(message.ends_with("(nobody accepts there)"), "{message}");
 }
 
 fn exec_has_a_terminal_of_its_own(lab: &Lab) {

@@ -22,7 +22,6 @@ mod undo;
 use std::fs;
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +35,7 @@ pub use state::{State, Status};
 
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind, Result};
+use crate::launch::connect;
 
 /// The containers below one directory. Cheap to make, holds nothing open.
 #[derive(Debug, Clone)]
@@ -235,11 +235,7 @@ impl Terminal {
                 .try_clone()
                 .map(Some)
                 .map_err(|error| Error::io(&error, "passing the console socket on")),
-            Self::Socket(path) => {
-                UnixStream::connect(path).map(|stream| Some(stream.into())).map_err(|error| {
-                    Error::io(&error, "connecting to the console socket").at_path(path)
-                })
-            }
+            Self::Socket(path) => connect(path, "connecting to the console socket").map(Some),
         }
     }
 }

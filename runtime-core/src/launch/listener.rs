@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use orlop_init::sys;
 
-use super::owned;
+use super::{connect, owned};
 use crate::error::{Error, Result};
 use crate::plan::Listener;
 
@@ -25,9 +25,7 @@ pub(super) fn hand_on(
 ) -> Result<()> {
     let fd = owned(sys::pidfd_getfd(pidfd.as_raw_fd(), number))
         .map_err(|errno| Error::os(errno, "taking the seccomp listener"))?;
-    let agent = UnixStream::connect(&listener.path).map_err(|error| {
-        Error::io(&error, "connecting to the seccomp agent").at_path(&listener.path)
-    })?;
+    let agent = UnixStream::from(connect(&listener.path, "connecting to the seccomp agent")?);
     let message = message(listener, pid, state);
     let fds = [fd.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];

@@ -17,11 +17,15 @@ mod stage;
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, socket, socketpair, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 use orlop_init::sys::{self, Errno, abi};
 
 pub(crate) use clone::owned;
@@ -39,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long it may take to be there at all, which is a matter of a millisecond.
 const BIRTH: Duration = Duration::from_secs(10);
+
+/// How long a listener may take to make room in its queue, in seconds.
+const CONNECTING: i64 = 5;
 
 /// How long a process that was killed may take to end, in milliseconds.
 const DYING: i64 = 2_000;
@@ -208,6 +215,26 @@ fn wait_polled(polled: &mut [PollFd<'_>], milliseconds: i64) -> Result<Option<us
             Err(errno) => return Err(Error::os(errno as i32, "waiting")),
         }
     }
+}
+
+/// Connects to a unix socket. A listener that takes nobody, or nothing, may not keep
+/// us: connect(2) would wait for ever for room in its queue, and a send for a reader.
+///
+/// # Errors
+/// What connect(2) says; [`Kind::Timeout`].
+pub(crate) fn connect(path: &Path, doing: &'static str) -> Result<OwnedFd> {
+    let failed = |errno: nix::errno::Errno| match errno {
+        nix::errno::Errno::EAGAIN => Error::new(Kind::Timeout, doing).hint("nobody accepts there"),
+        errno => Error::os(errno as i32, doing),
+    };
+    let connected = || {
+        let family = AddressFamily::Unix;
+        let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(CONNECTING))?;
+        nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(socket)
+    };
+    connected().map_err(|errno| failed(errno).at_path(path))
 }
 
 /// Ends a child of this process and waits for it, but not for ever: one that a
