@@ -1,10 +1,21 @@
 //! Many at once: one id, many ids.
 
+use std::fs::{self, File};
 use std::thread;
 
-use crate::harness::{Lab, Test, tests};
+use nix::fcntl::{Flock, FlockArg};
+use oci_spec::runtime::LinuxResources;
+use orlop::Kind;
+use orlop::container::Store;
 
-pub(crate) const TESTS: &[Test] = tests![one_of_several_creations_wins, many_run_at_once];
+use crate::harness::{Lab, Test, tests, until};
+
+pub(crate) const TESTS: &[Test] = tests![
+    one_of_several_creations_wins,
+    many_run_at_once,
+    what_was_opened_before_never_touches_the_next_of_its_id,
+    a_forced_deletion_that_comes_too_late_is_fine,
+];
 
 /// How many containers each of the eight runs, unless ORLOP_TEST_RUNS says more.
 const RUNS: usize = 25;
@@ -44,4 +55,60 @@ fn many_run_at_once(lab: &Lab) {
             });
         }
     });
+}
+
+/// The cgroup's name is the id's, so what goes by an old record reaches the new one.
+fn what_was_opened_before_never_touches_the_next_of_its_id(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let old = Store::new(lab.root()).open(&lab.id("a")).unwrap();
+    lab.delete("a");
+    lab.create(&bundle, "a", &[]).ok();
+    let is = |what: &str| assert_eq!(lab.status("a"), what);
+    let not_found = |result: orlop::error::Result<()>, what: &str| {
+        assert_eq!(result.unwrap_err().kind(), Kind::NotFound, "{what}");
+    };
+    not_found(old.start(), "start");
+    is("created");
+    lab.on("a", &["start"], &[]).ok();
+    not_found(old.pause(), "pause");
+    is("running");
+    lab.on("a", &["pause"], &[]).ok();
+    not_found(old.resume(), "resume");
+    is("paused");
+    lab.on("a", &["resume"], &[]).ok();
+    not_found(old.update(&LinuxResources::default()), "update");
+    not_found(old.signal_all(libc::SIGKILL), "kill --all");
+    not_found(old.delete(), "delete");
+    assert_eq!(old.kill(libc::SIGKILL).unwrap_err().kind(), Kind::WrongState);
+    is("running");
+    lab.delete("a");
+}
+
+fn a_forced_deletion_that_comes_too_late_is_fine(lab: &Lab) {
+    let mut next = lab.bundle(&["sleep"]);
+    next.config["linux"]["cgroupsPath"] = format!("/{}-next", lab.tag()).into();
+    for replaced in [false, true] {
+        lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+        let (folder, aside) = (lab.root().join(lab.id("a")), lab.path("aside"));
+        let lock = Flock::lock(File::open(&folder).unwrap(), FlockArg::LockExclusive);
+        let running = lab.begin(lab.command(&["delete", "--force", &lab.id("a")]));
+        // It has read the record, waits for us, and has killed whom it wanted to.
+        until("the deletion", || lab.status("a") == "stopped");
+        // As if somebody else had deleted it.
+        fs::rename(&folder, &aside).unwrap();
+        if replaced {
+            lab.run(&next, "a", &["--detach"]).ok();
+        }
+        drop(lock.unwrap());
+        let output = running.end();
+        assert_eq!(output.stderr, "");
+        output.ok();
+        if replaced {
+            assert_eq!(lab.status("a"), "running");
+            lab.delete("a");
+        }
+        fs::rename(&aside, &folder).unwrap();
+        lab.delete("a");
+    }
 }

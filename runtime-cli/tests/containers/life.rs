@@ -1,6 +1,7 @@
 //! The life of a container: each command, in the order an engine gives them.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_running_container_is_deleted_by_force_only,
     a_created_container_is_deleted,
     the_pid_file_names_the_init,
+    a_pid_file_is_written_through_no_link,
     exec_passes_codes_and_detaches,
     kill_all_reaches_every_process,
     lists_and_processes_are_told,
@@ -261,6 +263,22 @@ fn the_pid_file_names_the_init(lab: &Lab) {
     let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
     assert_eq!(words, "/bin/probe\0sleep\0");
     lab.delete("a");
+}
+
+fn a_pid_file_is_written_through_no_link(lab: &Lab) {
+    let (file, victim) = (lab.path("pid"), lab.path("victim"));
+    let flags = ["--detach", "--pid-file", file.to_str().unwrap()];
+    for link in ["pid", ".pid"] {
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, lab.path(link)).unwrap();
+        lab.run(&lab.bundle(&["sleep"]), "a", &flags).ok();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious", "{link}");
+        assert!(fs::symlink_metadata(&file).unwrap().is_file(), "{link}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), lab.state("a")["pid"].to_string());
+        assert!(!lab.path(".pid").is_symlink());
+        lab.delete("a");
+        fs::remove_file(&file).unwrap();
+    }
 }
 
 fn exec_passes_codes_and_detaches(lab: &Lab) {

@@ -1,8 +1,11 @@
 //! `delete`: what a container made is taken back, however its creation ended.
 
+use std::fs::{self, Metadata};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::folder::Lock;
 use super::state::{Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
@@ -22,17 +25,18 @@ impl Container {
     /// # Errors
     /// [`Kind::WrongState`] when it runs; what can't be removed.
     pub fn delete(&self) -> Result<()> {
-        self.end(false)
+        let (lock, container) = self.locked()?;
+        container.end(lock, false)
     }
 
-    fn end(&self, force: bool) -> Result<()> {
-        let (lock, container) = if force { self.locked_by_force()? } else { self.locked()? };
-        let hooks = container.end_locked(force)?;
-        drop(lock);
-        // Without the lock, and when nothing is left: hooks may take for ever, and
-        // nobody shall have to wait for them who wants the container gone.
-        container.store.poststop(&container.record, &hooks);
-        Ok(())
+    /// Ends and deletes it whatever it is doing. That somebody else was quicker is
+    /// fine, whatever has the id by now.
+    fn end_by_force(&self) -> Result<()> {
+        match self.locked_by_force() {
+            Ok((lock, container)) => container.end(lock, true),
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes the container because a hook failed; that is told, this is logged.
@@ -40,17 +44,23 @@ impl Container {
     /// SPEC: runtime, "Lifecycle": after the error of steps 3 to 5, 7 and 9 the
     /// container is stopped and step 12 comes next.
     pub(super) fn take_down(&self) {
-        match self.end(true) {
-            Err(error) if error.kind() != Kind::NotFound => {
-                log::warn!("deleting the container after its hook failed: {error}");
-            }
-            _ => {}
+        if let Err(error) = self.end_by_force() {
+            log::warn!("deleting the container after its hook failed: {error}");
         }
+    }
+
+    fn end(&self, lock: Lock, force: bool) -> Result<()> {
+        let hooks = self.take_back(force)?;
+        drop(lock);
+        // Without the lock, and when nothing is left: hooks may take for ever, and
+        // nobody shall have to wait for them who wants the container gone.
+        self.store.poststop(&self.record, &hooks);
+        Ok(())
     }
 
     /// Takes back all that the container made. What is left to be done are its
     /// poststop hooks.
-    fn end_locked(&self, force: bool) -> Result<Vec<Hook>> {
+    fn take_back(&self, force: bool) -> Result<Vec<Hook>> {
         let state = self.state()?;
         match state {
             State::Stopped => {}
@@ -113,15 +123,7 @@ impl Store {
     pub fn delete_force(&self, id: &str) -> Result<()> {
         check_id(id)?;
         match self.open(id) {
-            Ok(container) => match container.end(true) {
-                // Somebody else was quicker.
-                Err(error)
-                    if error.kind() == Kind::NotFound && !self.folder(id).path().exists() =>
-                {
-                    Ok(())
-                }
-                result => result,
-            },
+            Ok(container) => container.end_by_force(),
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Internal) => {
                 self.delete_remains(id)
             }
@@ -138,6 +140,16 @@ impl Store {
             return Ok(());
         }
         let lock = folder.lock()?;
+        match fs::metadata(folder.path()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            // While we waited it became whole, or it was deleted and the id is
+            // another one's.
+            Ok(now) if self.open(id).is_ok() || !is_of(&lock, &now)? => {
+                drop(lock);
+                return self.delete_force(id);
+            }
+            _ => {}
+        }
         if let Ok(bytes) = folder.read_config()
             && let Ok(config) = Bundle::parse(&bytes)
         {
@@ -160,6 +172,11 @@ impl Store {
         drop(lock);
         Ok(())
     }
+}
+
+fn is_of(lock: &Lock, folder: &Metadata) -> Result<bool> {
+    let locked = lock.metadata().map_err(|error| Error::io(&error, "looking at the lock"))?;
+    Ok((locked.dev(), locked.ino()) == (folder.dev(), folder.ino()))
 }
 
 #[cfg(test)]

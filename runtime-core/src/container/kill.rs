@@ -51,12 +51,15 @@ impl Container {
     /// leaves none behind; with any other signal one that forks may be missed.
     ///
     /// # Errors
-    /// The cgroup can't be read or written.
+    /// [`Kind::NotFound`] when it was deleted; the cgroup can't be read or written.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
+        // Without the lock: it is for ending what has that. By its name the cgroup
+        // could be another's, if this one was deleted since it was opened.
+        let container = self.now()?;
         if signal == libc::SIGKILL {
-            return self.kill_all();
+            return container.kill_all();
         }
-        for pid in self.processes()? {
+        for pid in container.processes()? {
             let Ok(pidfd) = owned(sys::pidfd_open(pid)) else { continue }; // it has ended
             match send(&pidfd, signal) {
                 Ok(()) | Err(libc::ESRCH) => {}
@@ -68,8 +71,8 @@ impl Container {
         Ok(())
     }
 
-    /// Kills every process. Under the lock only: the cgroup may be another
-    /// container's by now.
+    /// Kills every process. Only of one that is known to be there: its cgroup may be
+    /// another container's by now.
     pub(super) fn kill_all(&self) -> Result<()> {
         // Also where there is no cgroup; with a pid namespace this is all.
         self.kill_init()?;
