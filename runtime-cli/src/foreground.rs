@@ -17,8 +17,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use oci_spec::runtime::{BoxBuilder, Process};
-use orlop::Kind;
 use orlop::container::{Container, Started, Terminal};
+use orlop::{Error, Kind};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use crate::ending::Ending;
@@ -41,7 +41,8 @@ impl Foreground {
         let all = SigSet::all();
         all.thread_block().context("blocking signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&all, flags).context("reading signals")?;
+        let signals = SignalFd::with_flags(&all, flags)
+            .map_err(|errno| Error::os(errno as i32, "reading signals"))?;
         Ok(Self { signals, console: None, ending: None })
     }
 
@@ -49,7 +50,8 @@ impl Foreground {
     /// to take it, or no more, this is whom it means.
     pub(crate) fn interrupt(&self) -> Result<OwnedFd> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&Ending::asking(), flags).context("reading signals")?;
+        let signals = SignalFd::with_flags(&Ending::asking(), flags)
+            .map_err(|errno| Error::os(errno as i32, "reading signals"))?;
         Ok(signals.into())
     }
 

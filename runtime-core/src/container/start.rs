@@ -11,7 +11,9 @@ use super::state::Phase;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
-use crate::launch::{StartFailure, StartReport, died, start_report, wait_closed};
+use crate::launch::{
+    DYING, StartFailure, StartReport, died, start_report, wait_closed, wait_readable,
+};
 
 /// How long the stage may take from the start to its exec, in milliseconds, when
 /// no startContainer hook runs in between.
@@ -84,7 +86,11 @@ impl Container {
         };
         match start_report(buffer.get(..length).unwrap_or_default())? {
             StartReport::Executed => Ok(()),
-            StartReport::Died => Err(explain(died(None, true), &self.record.manager())),
+            StartReport::Died => {
+                // Its files are closed first; who hears of it may ask what it is now.
+                wait_readable(init.as_fd(), DYING)?;
+                Err(explain(died(None, true), &self.record.manager()))
+            }
             StartReport::Failed(failure) => Err(self.explain(&failure)),
         }
     }

@@ -48,7 +48,7 @@ const BIRTH: Duration = Duration::from_secs(10);
 const CONNECTING: i64 = 5;
 
 /// How long a process that was killed may take to end, in milliseconds.
-const DYING: i64 = 2_000;
+pub(crate) const DYING: i64 = 2_000;
 
 /// What the launcher hands to the stage beside the plan's own fills.
 #[derive(Debug, Default)]
