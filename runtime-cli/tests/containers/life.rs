@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
@@ -28,6 +29,7 @@ pub(crate) const TESTS: &[Test] = tests![
     the_pid_file_names_the_init,
     a_pid_file_is_written_through_no_link,
     exec_passes_codes_and_detaches,
+    an_exec_in_a_dying_container_ends,
     kill_all_reaches_every_process,
     lists_and_processes_are_told,
     a_failed_creation_leaves_nothing,
@@ -301,6 +303,29 @@ fn exec_passes_codes_and_detaches(lab: &Lab) {
     assert!(missing.fails().contains("no such file or directory"));
     lab.delete("a");
     assert!(lab.exec("a", &[], &["exit", "0"]).fails().contains("does not exist"));
+}
+
+fn an_exec_in_a_dying_container_ends(lab: &Lab) {
+    for shared in [false, true] {
+        let mut bundle = lab.bundle(&["sleep"]);
+        if shared {
+            bundle.without_namespace("pid");
+        }
+        for delay in 0..10 {
+            lab.run(&bundle, "a", &["--detach"]).ok();
+            let id = lab.id("a");
+            let running: Vec<_> = (0..4)
+                .map(|_| lab.begin(lab.command(&["exec", &id, "/bin/probe", "exit", "4"])))
+                .collect();
+            sleep(Duration::from_millis(delay));
+            lab.delete("a");
+            for one in running {
+                // Its own status, the init's fate, or why it could not begin.
+                let code = one.end().code;
+                assert!([4, 128 + 9, 255].contains(&code), "{code}");
+            }
+        }
+    }
 }
 
 fn kill_all_reaches_every_process(lab: &Lab) {

@@ -20,9 +20,11 @@ pub(crate) const TESTS: &[Test] = tests![
     create_is_killed,
     create_with_ids_and_hooks_is_killed,
     run_is_killed,
+    run_with_hooks_is_killed,
     start_is_killed,
     exec_is_killed,
     delete_is_killed,
+    delete_with_hooks_is_killed,
     the_stage_of_run_is_killed,
     the_stage_of_start_is_killed,
     the_stage_of_exec_is_killed,
@@ -145,6 +147,20 @@ fn create_with_ids_and_hooks_is_killed(lab: &Lab) {
 
 fn run_is_killed(lab: &Lab) {
     sweep(lab, Step::Run, Victim::Parent);
+}
+
+fn run_with_hooks_is_killed(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    for kind in ["createRuntime", "startContainer", "poststart", "poststop"] {
+        bundle.hook(kind, &["exit", "0"]);
+    }
+    sweep_of(lab, bundle, Step::Run, Victim::Parent);
+}
+
+fn delete_with_hooks_is_killed(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.hook("poststop", &["exit", "0"]);
+    sweep_of(lab, bundle, Step::Delete, Victim::Parent);
 }
 
 fn start_is_killed(lab: &Lab) {

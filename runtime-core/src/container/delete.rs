@@ -85,16 +85,22 @@ impl Container {
             manager.kill()?;
             manager.remove()?;
         }
-        let hooks = self.poststop_hooks().unwrap_or_else(|error| {
-            log::warn!("the poststop hooks are lost: {error}");
-            Vec::new()
-        });
+        let hooks = match self.poststop_hooks() {
+            Ok(hooks) => hooks,
+            // Who deleted it was killed while the folder went, and hooks with it.
+            Err(error) if error.kind() == Kind::NotFound => Vec::new(),
+            Err(error) => {
+                log::warn!("the poststop hooks are lost: {error}");
+                Vec::new()
+            }
+        };
         self.folder().remove()?;
         Ok(hooks)
     }
 
     fn poststop_hooks(&self) -> Result<Vec<Hook>> {
-        if !self.record.hooks.poststop {
+        // Without an init no hook has run that they could take back.
+        if !self.record.hooks.poststop || self.record.pid == 0 {
             return Ok(Vec::new());
         }
         compile::poststop(&self.spec()?).map_err(Error::all)
