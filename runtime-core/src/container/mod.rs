@@ -37,7 +37,8 @@ use crate::bundle::Bundle;
 use crate::error::{Error, Kind, Result};
 use crate::launch::connect;
 
-/// The containers below one directory. Cheap to make, holds nothing open.
+/// The containers below one directory. Cheap to make, holds nothing open but what
+/// interrupts it.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
