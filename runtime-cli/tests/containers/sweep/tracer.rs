@@ -121,6 +121,8 @@ impl Tracer {
             let _ = kill(*pid, Signal::SIGSTOP);
             let _ = waitpid(*pid, Some(WaitPidFlag::__WALL));
             let _ = ptrace::detach(*pid, Signal::SIGCONT);
+            // It may have been about to stop for another reason, and ours came second.
+            let _ = kill(*pid, Signal::SIGCONT);
         }
         ending
     }
@@ -130,6 +132,13 @@ impl Tracer {
             WaitStatus::Exited(pid, code) => self.gone(pid, code, ending),
             WaitStatus::Signaled(pid, signal, _) => self.gone(pid, 128 + signal as i32, ending),
             WaitStatus::PtraceEvent(pid, _, event) => {
+                if BIRTHS.contains(&event)
+                    && let Ok(child) = ptrace::getevent(pid)
+                {
+                    // Ours from now on, and to be let go even if it never runs.
+                    let child = Pid::from_raw(child.try_into().unwrap());
+                    self.tracees.entry(child).or_default();
+                }
                 let tracee = self.tracees.entry(pid).or_default();
                 if event == ptrace::Event::PTRACE_EVENT_STOP as i32 {
                     // It was attached to inside of the read that it waits in.
@@ -184,6 +193,13 @@ impl Tracer {
         let _ = if counted { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
     }
 }
+
+/// What a tracee that has made another stops with.
+const BIRTHS: [i32; 3] = [
+    ptrace::Event::PTRACE_EVENT_FORK as i32,
+    ptrace::Event::PTRACE_EVENT_VFORK as i32,
+    ptrace::Event::PTRACE_EVENT_CLONE as i32,
+];
 
 /// Kills the command when it hangs; told of its end before.
 fn watch(parent: Pid) -> Sender<()> {
