@@ -32,6 +32,7 @@ use machine::Machine;
 use progress::Progress;
 use recipe::{Kernel, Recipe};
 use ssh::{Ssh, User};
+use transfer::Load;
 
 /// What a copy may take.
 const COPY: Duration = Duration::from_secs(20 * 60);
@@ -78,14 +79,18 @@ impl Lab {
         boot::wait(&machine, running.accelerator, &format!("waiting for {}", self.kernel))
     }
 
-    /// The same, with a connection of that user's.
+    /// The same, with a connection of that user's and with these programs in it.
     ///
     /// # Errors
-    /// As [`Lab::up`].
-    pub fn enter(&self, user: User) -> Result<Ssh> {
+    /// As [`Lab::up`], and when a program cannot be copied.
+    pub fn enter(&self, user: User, loads: &[Load]) -> Result<Ssh> {
         let ssh = self.up()?;
+        // Two who come at once must not write one program together.
         let _lock = cache::lock(&ssh.folder)?;
         ssh.connect(user)?;
+        if !loads.is_empty() {
+            transfer::put(&ssh, loads)?;
+        }
         Ok(ssh)
     }
 

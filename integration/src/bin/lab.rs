@@ -9,7 +9,7 @@ use integration::command;
 use integration::lab::cache::Cache;
 use integration::lab::recipe::Kernel;
 use integration::lab::ssh::User;
-use integration::lab::transfer::{self, Load};
+use integration::lab::transfer::Load;
 use integration::lab::{self, Lab, session};
 
 /// Where the runtime is in the machine.
@@ -92,7 +92,7 @@ fn carry_out(arguments: Arguments) -> Result<i32> {
         }
         Verb::Ssh { user } => {
             let user = who(user);
-            let status = lab.enter(user)?.login(user).status().context("starting ssh")?;
+            let status = lab.enter(user, &[])?.login(user).status().context("starting ssh")?;
             return Ok(command::code(status));
         }
         Verb::Copy { files, to } => lab.copy(&files, &to)?,
@@ -114,9 +114,7 @@ fn run(lab: &Lab, user: User, release: bool, with: &[PathBuf], command: &[String
     let mut loads: Vec<_> = with.iter().map(|file| Load::in_place(file)).collect::<Result<_>>()?;
     let from = lab::build_runtime(release)?;
     loads.push(Load { from, to: PathBuf::from(ORLOP) });
-    let ssh = lab.enter(user)?;
-    transfer::put(&ssh, &loads)?;
-    session::run(&ssh, user, command)
+    session::run(&lab.enter(user, &loads)?, user, command)
 }
 
 /// Where cargo puts what it makes: three levels above this program.

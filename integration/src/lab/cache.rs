@@ -15,9 +15,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::progress::Progress;
 use super::recipe::Kernel;
+use crate::command;
 
 /// Longer than a build and a boot by somebody else.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
+
+/// Nobody needs to know of a wait that is over before it is read.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The folder.
 #[derive(Debug)]
@@ -82,7 +86,7 @@ pub fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
-    if file.try_lock().is_ok() {
+    if command::until(SHORT, || file.try_lock().is_ok()) {
         return Ok(file);
     }
     let mut progress = Progress::new("waiting for another call of the lab");
