@@ -53,11 +53,12 @@ pub fn run(ssh: &Ssh, user: User, words: &[String]) -> Result<i32> {
 }
 
 /// The shell's line: it leaves its pid, which is its process group's, and turns a
-/// signal that ends the command into a status.
+/// signal that ends the command into a status. An interrupt reaches both of them:
+/// the shell outlives it to tell the status.
 fn line(words: &[String], tag: &str) -> String {
     let words: Vec<_> = words.iter().map(|word| ssh::quote(word)).collect();
     let command = words.join(" ");
-    format!("echo $$ >{tag}; {command}; status=$?; rm -f {tag}; exit $status")
+    format!("echo $$ >{tag}; trap : INT QUIT; {command}; status=$?; rm -f {tag}; exit $status")
 }
 
 fn tag() -> String {
@@ -116,6 +117,8 @@ mod tests {
         assert_eq!(shell(&["sh", "-c", "exit 7"], &tag), 7);
         assert_eq!(shell(&["sh", "-c", "kill -KILL $$"], &tag), 137);
         assert_eq!(shell(&["no such program"], &tag), 127);
+        let interrupt = "kill -INT $PPID $$; sleep 10";
+        assert_eq!(shell(&["sh", "-c", interrupt], &tag), 130);
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
         assert_eq!(shell(&["test", "-s", &tag], &tag), 0);
     }
