@@ -95,7 +95,7 @@ impl Machine {
         ensure!(
             accelerator == Accelerator::Kvm || version >= qemu::EMULATES_SINCE,
             "QEMU {version} cannot emulate what current kernels need (cmpxchg16b): \
-             version {} or newer is needed; Debian's backports have one",
+             version {} or newer is needed, and --install-packages installs one",
             qemu::EMULATES_SINCE
         );
         let mut command = Command::new(program);

@@ -34,7 +34,7 @@ const IDS: (&str, &str) = ("newuidmap", "uidmap");
 /// Something is missing, and is not to be installed or cannot be.
 pub fn ensure(cache: &Cache, install: bool) -> Result<()> {
     ensure!(cfg!(target_arch = "x86_64"), "the lab's machine is built for x86_64 only");
-    let missing = missing();
+    let missing = missing(install);
     if missing.is_empty() {
         return Ok(());
     }
@@ -54,10 +54,16 @@ pub fn ensure(cache: &Cache, install: bool) -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Vec<&'static str> {
+/// What is not there. A QEMU that is too old is good enough where KVM works, and is
+/// replaced only when something may be.
+fn missing(install: bool) -> Vec<&'static str> {
+    let old = || install && qemu().is_ok_and(|(_, version)| version < qemu::EMULATES_SINCE);
     let ids = (!Uid::effective().is_root()).then_some(IDS);
     let tools = TOOLS.into_iter().chain(ids);
-    tools.filter(|(program, _)| apt::installed(program).is_none()).map(|(_, name)| name).collect()
+    tools
+        .filter(|(program, name)| apt::installed(program).is_none() || (*name == QEMU && old()))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// From the release's backports where its own is too old.
