@@ -164,7 +164,7 @@ fn exec_in_a_paused_container(lab: &Lab, by_v1: bool) {
 
 fn a_creation_below_a_frozen_cgroup_can_be_ended(lab: &Lab) {
     if !lab.view.is_v2() {
-        lab.skip("what v1's freezer holds dies only when it is let go");
+        lab.skip("the cgroup above would be made in every hierarchy");
     }
     let above = Path::new(CGROUPS).join(lab.tag());
     fs::create_dir(&above).unwrap();
