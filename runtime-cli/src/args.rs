@@ -54,7 +54,7 @@ pub(crate) struct Globals {
     /// $XDG_RUNTIME_DIR/orlop without privileges]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Let systemd manage the cgroups (not built: refused)
+    /// Have systemd make the cgroup; linux.cgroupsPath is slice:prefix:name then
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
     /// Whether cgroups may be out of reach: true, false or auto

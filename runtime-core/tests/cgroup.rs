@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{Linux, LinuxResources};
 use orlop::Kind;
-use orlop::cgroup::{Manager, Record, Settings};
+use orlop::cgroup::{Driver, Manager, Record, Settings};
 use orlop::host::{Cgroups, HostFacts};
 
 /// Set in the process that sees v2 alone.
@@ -32,7 +32,8 @@ struct Scene {
 impl Scene {
     fn new(host: HostFacts, name: &str) -> Self {
         let path = format!("/orlop-test-{}-{name}", std::process::id());
-        let manager = Manager::new(&host, Some(Path::new(&path)), "unused").unwrap();
+        let manager =
+            Manager::new(&host, Driver::ByPath, Some(Path::new(&path)), "unused").unwrap();
         Self { host, manager, sleepers: Vec::new() }
     }
 
@@ -481,7 +482,7 @@ fn a_failed_creation_leaves_nothing() {
     last.controllers = vec!["broken".into()];
     broken.cgroups = Cgroups::Legacy { hierarchies: [&hierarchies[..3], &[last]].concat() };
     let path = format!("/orlop-test-{}-fails/a/b", std::process::id());
-    let manager = Manager::new(&broken, Some(Path::new(&path)), "c").unwrap();
+    let manager = Manager::new(&broken, Driver::ByPath, Some(Path::new(&path)), "c").unwrap();
     assert!(manager.create().is_err());
     for hierarchy in &hierarchies[..3] {
         let top = hierarchy.mount.join(format!("orlop-test-{}-fails", std::process::id()));
@@ -497,7 +498,7 @@ fn a_process_is_moved_by_its_number() {
     let child = Command::new("sleep").arg("1000").spawn().unwrap();
     let pid = child.id() as i32;
     scene.sleepers.push(child);
-    scene.manager.add(pid).unwrap();
+    scene.manager.add(pid, None).unwrap();
     assert_eq!(scene.manager.processes().unwrap(), [pid]);
     let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(cgroups.lines().all(|line| line.ends_with("-moved")), "{cgroups}");
@@ -526,7 +527,7 @@ fn controllers_reach_a_deep_cgroup() {
     let Cgroups::Unified { controllers, mount, .. } = host.cgroups.clone() else { unreachable!() };
     let top = format!("orlop-test-{}-deep", std::process::id());
     let path = format!("/{top}/a/b");
-    let manager = Manager::new(&host, Some(Path::new(&path)), "c").unwrap();
+    let manager = Manager::new(&host, Driver::ByPath, Some(Path::new(&path)), "c").unwrap();
     let scene = Scene { host, manager, sleepers: Vec::new() };
     scene.manager.create().unwrap();
     let enabled = scene.file("", "cgroup.controllers");
@@ -551,7 +552,7 @@ fn a_threaded_cgroup_is_killed_by_signals() {
     fs::create_dir(&above).unwrap();
     fs::write(above.join("cgroup.type"), "threaded").unwrap();
     let path = format!("/{top}/c");
-    let manager = Manager::new(&host, Some(Path::new(&path)), "c").unwrap();
+    let manager = Manager::new(&host, Driver::ByPath, Some(Path::new(&path)), "c").unwrap();
     let mut scene = Scene { host, manager, sleepers: Vec::new() };
     scene.manager.create().unwrap();
     assert_eq!(scene.file("", "cgroup.type"), "threaded");

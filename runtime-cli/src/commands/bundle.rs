@@ -9,6 +9,7 @@ use anyhow::bail;
 use clap::Args;
 use nix::unistd::geteuid;
 use orlop::bundle::Bundle;
+use orlop::cgroup::Driver;
 use orlop::container::{CreateOptions, Terminal};
 use orlop::host::HostFacts;
 use orlop::{Error, Result};
@@ -63,9 +64,6 @@ pub(super) struct Creation {
 impl Creation {
     /// The same for the library.
     pub(super) fn open(self, globals: &Globals) -> anyhow::Result<(Bundle, CreateOptions)> {
-        if globals.systemd_cgroup {
-            bail!("--systemd-cgroup: the systemd cgroup driver is not built");
-        }
         rootless(&globals.rootless)?;
         let (root, chosen) = globals.root()?;
         if !chosen && root != Path::new(DEFAULT_ROOT) {
@@ -74,10 +72,16 @@ impl Creation {
         let options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
+            cgroups: driver(globals),
             ..self.planning.options()
         };
         Ok((Bundle::open(&self.bundle)?, options))
     }
+}
+
+/// Who makes the cgroups.
+pub(super) fn driver(globals: &Globals) -> Driver {
+    if globals.systemd_cgroup { Driver::Systemd } else { Driver::ByPath }
 }
 
 /// Makes a user's own root. The sticky bit keeps it from the host's cleaning of old

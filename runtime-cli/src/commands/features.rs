@@ -25,6 +25,7 @@ struct Features {
     mount_options: &'static [&'static str],
     linux: Linux,
     annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: &'static [&'static str],
 }
 
 #[derive(Debug, Serialize)]
@@ -198,6 +199,8 @@ fn features() -> Features {
         mount_options: MOUNT_OPTIONS,
         linux: linux(),
         annotations,
+        // The final dot makes it a prefix.
+        potentially_unsafe_config_annotations: &["org.systemd.property."],
     }
 }
 
@@ -208,7 +211,7 @@ fn linux() -> Linux {
     Linux {
         namespaces: NAMESPACES,
         capabilities: capabilities.iter().map(ToString::to_string).collect(),
-        cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+        cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
         seccomp: Seccomp {
             enabled: true,
             actions: ACTIONS,
@@ -246,7 +249,7 @@ mod tests {
         let text = serde_json::to_string(&features()).unwrap();
         let parsed: oci_spec::runtime::Features = serde_json::from_str(&text).unwrap();
         let linux = parsed.linux().as_ref().unwrap();
-        assert_eq!(linux.cgroup().as_ref().unwrap().systemd(), &Some(false));
+        assert_eq!(linux.cgroup().as_ref().unwrap().systemd(), &Some(true));
         assert_eq!(linux.capabilities().as_ref().unwrap()[0], "CAP_CHOWN");
         assert_eq!(linux.capabilities().as_ref().unwrap().len(), 41);
     }

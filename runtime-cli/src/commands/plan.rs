@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use orlop::bundle::Bundle;
+use orlop::container::CreateOptions;
 use orlop::plan::{Dump, text};
 
-use super::bundle::Planning;
+use super::bundle::{Planning, driver};
 use super::{Call, print};
 
 #[derive(Debug, Args)]
@@ -23,11 +24,8 @@ struct Arguments {
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let arguments: Arguments = call.parse()?;
-    let plan = call.store()?.plan(
-        "plan",
-        &Bundle::open(&arguments.bundle)?,
-        &arguments.planning.options(),
-    )?;
+    let options = CreateOptions { cgroups: driver(&call.globals), ..arguments.planning.options() };
+    let plan = call.store()?.plan("plan", &Bundle::open(&arguments.bundle)?, &options)?;
     if arguments.json {
         print(&(serde_json::to_string_pretty(&Dump::new(&plan))? + "\n"))?;
     } else {

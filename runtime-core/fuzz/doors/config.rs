@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use orlop::bundle::Bundle;
-use orlop::cgroup::{Manager, Settings};
+use orlop::cgroup::{Driver, Manager, Settings};
 use orlop::compile::{self, CgroupDir, Options};
 use orlop::host::{Cgroups, Hierarchy, HostFacts};
 use orlop::{Error, plan};
@@ -18,7 +18,7 @@ pub(crate) fn run(data: &[u8]) {
     let linux = spec.linux().as_ref();
     for host in hosts() {
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let cgroups = match Manager::new(&host, path, "c1") {
+        let cgroups = match Manager::new(&host, Driver::ByPath, path, "c1") {
             Ok(manager) => manager.groups().into_iter().map(directory).collect(),
             Err(error) => {
                 one_line_each(&[error]);

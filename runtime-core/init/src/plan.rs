@@ -80,17 +80,19 @@ impl Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Gate {
+    /// The process is in its cgroup: somebody else, systemd, has moved it there.
+    Placed = 1,
     /// The ids of the new user namespace are mapped.
-    Mapped = 1,
+    Mapped = 2,
     /// What needs the process's number outside is done: time offsets, network
-    /// devices, a systemd scope.
-    Attached = 2,
+    /// devices.
+    Attached = 3,
     /// The prestart and createRuntime hooks have run.
-    RuntimeHooks = 3,
+    RuntimeHooks = 4,
     /// The seccomp listener has been taken.
-    Listener = 4,
+    Listener = 5,
     /// All is made; the container counts as created.
-    Ready = 5,
+    Ready = 6,
 }
 
 impl Gate {
@@ -98,11 +100,12 @@ impl Gate {
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
         Some(match number {
-            1 => Self::Mapped,
-            2 => Self::Attached,
-            3 => Self::RuntimeHooks,
-            4 => Self::Listener,
-            5 => Self::Ready,
+            1 => Self::Placed,
+            2 => Self::Mapped,
+            3 => Self::Attached,
+            4 => Self::RuntimeHooks,
+            5 => Self::Listener,
+            6 => Self::Ready,
             _ => return None,
         })
     }

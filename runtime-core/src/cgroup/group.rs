@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::systemd::Unit;
 use crate::error::{Error, Result};
 use crate::host::Cgroups;
 
@@ -46,6 +47,9 @@ pub struct Record {
     pub mode: Mode,
     /// One for each hierarchy, in the order in which they are joined.
     pub groups: Vec<Group>,
+    /// The unit of systemd that has the cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<Unit>,
 }
 
 /// How cgroups were mounted when a container was made.
@@ -70,13 +74,13 @@ impl Record {
             if absolute { Path::new("/").join(&inner) } else { own.join(&inner) }
         };
         Ok(match cgroups {
-            Cgroups::None => Self { mode: Mode::None, groups: Vec::new() },
+            Cgroups::None => Self { mode: Mode::None, groups: Vec::new(), unit: None },
             Cgroups::Unified { mount, own, .. } => {
                 // COMPAT(runc): beside the caller's own cgroup, not below it: that
                 // one holds processes, so no controller can be enabled in it.
                 let path = place(own.parent().unwrap_or(own));
                 let group = Group { controllers: Vec::new(), mount: mount.clone(), path };
-                Self { mode: Mode::V2, groups: vec![group] }
+                Self { mode: Mode::V2, groups: vec![group], unit: None }
             }
             Cgroups::Legacy { hierarchies } => {
                 let group = |hierarchy: &crate::host::Hierarchy| Group {
@@ -90,7 +94,7 @@ impl Record {
                         place(&hierarchy.own)
                     },
                 };
-                Self { mode: Mode::V1, groups: hierarchies.iter().map(group).collect() }
+                Self { mode: Mode::V1, groups: hierarchies.iter().map(group).collect(), unit: None }
             }
         })
     }

@@ -1,12 +1,13 @@
-//! The container's cgroup, driven through the cgroup file system.
+//! The container's cgroup, driven through the cgroup file system or by systemd.
 //!
 //! ```text
-//!   config.json ──► Settings (pure: writes, device rules)
+//!   config.json ──► Settings (pure: writes, device rules; Properties for systemd)
 //!                      │ apply
 //!   HostFacts ──► Manager ── create ─ apply ─ (the stage joins) ─ kill ─ remove
 //!                   │  V2: one directory          v2: cgroup.kill, device program
 //!                   │  V1: one in each hierarchy  v1: freezer, devices.allow
-//!                   ▼       and one in v2's on a hybrid host
+//!                   │       and one in v2's on a hybrid host
+//!                   ▼  Systemd: v2's, made and removed by systemd
 //!                 Record (state.json) ──► Manager, in a later process
 //! ```
 //!
@@ -22,11 +23,13 @@ mod group;
 mod kill;
 mod program;
 mod settings;
+mod systemd;
 mod v1;
 mod v2;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -39,12 +42,24 @@ use freezer::Freezer;
 
 pub use directory::Claim;
 pub use group::{Group, Mode, Record};
-pub use settings::{Missing, Settings, Write};
+pub use settings::{Missing, Properties, Settings, Write};
+pub use systemd::{Scope, Systemd, Unit};
 pub use v1::V1;
 pub use v2::V2;
 
 /// How long [`Manager::freeze`] waits.
 const FREEZING: Duration = Duration::from_secs(10);
+
+/// Who makes a container's cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Driver {
+    /// The form of `/linux/cgroupsPath` tells: `NAME.slice:prefix:name` means
+    /// systemd, everything else the cgroup file system.
+    #[default]
+    ByPath,
+    /// systemd: the system's manager, or the own one of a user without privileges.
+    Systemd,
+}
 
 /// The cgroup of one container, in whatever way cgroups are mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +70,29 @@ pub enum Manager {
     V2(V2),
     /// cgroup v1, perhaps with v2 beside it.
     V1(V1),
+    /// cgroup v2 alone, and systemd has the cgroup.
+    Systemd(Systemd),
 }
 
 impl Manager {
     /// The cgroup of container `id`. `cgroups_path` is `/linux/cgroupsPath`: an
     /// absolute one starts at the root of each hierarchy; a relative one, or
-    /// without any the id, at the caller's own cgroup (v1), or beside it (v2).
+    /// without any the id, at the caller's own cgroup (v1), or beside it (v2). For
+    /// systemd it is `slice:prefix:name`; a user's own manager is asked on D-Bus
+    /// where it is.
     ///
     /// # Errors
-    /// A path with a NUL or a newline in it, or one that names no new cgroup.
-    pub fn new(host: &HostFacts, cgroups_path: Option<&Path>, id: &str) -> Result<Self> {
+    /// A path with a NUL or a newline in it, one that names no new cgroup or no unit;
+    /// a host that systemd's driver can't work on; a user's bus that does not answer.
+    pub fn new(
+        host: &HostFacts,
+        driver: Driver,
+        cgroups_path: Option<&Path>,
+        id: &str,
+    ) -> Result<Self> {
+        if driver == Driver::Systemd || cgroups_path.is_some_and(systemd::is_meant) {
+            return Systemd::new(host, cgroups_path, id).map(Self::Systemd);
+        }
         let mut manager = Self::from_record(Record::new(&host.cgroups, cgroups_path, id)?);
         if let (Self::V2(v2), Cgroups::Unified { controllers, .. }) = (&mut manager, &host.cgroups)
         {
@@ -76,12 +104,15 @@ impl Manager {
     /// The cgroup that a state file remembers.
     #[must_use]
     pub fn from_record(record: Record) -> Self {
-        let Record { mode, mut groups } = record;
+        let Record { mode, mut groups, unit } = record;
         match mode {
             Mode::None => Self::None,
-            Mode::V2 => match groups.pop() {
-                Some(group) => Self::V2(V2 { group, available: Vec::new() }),
-                None => Self::None,
+            Mode::V2 => match (groups.pop(), unit) {
+                (Some(group), Some(unit)) => {
+                    Self::Systemd(Systemd { v2: V2 { group, available: Vec::new() }, unit })
+                }
+                (Some(group), None) => Self::V2(V2 { group, available: Vec::new() }),
+                (None, _) => Self::None,
             },
             Mode::V1 => {
                 let (v2, groups): (Vec<_>, _) =
@@ -96,10 +127,14 @@ impl Manager {
     pub fn record(&self) -> Record {
         let mode = match self {
             Self::None => Mode::None,
-            Self::V2(_) => Mode::V2,
+            Self::V2(_) | Self::Systemd(_) => Mode::V2,
             Self::V1(_) => Mode::V1,
         };
-        Record { mode, groups: self.groups().into_iter().cloned().collect() }
+        let unit = match self {
+            Self::Systemd(systemd) => Some(systemd.unit.clone()),
+            _ => None,
+        };
+        Record { mode, groups: self.groups().into_iter().cloned().collect(), unit }
     }
 
     /// The cgroup in each hierarchy; v2's is the last.
@@ -107,7 +142,7 @@ impl Manager {
     pub fn groups(&self) -> Vec<&Group> {
         match self {
             Self::None => Vec::new(),
-            Self::V2(v2) => vec![&v2.group],
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => vec![&v2.group],
             Self::V1(v1) => v1.groups.iter().chain(&v1.unified).collect(),
         }
     }
@@ -115,16 +150,34 @@ impl Manager {
     /// Makes the directories, with what a process needs to join them. One that
     /// exists is taken when it has no processes and is not frozen. Nobody else
     /// can take it while the caller holds what is returned, which he does until
-    /// his process is in there; without cgroups there is nothing to hold.
+    /// his process is in there; without cgroups there is nothing to hold, and
+    /// systemd makes the cgroup for a process only ([`Self::scope`]).
     ///
     /// # Errors
     /// [`Kind::Permission`] when another owner or a read-only mount forbids it;
     /// anything else is [`Kind::Cgroup`]. Nothing that was made is left behind.
     pub fn create(&self) -> Result<Option<Claim>> {
         match self {
-            Self::None => Ok(None),
+            Self::None | Self::Systemd(_) => Ok(None),
             Self::V2(v2) => v2.create().map(Some),
             Self::V1(v1) => v1.create(),
+        }
+    }
+
+    /// Prepares the scope that systemd shall make, to be started when there is a
+    /// process for it; nothing for the others. Every wait for systemd is given up
+    /// when `interrupt` becomes readable.
+    ///
+    /// # Errors
+    /// A bus that is not there or takes nobody in.
+    pub fn scope(
+        &self,
+        properties: Properties,
+        interrupt: Option<Arc<OwnedFd>>,
+    ) -> Result<Option<Scope>> {
+        match self {
+            Self::Systemd(systemd) => systemd.open(properties, interrupt).map(Some),
+            Self::None | Self::V2(_) | Self::V1(_) => Ok(None),
         }
     }
 
@@ -138,7 +191,24 @@ impl Manager {
             Self::None => Ok(()),
             Self::V2(v2) => v2.apply(settings),
             Self::V1(v1) => v1.apply(settings),
+            Self::Systemd(systemd) => {
+                systemd.v2.enable()?;
+                systemd.v2.apply(settings)
+            }
         }
+    }
+
+    /// Changes the limits of a container that runs.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]; systemd's refusal, or a bus that does not answer.
+    pub fn update(&self, mut settings: Settings) -> Result<()> {
+        if let Self::Systemd(systemd) = self {
+            // Before systemd writes the first of them.
+            systemd.v2.check(&settings)?;
+            systemd.update(&Properties::for_update(&mut settings))?;
+        }
+        self.apply(&settings)
     }
 
     /// The directory in the v2 hierarchy, for `CLONE_INTO_CGROUP`; none where
@@ -149,7 +219,7 @@ impl Manager {
     pub fn directory(&self) -> Result<Option<OwnedFd>> {
         match self {
             Self::None => Ok(None),
-            Self::V2(v2) => v2::for_clone(&v2.group).map(Some),
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2::for_clone(&v2.group).map(Some),
             Self::V1(v1) => v1.unified.as_ref().map(v2::for_clone).transpose(),
         }
     }
@@ -162,16 +232,35 @@ impl Manager {
     /// A cgroup that does not exist.
     pub fn procs(&self) -> Result<Vec<OwnedFd>> {
         match self {
-            Self::None | Self::V2(_) => Ok(Vec::new()),
+            Self::None | Self::V2(_) | Self::Systemd(_) => Ok(Vec::new()),
             Self::V1(v1) => v1.entries(),
         }
     }
 
-    /// Moves a process with all its threads into the cgroup.
+    /// Whether the container's first process must exist before its cgroup does, and
+    /// waits for it: a scope of systemd.
+    #[must_use]
+    pub fn needs_process(&self) -> bool {
+        matches!(self, Self::Systemd(_))
+    }
+
+    /// Whether a further process can get into the cgroup by [`Self::add`] alone: a
+    /// user may not move it from where he is, but his manager of systemd has a way.
+    #[must_use]
+    pub fn only_by_adding(&self) -> bool {
+        matches!(self, Self::Systemd(systemd) if systemd.unit.user)
+    }
+
+    /// Moves a process with all its threads into the cgroup. A wait for systemd is
+    /// given up when `interrupt` becomes readable.
     ///
     /// # Errors
-    /// A process or cgroup that does not exist, or a refusal of the kernel.
-    pub fn add(&self, pid: i32) -> Result<()> {
+    /// A process or cgroup that does not exist, or a refusal of the kernel or of
+    /// systemd.
+    pub fn add(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
+        if let Self::Systemd(systemd) = self {
+            return systemd.attach(pid, interrupt);
+        }
         for group in self.groups() {
             let cgroup = Directory::open(group.directory())?;
             let mut tries = 0;
@@ -252,7 +341,7 @@ impl Manager {
     #[must_use]
     pub fn ran_out_of_memory(&self) -> bool {
         let (group, file) = match self {
-            Self::V2(v2) => (Some(&v2.group), "memory.events"),
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => (Some(&v2.group), "memory.events"),
             Self::V1(v1) => (v1.of("memory"), "memory.oom_control"),
             Self::None => return false,
         };
@@ -264,8 +353,13 @@ impl Manager {
 
     /// Removes the cgroup if it is empty, without waiting: whether nothing of it
     /// is left. The way of a container whose processes have all ended.
+    ///
+    /// systemd removes it by itself, and is not to be forestalled.
     #[must_use]
     pub fn remove_empty(&self) -> bool {
+        if let Self::Systemd(systemd) = self {
+            return systemd.is_gone();
+        }
         let gone = |group: &Group| match std::fs::remove_dir(group.directory()) {
             Ok(()) => true,
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
@@ -277,8 +371,11 @@ impl Manager {
     /// for, two seconds at most; what is missing already is fine.
     ///
     /// # Errors
-    /// The first hierarchy's refusal, when all were tried.
+    /// The first hierarchy's refusal, when all were tried; for a scope, systemd's.
     pub fn remove(&self) -> Result<()> {
+        if let Self::Systemd(systemd) = self {
+            return systemd.remove();
+        }
         let mut result = Ok(());
         for group in self.groups() {
             result = result.and(directory::remove(&group.directory()));
@@ -289,7 +386,7 @@ impl Manager {
     fn main(&self) -> Option<&Group> {
         match self {
             Self::None => None,
-            Self::V2(v2) => Some(&v2.group),
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => Some(&v2.group),
             Self::V1(v1) => v1.main(),
         }
     }
@@ -297,7 +394,7 @@ impl Manager {
     fn has_v2(&self) -> bool {
         match self {
             Self::None => false,
-            Self::V2(_) => true,
+            Self::V2(_) | Self::Systemd(_) => true,
             Self::V1(v1) => v1.unified.is_some(),
         }
     }
@@ -305,7 +402,7 @@ impl Manager {
     fn freezing(&self) -> Option<(&Group, Freezer)> {
         match self {
             Self::None => None,
-            Self::V2(v2) => Some((&v2.group, Freezer::V2)),
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => Some((&v2.group, Freezer::V2)),
             Self::V1(v1) => v1.freezer(),
         }
     }

@@ -5,7 +5,10 @@
 //! the configuration; or a list of everything that can't be meant or done on
 //! this host. It touches no file and asks no kernel.
 
+mod annotations;
 mod block_io;
+mod gvariant;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -17,6 +20,8 @@ use oci_spec::runtime::{Linux, LinuxCpu, LinuxMemory, LinuxResources};
 use super::devices::Rules;
 use crate::error::{Error, Result};
 use crate::host::{Cgroups, HostFacts};
+pub use systemd::Properties;
+pub(super) use systemd::Property;
 
 /// One value for one file of the container's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,7 @@ fn names(list: &str) -> Vec<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
-fn v2() -> HostFacts {
+pub(super) fn v2() -> HostFacts {
     let controllers = names("cpuset cpu io memory hugetlb pids rdma");
     host(Cgroups::Unified { mount: "/sys/fs/cgroup".into(), own: "/".into(), controllers })
 }

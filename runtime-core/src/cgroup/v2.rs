@@ -1,7 +1,6 @@
 //! The container's cgroup where v2 is alone.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -31,7 +30,7 @@ impl V2 {
         if !new {
             empty_and_thawed(&path, Freezer::V2)?;
         }
-        self.enable(&path)?;
+        self.enable()?;
         made.keep();
         Ok(claim)
     }
@@ -41,7 +40,8 @@ impl V2 {
     /// with the controller's name then.
     ///
     /// COMPAT(runc): all of them, because engines read the statistics of each.
-    fn enable(&self, path: &Path) -> Result<()> {
+    pub(super) fn enable(&self) -> Result<()> {
+        let path = &self.group.directory();
         let missing = || -> Vec<&str> {
             let text = read_value(&path.join("cgroup.controllers")).unwrap_or_default();
             let here: Vec<&str> = text.split_whitespace().collect();
@@ -73,14 +73,20 @@ impl V2 {
         Ok(())
     }
 
+    /// Refuses limits that are below what is used, if that is asked for.
+    pub(super) fn check(&self, settings: &Settings) -> Result<()> {
+        match settings.check {
+            Some(check) => apply::check_usage(&Directory::open(self.group.directory())?, check),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn apply(&self, settings: &Settings) -> Result<()> {
         if settings.writes.is_empty() && settings.devices.is_none() {
             return Ok(());
         }
+        self.check(settings)?;
         let cgroup = Directory::open(self.group.directory())?;
-        if let Some(check) = settings.check {
-            apply::check_usage(&cgroup, check)?;
-        }
         apply::writes(&cgroup, settings.writes.iter())?;
         match &settings.devices {
             Some(devices) => match bpf::attach(&cgroup, &devices.rules) {

@@ -42,6 +42,8 @@ pub struct Options {
     pub bundle: PathBuf,
     /// The container's cgroups, as the cgroup manager resolved them.
     pub cgroups: Vec<CgroupDir>,
+    /// Whether somebody else, systemd, moves the process into them while it waits.
+    pub placed: bool,
     /// `CLONE_NEW*` of the namespaces that the config joins by a path, and that
     /// the caller is in anyway: engines name the host's like this.
     pub own_namespaces: u32,

@@ -140,7 +140,8 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
     let new = namespaces.new;
     // A cgroup namespace is rooted where its maker is, and the clone reaches the
     // cgroup of one hierarchy only.
-    let late_cgroup = if by_writing(options, true).is_empty() { 0 } else { CGROUP };
+    let by_clone = by_writing(options, true).is_empty() && !options.placed;
+    let late_cgroup = if by_clone { 0 } else { CGROUP };
     let in_clone = if namespaces.joins(USER) || new & USER != 0 && !namespaces.joined.is_empty() {
         0
     } else {
@@ -180,6 +181,11 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
 /// Cgroups come first: what the stage allocates from here on is the container's,
 /// and the files are opened by the launcher, whose privileges count.
 fn join_cgroups(plan: &mut Builder, context: &Context, by_clone: bool) {
+    if context.options.placed {
+        let doing = "waiting to be in the cgroup";
+        plan.push(Op::WaitFor { gate: Gate::Placed }, "/linux/cgroupsPath", doing);
+        return;
+    }
     let writes = by_writing(context.options, by_clone);
     plan.outside().into_cgroup = writes.len() < context.options.cgroups.len();
     if writes.is_empty() {

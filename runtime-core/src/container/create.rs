@@ -12,16 +12,18 @@ use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
 use super::{Container, Started, Store, Terminal, check_id, write_pid_file};
 use crate::bundle::Bundle;
-use crate::cgroup::{Claim, Manager, Settings};
+use crate::cgroup::{Claim, Driver, Manager, Properties, Scope, Settings};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
 use crate::launch::{Around, Child, Kit, launch, run_hooks};
-use crate::plan::{Hook, Plan};
+use crate::plan::{Gate, Hook, Plan};
 
 /// How to create.
 #[derive(Debug, Default)]
 pub struct CreateOptions {
+    /// Who makes the cgroup.
+    pub cgroups: Driver,
     /// Who takes the terminal, when the config asks for one.
     pub terminal: Terminal,
     /// Where to write the init's pid, before the call returns.
@@ -119,14 +121,20 @@ impl Store {
             record.cgroup = compiled.manager.record();
             folder.write(&record)?;
         }
-        let Compiled { plan, manager, settings, .. } = compiled;
-        undo.cgroup(manager.clone(), claim);
+        let Compiled { plan, manager, settings, properties, .. } = compiled;
+        let scope = manager.scope(properties, self.interrupt.clone())?;
+        if scope.is_none() {
+            undo.cgroup(manager.clone(), claim);
+        }
         // Device rules forbid the stage nothing, and on v2 they come into force all
         // at once: they alone can wait until it works. v1 denies everything first.
-        let later = !settings.has_limits() && matches!(manager, Manager::V2(_));
-        if !later {
+        let later = !settings.has_limits() && !matches!(manager, Manager::V1(_));
+        let settings = if later || scope.is_some() {
+            Some(settings)
+        } else {
             manager.apply(&settings)?;
-        }
+            None
+        };
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let kit = Kit {
             cgroup: undo.cgroup_directory().filter(|_| plan.outside.into_cgroup),
@@ -139,8 +147,11 @@ impl Store {
             interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;
-        let settings = later.then_some(settings);
-        Ok(Launched { child, undo, lock, plan, record, folder, settings })
+        let mut launched = Launched { child, undo, lock, plan, record, folder, settings };
+        if let Some(scope) = scope {
+            launched.place(scope, later)?;
+        }
+        Ok(launched)
     }
 }
 
@@ -164,6 +175,21 @@ impl Launched {
         let (pid, pidfd) = child.into_process().inspect_err(|_| container.take_down())?;
         let warnings = std::mem::take(&mut plan.warnings);
         Ok((container, Started { pid, pidfd, warnings }))
+    }
+
+    /// Has systemd make the cgroup, with the stage in it.
+    fn place(&mut self, scope: Scope, limits_later: bool) -> Result<()> {
+        let Self { child, undo, plan, record, settings, .. } = self;
+        let manager = record.manager();
+        child.pass(plan, Gate::Placed, |pid| {
+            // One that is not started is not ours to stop: it may be another's.
+            scope.start(pid)?;
+            undo.cgroup(manager.clone(), None);
+            match settings.take_if(|_| !limits_later) {
+                Some(settings) => manager.apply(&settings),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Until the stage is ready.
@@ -235,6 +261,7 @@ struct Compiled {
     plan: Plan,
     manager: Manager,
     settings: Settings,
+    properties: Properties,
 }
 
 impl Compiled {
@@ -242,13 +269,21 @@ impl Compiled {
         let host = HostFacts::probe()?;
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let manager = Manager::new(&host, path, id)?;
-        let settings = Settings::for_create(linux, &host);
+        let manager = Manager::new(&host, options.cgroups, path, id)?;
+        let settings = Settings::for_create(linux, &host).and_then(|mut settings| {
+            let annotations = bundle.spec.annotations().as_ref();
+            let properties = if manager.needs_process() {
+                Properties::for_create(&mut settings, annotations, id)?
+            } else {
+                Properties::default()
+            };
+            Ok((settings, properties))
+        });
         match (plan(id, bundle, options, &host, &manager), settings) {
-            (Ok(mut plan), Ok(settings)) => {
+            (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
                 plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
-                Ok(Self { host, plan, manager, settings })
+                Ok(Self { host, plan, manager, settings, properties })
             }
             (plan, settings) => {
                 Err(Error::all(plan.err().into_iter().chain(settings.err()).flatten()))
@@ -294,6 +329,7 @@ fn plan(
         id: id.to_owned(),
         bundle: bundle.dir.clone(),
         cgroups: cgroup_dirs(manager),
+        placed: manager.needs_process(),
         own_namespaces: own_namespaces(bundle),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,

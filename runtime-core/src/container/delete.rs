@@ -9,7 +9,7 @@ use super::folder::Lock;
 use super::state::{Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
-use crate::cgroup::Manager;
+use crate::cgroup::{Driver, Manager};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
@@ -161,7 +161,7 @@ impl Store {
         {
             let linux = config.value.linux().as_ref();
             let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-            let manager = Manager::new(&HostFacts::probe()?, path, id)?;
+            let manager = Manager::new(&HostFacts::probe()?, Driver::ByPath, path, id)?;
             if path.is_none_or(Path::is_relative)
                 && let Some(group) = manager.groups().last()
             {

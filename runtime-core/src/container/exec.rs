@@ -11,6 +11,7 @@ use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
 use crate::launch::{Kit, Reached, launch, owned};
+use crate::plan::Gate;
 use orlop_init::sys;
 
 /// How to exec.
@@ -53,7 +54,8 @@ impl Container {
         let spec = self.spec()?;
         let host = HostFacts::probe()?;
         let manager = self.record.manager();
-        let compile_options = self.record.options(options.preserve_fds);
+        let mut compile_options = self.record.options(options.preserve_fds);
+        compile_options.placed = manager.only_by_adding();
         let mut plan =
             compile::exec(&options.process, &spec, &host, &compile_options).map_err(Error::all)?;
         let console = options.terminal.connect(options.process.terminal() == Some(true))?;
@@ -75,6 +77,10 @@ impl Container {
             ..Kit::default()
         };
         let mut child = launch(&plan, &kit)?;
+        if compile_options.placed {
+            let interrupt = &self.store.interrupt;
+            child.pass(&plan, Gate::Placed, |pid| manager.add(pid, interrupt.clone()))?;
+        }
         let state = |_| Ok(self.record.for_hooks(State::Running, self.record.pid));
         if let Reached::Gate(_) = child.drive(&plan, &state, &self.record.bundle)? {
             child.release(&state)?;

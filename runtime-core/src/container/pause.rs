@@ -41,7 +41,7 @@ impl Container {
         container.must_be(&alive, "container not running")?;
         let host = HostFacts::probe()?;
         let settings = Settings::for_update(resources, &host).map_err(Error::all)?;
-        container.record.manager().apply(&settings)
+        container.record.manager().update(settings)
     }
 
     fn must_be(&self, wanted: &[State], words: &str) -> Result<()> {

@@ -191,10 +191,12 @@ impl Record {
 
     /// What a further plan of this container is compiled with.
     pub(super) fn options(&self, preserve_fds: u32) -> compile::Options {
+        let manager = self.manager();
         compile::Options {
             id: self.id.clone(),
             bundle: self.bundle.clone(),
-            cgroups: cgroup_dirs(&self.manager()),
+            cgroups: cgroup_dirs(&manager),
+            placed: manager.needs_process(),
             // Asked for when the container was created; no step depends on it.
             own_namespaces: 0,
             no_pivot: self.no_pivot,

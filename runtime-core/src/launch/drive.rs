@@ -118,6 +118,10 @@ impl Child {
     ) -> Result<()> {
         let outside = &plan.outside;
         match gate {
+            // Passed before this, by who knows how (`Child::pass`).
+            Gate::Placed => {
+                return Err(Error::new(Kind::Internal, "the stage was not put into its cgroup"));
+            }
             Gate::Mapped => {
                 if let Some(score) = outside.oom_score {
                     write_proc(self.pid, "oom_score_adj", &score.to_string())
@@ -160,6 +164,28 @@ impl Child {
             }
         }
         Ok(())
+    }
+
+    /// Does the work of the stage's first gate, while the stage is still on its way
+    /// there, and lets it go on.
+    ///
+    /// # Errors
+    /// What `work` says, or a failure of the stage with its place.
+    pub fn pass(
+        &mut self,
+        plan: &Plan,
+        gate: Gate,
+        work: impl FnOnce(i32) -> Result<()>,
+    ) -> Result<()> {
+        if let Err(error) = work(self.pid) {
+            // It may have failed because the stage had.
+            let dead = wait_readable(self.pidfd.as_fd(), 0).is_ok_and(|dead| dead);
+            return Err(if dead { self.next(plan).err().unwrap_or(error) } else { error });
+        }
+        match self.next(plan)? {
+            Reached::Gate(found) if found == gate => self.go(),
+            found => Err(Error::new(Kind::Internal, format!("the stage is at {found:?}"))),
+        }
     }
 
     /// Lets a stage that is at [`Gate::Ready`] go on, after telling it the state

@@ -18,6 +18,7 @@ pub(super) struct Case {
     text: Option<Vec<u8>>,
     verb: &'static str,
     flags: &'static [&'static str],
+    variable: Option<(&'static str, &'static str)>,
     end: End,
 }
 
@@ -46,6 +47,7 @@ impl Case {
             text: None,
             verb: "create",
             flags: &[],
+            variable: None,
             end: End::Works(&[]),
         }
     }
@@ -68,6 +70,11 @@ impl Case {
     /// Flags of the command.
     pub(super) fn flags(self, flags: &'static [&'static str]) -> Self {
         Self { flags, ..self }
+    }
+
+    /// With this in the environment.
+    pub(super) fn variable(self, name: &'static str, value: &'static str) -> Self {
+        Self { variable: Some((name, value)), ..self }
     }
 
     /// `run` instead of `create`: it is wrong only when it starts.
@@ -106,7 +113,7 @@ impl Case {
         let before = Picture::take();
         let mut wrong = Vec::new();
         let mut command = lab.command(&[self.verb, "--bundle"]);
-        command.arg(&bundle.path).args(self.flags).arg(lab.id("a"));
+        command.arg(&bundle.path).args(self.flags).arg(lab.id("a")).envs(self.variable);
         let output = timed(&mut wrong, || lab.begin(command).end());
         wrong.extend(self.judge(lab, &bundle, &output));
         if output.code == 0 && self.verb == "create" {

@@ -1,0 +1,208 @@
+//! Tables: limits and the properties that they become.
+
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cgroup::settings::tests::v2;
+
+/// The properties of these resources, as `busctl` would write them.
+fn told(resources: Value) -> Vec<String> {
+    let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+    let mut settings = Settings::for_update(&resources, &v2()).unwrap();
+    Properties::for_update(&mut settings).0.iter().map(shown).collect()
+}
+
+fn shown(property: &Property) -> String {
+    let Property { name, value, since } = property;
+    let since = if *since == 0 { String::new() } else { format!(" (since {since})") };
+    format!("{name}={}{since}", value_of(value))
+}
+
+fn value_of(value: &Variant<'_>) -> String {
+    match value {
+        Variant::U64(u64::MAX) => "infinity".to_owned(),
+        Variant::U64(number) => number.to_string(),
+        Variant::Bool(value) => value.to_string(),
+        Variant::U8(byte) => format!("{byte:08b}"),
+        Variant::Str(text) => text.to_string(),
+        Variant::Array(list) => list.iter().map(value_of).collect::<Vec<_>>().join(" "),
+        Variant::Structure(pair) => {
+            pair.fields().iter().map(value_of).collect::<Vec<_>>().join(" ")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn resources() -> Vec<(Value, Vec<&'static str>)> {
+    vec![
+        (json!({}), vec![]),
+        (
+            json!({"memory": {"limit": 1000, "reservation": 500, "swap": 3000}}),
+            vec!["MemorySwapMax=2000", "MemoryMax=1000", "MemoryLow=500"],
+        ),
+        (json!({"memory": {"limit": -1}}), vec!["MemorySwapMax=infinity", "MemoryMax=infinity"]),
+        (json!({"memory": {"limit": 0}}), vec![]),
+        (json!({"pids": {"limit": 7}}), vec!["TasksMax=7"]),
+        (json!({"pids": {"limit": -1}}), vec!["TasksMax=infinity"]),
+        (json!({"pids": {"limit": 0}}), vec!["TasksMax=1"]),
+        (json!({"cpu": {"shares": 1024}}), vec!["CPUWeight=100"]),
+        (json!({"cpu": {"idle": 1}}), vec!["CPUWeight=0 (since 252)"]),
+        (json!({"cpu": {"idle": 0}}), vec![]),
+        (
+            json!({"cpu": {"quota": 50_000, "period": 100_000}}),
+            vec!["CPUQuotaPeriodUSec=100000", "CPUQuotaPerSecUSec=500000"],
+        ),
+        // A percent is the least that systemd keeps.
+        (
+            json!({"cpu": {"quota": 1234, "period": 100_000}}),
+            vec!["CPUQuotaPeriodUSec=100000", "CPUQuotaPerSecUSec=20000"],
+        ),
+        (
+            json!({"cpu": {"quota": -1}}),
+            vec!["CPUQuotaPeriodUSec=100000", "CPUQuotaPerSecUSec=infinity"],
+        ),
+        (
+            json!({"cpu": {"period": 50_000}}),
+            vec!["CPUQuotaPeriodUSec=50000", "CPUQuotaPerSecUSec=infinity"],
+        ),
+        (
+            json!({"cpu": {"cpus": "0-2,9", "mems": "0"}}),
+            vec!["AllowedCPUs=00000111 00000010", "AllowedMemoryNodes=00000001"],
+        ),
+        // The kernel knows more forms than we tell systemd of.
+        (json!({"cpu": {"cpus": "0-31:2/16"}}), vec![]),
+        // systemd makes 500 of 4500 for bfq: 100 + (4500 - 100) * 900 / 9900.
+        (json!({"blockIO": {"weight": 500}}), vec!["IOWeight=4500"]),
+        (json!({"blockIO": {"weight": 10}}), vec!["IOWeight=10"]),
+        (
+            json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 16, "weight": 100}]}}),
+            vec!["IODeviceWeight=/dev/block/8:16 100"],
+        ),
+        (
+            json!({"blockIO": {
+                "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000},
+                                          {"major": 8, "minor": 16, "rate": 0}],
+                "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 5}],
+            }}),
+            vec![
+                "IOReadBandwidthMax=/dev/block/8:0 1000",
+                "IOReadBandwidthMax=/dev/block/8:16 infinity",
+                "IOWriteIOPSMax=/dev/block/8:0 5",
+            ],
+        ),
+        // What systemd has no property for is in the files alone.
+        (json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]}), vec![]),
+    ]
+}
+
+#[test]
+fn resources_become_properties() {
+    for (resources, wanted) in resources() {
+        assert_eq!(told(resources.clone()), wanted, "{resources}");
+    }
+}
+
+#[test]
+fn keys_of_the_unified_hierarchy_become_properties() {
+    for (key, value, wanted) in [
+        ("memory.high", "1G", "MemoryHigh=1073741824"),
+        ("memory.min", "4k", "MemoryMin=4096"),
+        ("memory.max", "max", "MemoryMax=infinity"),
+        ("memory.low", " 5\n", "MemoryLow=5"),
+        ("memory.swap.max", "0", "MemorySwapMax=0"),
+        ("memory.zswap.max", "9", "MemoryZSwapMax=9 (since 253)"),
+        ("pids.max", "max", "TasksMax=infinity"),
+        ("cpu.weight", "7", "CPUWeight=7"),
+        ("cpu.idle", "1", "CPUWeight=0 (since 252)"),
+        ("cpu.max", "max", "CPUQuotaPeriodUSec=100000 CPUQuotaPerSecUSec=infinity"),
+        ("cpu.max", "10000 50000", "CPUQuotaPeriodUSec=50000 CPUQuotaPerSecUSec=200000"),
+        ("cpuset.cpus", "1", "AllowedCPUs=00000010"),
+        ("io.weight", "default 300", "IOWeight=300"),
+        ("io.weight", "8:0 5", "IODeviceWeight=/dev/block/8:0 5"),
+        ("io.bfq.weight", "1000", "IOWeight=10000"),
+        (
+            "io.max",
+            "8:0 rbps=1 wbps=2\n",
+            "IOReadBandwidthMax=/dev/block/8:0 1 IOWriteBandwidthMax=/dev/block/8:0 2",
+        ),
+        // Nothing that we could say better than the kernel.
+        ("memory.high", "-5", ""),
+        ("memory.high", "5X", ""),
+        ("cpu.max", "1 2", "CPUQuotaPeriodUSec=2 CPUQuotaPerSecUSec=500000"),
+        ("cpu.max", "5 0", ""),
+        ("cpuset.cpus", "3-1", ""),
+        ("cpuset.cpus", "99999999", ""),
+        ("memory.oom.group", "1", ""),
+        ("hugetlb.2MB.max", "0", ""),
+    ] {
+        let told = told(json!({"unified": {key: value}})).join(" ");
+        assert_eq!(told, wanted, "{key}: {value:?}");
+    }
+}
+
+#[test]
+fn a_key_holds_against_a_limit_that_it_repeats() {
+    let told = told(json!({"pids": {"limit": 5}, "unified": {"pids.max": "9"}}));
+    assert_eq!(told, ["TasksMax=9"]);
+}
+
+/// systemd and we write the same weight, or it would change when systemd writes next.
+#[test]
+fn weights_of_both_schedulers_agree() {
+    // systemd, src/shared/cgroup-setup.h, BFQ_WEIGHT().
+    let bfq = |weight: u64| match weight {
+        ..=100 => 100 - (100 - weight) * 99 / 99,
+        _ => 100 + (weight - 100) * 900 / 9900,
+    };
+    for weight in 1..=1000 {
+        assert_eq!(bfq(of_bfq(weight)), weight);
+    }
+    let resources = json!({"blockIO": {"weight": 500}});
+    let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+    let mut settings = Settings::for_update(&resources, &v2()).unwrap();
+    let _ = Properties::for_update(&mut settings);
+    assert_eq!(settings.writes()[0].missing, Missing::Skip);
+}
+
+fn created(resources: &Value, annotations: &[(&str, &str)]) -> Result<Vec<String>, Vec<Error>> {
+    let linux = serde_json::from_value(json!({"resources": resources})).unwrap();
+    let mut settings = Settings::for_create(Some(&linux), &v2())?;
+    let annotations = annotations.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+    let properties = Properties::for_create(&mut settings, Some(&annotations.collect()), "c1")?;
+    Ok(properties.0.iter().map(shown).collect())
+}
+
+#[test]
+fn a_new_scope_is_told_what_every_container_has() {
+    let usual = [
+        "Description=orlop container c1",
+        "DefaultDependencies=false",
+        "Delegate=true",
+        "CollectMode=inactive-or-failed",
+        "CPUAccounting=true",
+        "MemoryAccounting=true",
+        "IOAccounting=true",
+        "TasksAccounting=true",
+    ];
+    assert_eq!(created(&json!({}), &[]).unwrap(), usual);
+    let found = created(&json!({"unified": {"memory.oom.group": "1"}}), &[]).unwrap();
+    assert_eq!(found[8..], ["OOMPolicy=kill (since 253)"]);
+}
+
+#[test]
+fn annotations_hold_against_all_else() {
+    let found = created(
+        &json!({"pids": {"limit": 5}}),
+        &[
+            ("org.systemd.property.CollectMode", "'inactive'"),
+            ("org.systemd.property.TasksMax", "uint64 9"),
+            ("org.systemd.property.TimeoutStopSec", "3"),
+            ("other", "x"),
+        ],
+    );
+    let found = found.unwrap();
+    assert_eq!(found[7..], ["CollectMode=inactive", "TasksMax=9", "TimeoutStopUSec=3000000"]);
+    let errors = created(&json!({}), &[("org.systemd.property.Foo", "x")]).unwrap_err();
+    assert!(errors[0].to_string().contains("/annotations/org.systemd.property.Foo"));
+}

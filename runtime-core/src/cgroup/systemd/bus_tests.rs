@@ -1,0 +1,244 @@
+//! A bus that answers as a test wants it to, or does not.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use super::*;
+
+const PING: Method = Method {
+    destination: "org.example",
+    path: "/org/example",
+    interface: "org.example.Things",
+    member: "Ping",
+    arguments: "",
+};
+
+/// What a test waits at most where nobody answers.
+const SHORT: Duration = Duration::from_millis(200);
+/// More than any of the others takes.
+const LONG: Duration = Duration::from_secs(20);
+
+const WELCOME: &[u8] = b"DATA\r\nOK 0123456789abcdef0123456789abcdef\r\n";
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> (Self, UnixListener) {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("bus")).unwrap();
+        (Self(folder), listener)
+    }
+
+    fn address(&self) -> Address {
+        Address::at("the test's bus", &self.0.path().join("bus"))
+    }
+
+    fn open(&self, patience: Duration) -> Result<Bus> {
+        Bus::open(self.address(), Instant::now() + patience)
+    }
+}
+
+/// A message of that kind that answers `serial`, with a string in it.
+fn message(kind: u8, serial: u32, text: &str) -> Vec<u8> {
+    let mut bytes = vec![b'l', kind, 1, 1];
+    bytes.extend((text.len() as u32 + 5).to_le_bytes());
+    bytes.extend([9, 0, 0, 0]);
+    let mut fields = vec![5, 1, b'u', 0];
+    fields.extend(serial.to_le_bytes());
+    fields.extend([8, 1, b'g', 0, 1, b's', 0, 0]);
+    let name = b"org.freedesktop.systemd1.UnitExists";
+    fields.extend([4, 1, b's', 0]);
+    fields.extend((name.len() as u32).to_le_bytes());
+    fields.extend(name);
+    fields.push(0);
+    if kind == 4 {
+        fields.resize(fields.len().next_multiple_of(8), 0);
+        fields.extend([3, 1, b's', 0, 2, 0, 0, 0, b'U', b'p', 0]);
+    }
+    bytes.extend((fields.len() as u32).to_le_bytes());
+    bytes.extend(fields);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.bytes().chain([0]));
+    bytes
+}
+
+/// Serves one client: what it sends is read, and these are the answers.
+fn serve(listener: UnixListener, answers: Vec<Vec<u8>>) -> thread::JoinHandle<UnixStream> {
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).unwrap();
+        for answer in answers {
+            // In pieces, as a socket may give them.
+            for piece in answer.chunks(7) {
+                // The client may have heard enough.
+                if stream.write_all(piece).is_err() {
+                    return stream;
+                }
+            }
+        }
+        stream
+    })
+}
+
+#[test]
+fn a_call_is_answered_and_signals_are_kept() {
+    let (place, listener) = Place::new();
+    let answers = vec![
+        WELCOME.to_vec(),
+        message(2, 1, ":1.5"),
+        message(4, 0, "a signal"),
+        message(2, 2, ""),
+        message(3, 77, "an answer to somebody else"),
+        message(2, 3, "the answer"),
+    ];
+    let server = serve(listener, answers);
+    let mut bus = place.open(LONG).unwrap();
+    bus.listen("type='signal'").unwrap();
+    match bus.call(&PING, &()).unwrap() {
+        Answer::Done(message) => {
+            assert_eq!(message.arguments::<(String,)>().unwrap().0, "the answer");
+        }
+        Answer::Refused(why) => panic!("{why:?}"),
+    }
+    assert_eq!(bus.signal("Up").unwrap().arguments::<(String,)>().unwrap().0, "a signal");
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn a_refusal_is_an_answer() {
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![WELCOME.to_vec(), message(3, 2, "it is there")]);
+    let mut bus = place.open(LONG).unwrap();
+    match bus.call(&PING, &()).unwrap() {
+        Answer::Refused(why) => {
+            assert!(why.is("UnitExists") && !why.is("Exists"));
+            assert_eq!(why.text, "it is there");
+        }
+        Answer::Done(_) => panic!("not refused"),
+    }
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn a_bus_that_takes_nobody_in_says_so() {
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![b"REJECTED EXTERNAL\r\n".to_vec()]);
+    let error = place.open(LONG).unwrap().call(&PING, &()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Permission);
+    drop(server.join().unwrap());
+    // The first answer is the one to "Hello".
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![WELCOME.to_vec(), message(3, 1, "too many")]);
+    let error = place.open(LONG).unwrap().call(&PING, &()).unwrap_err();
+    assert!(error.to_string().ends_with("does not serve us: too many"), "{error}");
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn what_is_no_message_ends_the_conversation() {
+    for garbage in [vec![0; 64], b"x".repeat(5000), vec![b'l'; 64]] {
+        let (place, listener) = Place::new();
+        let server = serve(listener, vec![WELCOME.to_vec(), garbage]);
+        let error = place.open(LONG).unwrap().call(&PING, &()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Internal, "{error}");
+        drop(server.join().unwrap());
+    }
+    // Before it knows us.
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![b"x".repeat(5000)]);
+    let error = place.open(LONG).unwrap().call(&PING, &()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Permission, "{error}");
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn a_bus_that_goes_away_is_an_error() {
+    for answers in [vec![], vec![WELCOME.to_vec()], vec![WELCOME[..9].to_vec()]] {
+        let (place, listener) = Place::new();
+        let server = serve(listener, answers);
+        let mut bus = place.open(LONG).unwrap();
+        let serial = bus.send(&PING, &()).unwrap();
+        drop(server.join().unwrap());
+        let error = bus.answer(serial).unwrap_err();
+        assert_eq!(error.kind(), Kind::Cgroup, "{error}");
+    }
+}
+
+#[test]
+fn a_bus_that_does_not_answer_is_left_at_the_deadline() {
+    let greeting = |more: &[u8]| vec![[WELCOME, more].concat()];
+    let half = message(2, 2, "x")[..20].to_vec();
+    let cases =
+        [vec![], vec![b"DATA\r\n".to_vec()], greeting(b""), greeting(&half), greeting(b"l")];
+    for answers in cases {
+        let (place, listener) = Place::new();
+        let server = serve(listener, answers);
+        let begin = Instant::now();
+        let error = place.open(SHORT).unwrap().call(&PING, &()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{error}");
+        assert!((SHORT..LONG).contains(&begin.elapsed()));
+        drop(server.join().unwrap());
+    }
+    // One that answers, but never with what is waited for.
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![WELCOME.to_vec(), message(2, 2, "")]);
+    let mut bus = place.open(SHORT).unwrap();
+    assert!(matches!(bus.call(&PING, &()), Ok(Answer::Done(_))));
+    assert_eq!(bus.signal("Up").unwrap_err().kind(), Kind::Timeout);
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn a_bus_that_lets_nobody_in_is_left_at_the_deadline() {
+    let (place, listener) = Place::new();
+    // So many that the kernel queues no more.
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(1).unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    let error = loop {
+        match place.open(SHORT) {
+            Ok(bus) => waiting.push(bus),
+            Err(error) => break error,
+        }
+        assert!(waiting.len() < 100, "the kernel queues for ever");
+    };
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
+}
+
+#[test]
+fn a_bus_that_is_not_there_is_an_error_at_once() {
+    let (place, listener) = Place::new();
+    drop(listener);
+    let error = place.open(LONG).unwrap_err().to_string();
+    assert!(error.starts_with("connecting to the test's bus at"), "{error}");
+    assert!(error.contains("connection refused"), "{error}");
+}
+
+#[test]
+fn a_wait_can_be_given_up() {
+    let (place, listener) = Place::new();
+    let server = serve(listener, Vec::new());
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let interrupt = Arc::new(OwnedFd::from(reader));
+    let mut bus = place.open(LONG).unwrap().interrupted_by(Some(interrupt.clone()));
+    writer.write_all(b"x").unwrap();
+    assert_eq!(bus.call(&PING, &()).unwrap_err().kind(), Kind::Interrupted);
+    // It was read, so that the next wait is one.
+    let late = poll(&mut [PollFd::new(interrupt.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO);
+    assert_eq!(late, Ok(0));
+    drop(server.join().unwrap());
+}
+
+/// A client that takes nothing must not be waited for either.
+#[test]
+fn a_bus_that_reads_nothing_is_left_at_the_deadline() {
+    let (place, listener) = Place::new();
+    let server = thread::spawn(move || listener.accept().unwrap());
+    let mut bus = place.open(SHORT).unwrap();
+    let method = Method { arguments: "s", ..PING };
+    let long = "x".repeat(900_000);
+    assert_eq!(bus.send(&method, &(long,)).unwrap_err().kind(), Kind::Timeout);
+    drop(server.join().unwrap());
+}

@@ -1,0 +1,321 @@
+//! The container's cgroup as a scope of systemd: asked for on D-Bus, then used like
+//! any other cgroup of v2.
+//!
+//! ```text
+//!   create: open the bus ─ clone the stage ─ StartTransientUnit(its pid) ─ JobRemoved
+//!   update: SetUnitProperties      exec of a user: AttachProcessesToUnit
+//!   delete: StopUnit ─ JobRemoved ─ ResetFailedUnit
+//! ```
+//!
+//! systemd makes the cgroup, moves the process into it and removes it; the files in
+//! it are read and written by the rest of this room. A directory of systemd's is
+//! never removed behind its back: it would believe in the unit for ever.
+
+mod address;
+mod bus;
+mod message;
+mod unit;
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
+
+use super::directory;
+use super::group::Group;
+use super::settings::{Properties, Property};
+use super::v2::V2;
+use crate::error::{Error, Kind, Result};
+use crate::host::{Cgroups, HostFacts};
+use address::Address;
+use bus::{Answer, Bus, Refusal};
+use message::Method;
+
+pub use unit::Unit;
+pub(super) use unit::is_meant;
+
+/// How long one conversation with systemd may take. A manager that reloads answers
+/// nobody meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long systemd may take to remove a cgroup that is empty, when it can't be
+/// asked.
+const REMOVAL: Duration = Duration::from_secs(2);
+
+/// systemd's manager as who is called.
+const MANAGER: Method = Method {
+    destination: "org.freedesktop.systemd1",
+    path: "/org/freedesktop/systemd1",
+    interface: "org.freedesktop.systemd1.Manager",
+    member: "",
+    arguments: "",
+};
+
+/// A list of properties as D-Bus has it.
+type List<'a> = Vec<(&'a str, &'a Variant<'static>)>;
+
+/// A scope of systemd, and its cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Systemd {
+    pub(super) v2: V2,
+    pub(super) unit: Unit,
+}
+
+/// A scope that is about to be started: the bus is there and takes us.
+#[derive(Debug)]
+pub struct Scope {
+    bus: Bus,
+    unit: Unit,
+    cgroup: PathBuf,
+    properties: Properties,
+}
+
+impl Systemd {
+    /// The scope of container `id`. The user's own manager is asked where it is.
+    pub(super) fn new(host: &HostFacts, path: Option<&Path>, id: &str) -> Result<Self> {
+        let Cgroups::Unified { mount, controllers, .. } = &host.cgroups else {
+            let what = "the systemd cgroup driver needs cgroup v2 alone: \
+                        this host has cgroup v1, or no cgroups";
+            return Err(Error::unsupported("/linux/cgroupsPath", what));
+        };
+        let unit = Unit::new(path, id, is_user(host))?;
+        let below = unit.cgroup()?;
+        let above = if unit.user { PathBuf::from(own_cgroup()?) } else { PathBuf::from("/") };
+        let group =
+            Group { controllers: Vec::new(), mount: mount.clone(), path: above.join(below) };
+        Ok(Self { v2: V2 { group, available: controllers.clone() }, unit })
+    }
+
+    /// Opens the bus for a scope with these properties.
+    ///
+    /// # Errors
+    /// A bus that is not there or takes nobody in.
+    pub(super) fn open(
+        &self,
+        properties: Properties,
+        interrupt: Option<Arc<OwnedFd>>,
+    ) -> Result<Scope> {
+        let mut bus = conversation(&self.unit)?.interrupted_by(interrupt);
+        watch(&mut bus, &self.unit)?;
+        let (unit, cgroup) = (self.unit.clone(), self.v2.group.path.clone());
+        Ok(Scope { bus, unit, cgroup, properties })
+    }
+
+    /// Changes properties of the scope.
+    pub(super) fn update(&self, properties: &Properties) -> Result<()> {
+        if properties.0.is_empty() {
+            return Ok(());
+        }
+        let mut bus = conversation(&self.unit)?;
+        let properties = known(&mut bus, &properties.0)?;
+        let method = Method { member: "SetUnitProperties", arguments: "sba(sv)", ..MANAGER };
+        match bus.call(&method, &(&self.unit.name, true, list(&properties)))? {
+            Answer::Done(_) => Ok(()),
+            Answer::Refused(why) => Err(refused(&why, "changing", &self.unit)),
+        }
+    }
+
+    /// Moves a process into the scope.
+    pub(super) fn attach(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
+        let mut bus = conversation(&self.unit)?.interrupted_by(interrupt);
+        let method = Method { member: "AttachProcessesToUnit", arguments: "ssau", ..MANAGER };
+        let arguments = (&self.unit.name, "", vec![pid.cast_unsigned()]);
+        match bus.call(&method, &arguments)? {
+            Answer::Done(_) => Ok(()),
+            Answer::Refused(why) => Err(refused(&why, "moving a process into", &self.unit)),
+        }
+    }
+
+    /// Whether systemd has removed the cgroup already.
+    pub(super) fn is_gone(&self) -> bool {
+        !self.v2.group.directory().exists()
+    }
+
+    /// Stops the scope, whose processes have been killed, and waits for its end.
+    pub(super) fn remove(&self) -> Result<()> {
+        let path = self.v2.group.directory();
+        match self.stop() {
+            // What systemd leaves: cgroups that the container made below its own.
+            Ok(()) => directory::remove(&path),
+            // It needs nobody to notice that a scope is empty.
+            Err(error) => {
+                let deadline = Instant::now() + REMOVAL;
+                while path.exists() {
+                    if Instant::now() >= deadline {
+                        return Err(error);
+                    }
+                    sleep(Duration::from_millis(5));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn stop(&self) -> Result<()> {
+        let mut bus = conversation(&self.unit)?;
+        watch(&mut bus, &self.unit)?;
+        let method = Method { member: "StopUnit", arguments: "ss", ..MANAGER };
+        match bus.call(&method, &(&self.unit.name, "replace"))? {
+            Answer::Done(message) => {
+                let (job,) = message.arguments::<(OwnedObjectPath,)>()?;
+                ended(&mut bus, &job)?;
+            }
+            Answer::Refused(why) if why.is("NoSuchUnit") => return Ok(()),
+            Answer::Refused(why) => return Err(refused(&why, "stopping", &self.unit)),
+        }
+        reset(&mut bus, &self.unit)
+    }
+}
+
+impl Scope {
+    /// Starts the scope with process `pid` in it. It is there when this returns.
+    ///
+    /// # Errors
+    /// A scope of that name that exists, a property that systemd refuses, or a
+    /// manager that does not answer in time. The process must be killed then, by
+    /// which a scope that came too late ends as well.
+    pub fn start(mut self, pid: i32) -> Result<()> {
+        let job = match self.request(pid)? {
+            Ok(job) => job,
+            // One that failed, or that systemd has not yet forgotten.
+            Err(why) if why.is("UnitExists") => {
+                reset(&mut self.bus, &self.unit)?;
+                self.request(pid)?.map_err(|why| refused(&why, "starting", &self.unit))?
+            }
+            Err(why) => return Err(refused(&why, "starting", &self.unit)),
+        };
+        let result = ended(&mut self.bus, &job)?;
+        if result != "done" {
+            // What failed here is told; that nothing of it is left comes second.
+            let _ = reset(&mut self.bus, &self.unit);
+            let what = format!("systemd could not start {:?}: {result}", self.unit.name);
+            return Err(Error::new(Kind::Cgroup, what));
+        }
+        self.check(pid)
+    }
+
+    /// Asks for the scope: the job, or why not.
+    fn request(&mut self, pid: i32) -> Result<Result<OwnedObjectPath, Refusal>> {
+        let properties = known(&mut self.bus, &self.properties.0)?;
+        let slice = Variant::Str(self.unit.slice.clone().into());
+        let pids = Variant::new(vec![pid.cast_unsigned()]);
+        let mut all = list(&properties);
+        all.extend([("Slice", &slice), ("PIDs", &pids)]);
+        let none: Vec<(&str, List<'_>)> = Vec::new();
+        let arguments = "ssa(sv)a(sa(sv))";
+        let method = Method { member: "StartTransientUnit", arguments, ..MANAGER };
+        Ok(match self.bus.call(&method, &(&self.unit.name, "replace", all, none))? {
+            Answer::Done(message) => Ok(message.arguments::<(OwnedObjectPath,)>()?.0),
+            Answer::Refused(why) => Err(why),
+        })
+    }
+
+    /// Whether the process is where the record says that it is.
+    fn check(&self, pid: i32) -> Result<()> {
+        let path = format!("/proc/{pid}/cgroup");
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Error::io(&error, "reading").at_path(&path))?;
+        let found = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        if Path::new(found) == self.cgroup {
+            return Ok(());
+        }
+        let wanted = &self.cgroup;
+        let what = format!("systemd put the container into the cgroup {found:?}, not {wanted:?}");
+        Err(Error::new(Kind::Cgroup, what))
+    }
+}
+
+/// Whether the caller's own manager is meant, not the system's.
+///
+/// COMPAT(runc): root of a user namespace that calls itself root is the root of a
+/// system of its own.
+fn is_user(host: &HostFacts) -> bool {
+    host.euid != 0
+        || host.in_user_namespace && std::env::var_os("USER").is_none_or(|user| user != "root")
+}
+
+fn conversation(unit: &Unit) -> Result<Bus> {
+    Bus::open(Address::find(unit.user)?, Instant::now() + PATIENCE)
+}
+
+/// Wants to know when jobs of the unit end.
+fn watch(bus: &mut Bus, unit: &Unit) -> Result<()> {
+    let Method { destination, path, interface, .. } = MANAGER;
+    let name = &unit.name;
+    bus.listen(&format!(
+        "type='signal',sender='{destination}',path='{path}',interface='{interface}',\
+         member='JobRemoved',arg2='{name}'"
+    ))
+}
+
+/// Waits for the end of a job, and tells how it ended.
+fn ended(bus: &mut Bus, job: &OwnedObjectPath) -> Result<String> {
+    loop {
+        let signal = bus.signal("JobRemoved")?;
+        let (_, path, _, result) = signal.arguments::<(u32, OwnedObjectPath, String, String)>()?;
+        if path == *job {
+            return Ok(result);
+        }
+    }
+}
+
+/// Has systemd forget that the unit failed. One that it does not know did not.
+fn reset(bus: &mut Bus, unit: &Unit) -> Result<()> {
+    let method = Method { member: "ResetFailedUnit", arguments: "s", ..MANAGER };
+    bus.call(&method, &(&unit.name,)).map(drop)
+}
+
+/// The cgroup of the user's own manager.
+fn own_cgroup() -> Result<String> {
+    let mut bus = Bus::open(Address::find(true)?, Instant::now() + PATIENCE)?;
+    let value = property(&mut bus, "ControlGroup")?;
+    String::try_from(value).map_err(|_| unexpected("ControlGroup"))
+}
+
+/// A property of the manager itself.
+fn property(bus: &mut Bus, name: &str) -> Result<OwnedVariant> {
+    let interface = "org.freedesktop.DBus.Properties";
+    let method = Method { member: "Get", interface, arguments: "ss", ..MANAGER };
+    match bus.call(&method, &(MANAGER.interface, name))? {
+        Answer::Done(message) => Ok(message.arguments::<(OwnedVariant,)>()?.0),
+        Answer::Refused(why) => {
+            let what = format!("asking systemd for its {name}: {}", why.text);
+            Err(Error::new(Kind::Cgroup, what))
+        }
+    }
+}
+
+/// The properties that this systemd knows.
+fn known<'a>(bus: &mut Bus, properties: &'a [Property]) -> Result<Vec<&'a Property>> {
+    let newest = properties.iter().map(|property| property.since).max().unwrap_or(0);
+    let version = if newest == 0 { u32::MAX } else { version(bus)? };
+    Ok(properties.iter().filter(|property| property.since <= version).collect())
+}
+
+/// `257`, of a version such as "257.13-1" or "v246".
+fn version(bus: &mut Bus) -> Result<u32> {
+    let text = String::try_from(property(bus, "Version")?).map_err(|_| unexpected("Version"))?;
+    let digits = text.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| unexpected("Version"))
+}
+
+fn unexpected(name: &str) -> Error {
+    Error::new(Kind::Internal, format!("the {name} of systemd is not what it should be"))
+}
+
+fn list<'a>(properties: &[&'a Property]) -> List<'a> {
+    properties.iter().map(|property| (&*property.name, &property.value)).collect()
+}
+
+fn refused(why: &Refusal, doing: &str, unit: &Unit) -> Error {
+    let error =
+        Error::new(Kind::Cgroup, format!("{doing} the scope {:?}: {}", unit.name, why.text));
+    if why.is("UnitExists") {
+        return error.hint("another container, or something else, has that name");
+    }
+    error
+}
