@@ -16,8 +16,8 @@ pub(super) const PREFIX: usize = 16;
 /// More than any answer that is asked for here has.
 const MOST: usize = 1 << 20;
 
-/// `NO_AUTO_START`: a name that nobody has is an answer too.
-const FLAGS: u8 = 2;
+/// None: a bus that has only just been started waits for systemd to come.
+const FLAGS: u8 = 0;
 const VERSION: u8 = 1;
 
 const PATH: u8 = 1;
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_call_has_its_header_and_its_arguments() {
         let bytes = TEST.call(7, &("ab", 9_u32)).unwrap();
-        let mut wanted = vec![b'l', 1, 2, 1, 12, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let mut wanted = vec![b'l', 1, 0, 1, 12, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
         let field = |bytes: &mut Vec<u8>, code: u8, kind: u8, text: &str| {
             bytes.resize(bytes.len().next_multiple_of(8), 0);
             bytes.extend([code, 1, kind, 0]);
