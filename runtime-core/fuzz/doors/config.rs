@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use orlop::bundle::Bundle;
 use orlop::cgroup::{Driver, Manager, Settings};
 use orlop::compile::{self, CgroupDir, Options};
-use orlop::host::{Cgroups, Hierarchy, HostFacts};
+use orlop::host::{Cgroups, Hierarchy, HostFacts, IdMappers};
 use orlop::{Error, plan};
 
 pub(crate) fn run(data: &[u8]) {
@@ -79,6 +79,7 @@ fn hosts() -> [HostFacts; 3] {
         last_capability: 40,
         in_user_namespace: false,
         owns_mounts: true,
+        id_mappers: IdMappers::default(),
         setgroups: true,
         cgroups: Cgroups::Unified {
             mount: "/sys/fs/cgroup".into(),

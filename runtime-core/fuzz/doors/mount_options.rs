@@ -3,7 +3,7 @@
 
 use orlop::bundle::Bundle;
 use orlop::compile::{self, Options};
-use orlop::host::{Cgroups, HostFacts};
+use orlop::host::{Cgroups, HostFacts, IdMappers};
 use orlop::{Kind, plan};
 use serde_json::{Map, Value, json};
 
@@ -63,6 +63,7 @@ pub(crate) fn host() -> HostFacts {
         last_capability: 40,
         in_user_namespace: false,
         owns_mounts: true,
+        id_mappers: IdMappers::default(),
         setgroups: true,
         cgroups: Cgroups::None,
         apparmor: false,

@@ -1,7 +1,7 @@
 //! Resources as the writes they become, on v1 and v2, and those that are refused.
 
 use super::*;
-use crate::host::Hierarchy;
+use crate::host::{Hierarchy, IdMappers};
 
 fn host(cgroups: Cgroups) -> HostFacts {
     HostFacts {
@@ -13,6 +13,7 @@ fn host(cgroups: Cgroups) -> HostFacts {
         last_capability: 40,
         in_user_namespace: false,
         owns_mounts: true,
+        id_mappers: IdMappers::default(),
         setgroups: true,
         cgroups,
         apparmor: false,

@@ -3,7 +3,7 @@
 //! Decides what the launcher's clone makes by itself and what the stage must
 //! make after it has joined something. Knows nothing of what is done inside them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Process};
 
@@ -228,13 +228,15 @@ fn join_listed(plan: &mut Builder, namespaces: &Namespaces) {
 }
 
 fn map_ids(plan: &mut Builder, context: &Context) {
-    let linux = context.linux;
+    let Context { linux, host, .. } = context;
     let deny_setgroups = setgroups_denied(context);
     let extents = |mappings: &Option<Vec<LinuxIdMapping>>| {
         mappings.iter().flatten().map(extent).collect::<Vec<_>>()
     };
     let (uid, gid) = (extents(linux.uid_mappings()), extents(linux.gid_mappings()));
-    plan.outside().maps = Some(Maps { uid, gid, deny_setgroups });
+    let uid_by = mapper(host, Ids::User, linux.uid_mappings());
+    let gid_by = mapper(host, Ids::Group, linux.gid_mappings());
+    plan.outside().maps = Some(Maps { uid, gid, uid_by, gid_by, deny_setgroups });
     let wait = "waiting for the maps of the user namespace";
     plan.push(Op::WaitFor { gate: Gate::Mapped }, "/linux/uidMappings", wait);
     let groups = u32::from(!deny_setgroups);
@@ -247,13 +249,59 @@ fn extent(mapping: &LinuxIdMapping) -> Extent {
 
 /// Whether the container can't call setgroups(2): it is denied to the caller and
 /// all below, or must be, because the kernel lets an unprivileged process map a
-/// group only then.
+/// group only then. newgidmap(1) allows it with the groups that it gives away.
 pub(super) fn setgroups_denied(context: &Context) -> bool {
-    !context.host.setgroups || context.namespaces.user() && !holds(context.host, SETGID)
+    let Context { host, linux, namespaces, .. } = context;
+    let by_itself = || !namespaces.is_new(USER) || Ids::Group.is_own(host, linux.gid_mappings());
+    !host.setgroups || namespaces.user() && !Ids::Group.may_map(host) && by_itself()
 }
 
-fn holds(host: &HostFacts, capability: u32) -> bool {
-    host.capabilities >> capability & 1 == 1
+/// One of the two kinds of ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    User,
+    Group,
+}
+
+impl Ids {
+    fn name(self) -> &'static str {
+        match self {
+            Self::User => "uid",
+            Self::Group => "gid",
+        }
+    }
+
+    /// Whether the caller may map any that it has.
+    fn may_map(self, host: &HostFacts) -> bool {
+        let capability = match self {
+            Self::User => SETUID,
+            Self::Group => SETGID,
+        };
+        host.capabilities >> capability & 1 == 1
+    }
+
+    /// Whether the caller's own one is all that is mapped: anybody may do that.
+    fn is_own(self, host: &HostFacts, mappings: &Option<Vec<LinuxIdMapping>>) -> bool {
+        let own = match self {
+            Self::User => host.euid,
+            Self::Group => host.egid,
+        };
+        let mappings = mappings.as_deref().unwrap_or_default();
+        matches!(mappings, [one] if one.size() == 1 && one.host_id() == own)
+    }
+
+    fn mapper(self, host: &HostFacts) -> Option<&Path> {
+        match self {
+            Self::User => host.id_mappers.uid.as_deref(),
+            Self::Group => host.id_mappers.gid.as_deref(),
+        }
+    }
+}
+
+/// The program that must write a map.
+fn mapper(host: &HostFacts, ids: Ids, mappings: &Option<Vec<LinuxIdMapping>>) -> Option<PathBuf> {
+    let by_itself = ids.may_map(host) || ids.is_own(host, mappings);
+    if by_itself { None } else { ids.mapper(host).map(Path::to_path_buf) }
 }
 
 /// Joins the namespaces of a running container, for `exec`.
@@ -283,13 +331,10 @@ pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Pr
 
 fn validate_maps(plan: &mut Builder, context: &Context) {
     let Context { linux, host, namespaces, .. } = context;
-    let sides = [
-        ("uid", linux.uid_mappings(), SETUID, host.euid),
-        ("gid", linux.gid_mappings(), SETGID, host.egid),
-    ];
-    for (name, mappings, capability, own) in sides {
+    for (ids, all) in [(Ids::User, linux.uid_mappings()), (Ids::Group, linux.gid_mappings())] {
+        let name = ids.name();
         let pointer = format!("/linux/{name}Mappings");
-        let mappings = mappings.as_deref().unwrap_or_default();
+        let mappings = all.as_deref().unwrap_or_default();
         if !namespaces.user() {
             if !mappings.is_empty() {
                 let what = format!("{name} mappings need a user namespace");
@@ -307,11 +352,11 @@ fn validate_maps(plan: &mut Builder, context: &Context) {
             continue;
         }
         validate_extents(plan, &pointer, name, mappings);
-        let own_only = matches!(mappings, [one] if one.size() == 1 && one.host_id() == own);
-        if !holds(host, capability) && !own_only {
+        if !ids.may_map(host) && !ids.is_own(host, all) && ids.mapper(host).is_none() {
             let what =
-                format!("mapping other {name}s than one's own needs new{name}map, not built yet");
-            plan.error(Error::unsupported(&pointer, what));
+                format!("mapping other {name}s than one's own takes new{name}map: not in $PATH");
+            let error = Error::unsupported(&pointer, what);
+            plan.error(error.hint("it is in the package uidmap or shadow-utils"));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! [`HostFacts::probe`].
 
 mod cgroups;
+mod mappers;
 
 use std::fs;
 use std::io::Read;
@@ -15,6 +16,7 @@ use nix::unistd::{getegid, geteuid};
 use orlop_init::sys::{self, abi};
 
 pub use cgroups::{Cgroups, Hierarchy};
+pub use mappers::IdMappers;
 
 use crate::error::{Error, Kind, Result};
 
@@ -41,6 +43,8 @@ pub struct HostFacts {
     /// Whether setgroups(2) is allowed in the caller's user namespace; those below
     /// it have it from there (user_namespaces(7)).
     pub setgroups: bool,
+    /// The programs that map ids which the caller may not map by itself.
+    pub id_mappers: IdMappers,
     /// How cgroups are mounted.
     pub cgroups: Cgroups,
     /// Whether AppArmor is on.
@@ -76,11 +80,12 @@ impl HostFacts {
         let enabled = |path: &str, yes: &str| {
             fs::read_to_string(path).is_ok_and(|text| text.trim_end().starts_with(yes))
         };
+        let capabilities = permitted()?;
         Ok(Self {
             kernel,
             euid: geteuid().as_raw(),
             egid: getegid().as_raw(),
-            capabilities: permitted()?,
+            capabilities,
             bounding,
             last_capability,
             in_user_namespace: !first,
@@ -88,6 +93,7 @@ impl HostFacts {
             // The first user namespace allows it, and without any the file does
             // not exist.
             setgroups: first || !enabled("/proc/self/setgroups", "deny"),
+            id_mappers: IdMappers::probe(capabilities),
             cgroups: Cgroups::probe()?,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled", "Y"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),

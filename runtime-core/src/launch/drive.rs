@@ -129,7 +129,7 @@ impl Child {
                         .map_err(report::oom_score)?;
                 }
                 if let Some(maps) = &outside.maps {
-                    ids::write(self.pid, maps)?;
+                    ids::write(self.pid, maps, self.interrupt())?;
                 }
             }
             Gate::Attached => {

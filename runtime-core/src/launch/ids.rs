@@ -1,24 +1,35 @@
 //! Id maps: written for a new user namespace, or made for an idmapped mount.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use orlop_init::sys::abi;
 
+use super::mapper::Mapper;
 use super::{Kit, Reached, launch, write_proc};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Builder, Extent, Gate, Maps, Op};
 
-/// Writes the maps of the user namespace that process `pid`, our child, is in.
+/// Writes the maps of the user namespace that process `pid`, our child, is in, or
+/// has them written by the programs that may.
 ///
 /// # Errors
-/// What the kernel says to a map (user_namespaces(7)).
-pub(super) fn write(pid: i32, maps: &Maps) -> Result<()> {
+/// What the kernel says to a map (user_namespaces(7)), or why a program failed;
+/// [`Kind::Timeout`] and [`Kind::Interrupted`] while it ran.
+pub(super) fn write(pid: i32, maps: &Maps, interrupt: Option<BorrowedFd<'_>>) -> Result<()> {
     if maps.deny_setgroups {
         write_proc(pid, "setgroups", "deny")?;
     }
-    write_proc(pid, "gid_map", &lines(&maps.gid))?;
-    write_proc(pid, "uid_map", &lines(&maps.uid))
+    let one = |ids: &'static str, extents: &[Extent], program: &Option<PathBuf>| {
+        let written = match program {
+            None => write_proc(pid, &format!("{ids}_map"), &lines(extents)),
+            Some(program) => Mapper { program, ids, extents }.run(pid, interrupt),
+        };
+        written.map_err(|error| error.at(Place::Config(format!("/linux/{ids}Mappings"))))
+    };
+    one("gid", &maps.gid, &maps.gid_by)?;
+    one("uid", &maps.uid, &maps.uid_by)
 }
 
 fn lines(extents: &[Extent]) -> String {
@@ -44,8 +55,8 @@ pub(super) fn namespace(uid: &[Extent], gid: &[Extent]) -> Result<OwnedFd> {
         Reached::Gate(Gate::Mapped) => {}
         other => return Err(Error::new(Kind::Internal, format!("the stage said {other:?}"))),
     }
-    let maps = Maps { uid: uid.to_vec(), gid: gid.to_vec(), deny_setgroups: false };
-    write(child.pid(), &maps)?;
+    let maps = Maps { uid: uid.to_vec(), gid: gid.to_vec(), ..Maps::default() };
+    write(child.pid(), &maps, None)?;
     let path = format!("/proc/{}/ns/user", child.pid());
     let file = File::open(&path).map_err(|error| Error::io(&error, "opening").at_path(&path))?;
     Ok(file.into()) // the stage ends with `child`

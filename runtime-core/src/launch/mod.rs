@@ -11,6 +11,7 @@ mod drive;
 mod hooks;
 mod ids;
 mod listener;
+mod mapper;
 mod report;
 mod slots;
 mod stage;

@@ -186,10 +186,14 @@ fn outside(plan: &Plan) -> Vec<String> {
     let into = if outside.into_cgroup { ", into the cgroup" } else { "" };
     lines.push(format!("clone {:#x}{into}", outside.clone_flags));
     if let Some(maps) = &outside.maps {
-        for (name, extents) in [("uid", &maps.uid), ("gid", &maps.gid)] {
+        let sides = [("uid", &maps.uid, &maps.uid_by), ("gid", &maps.gid, &maps.gid_by)];
+        for (name, extents, program) in sides {
             for extent in extents {
                 let (inside, out, count) = (extent.inside, extent.outside, extent.count);
                 lines.push(format!("at mapped: {name} {inside} is {out} outside, {count} in all"));
+            }
+            if let Some(program) = program {
+                lines.push(format!("at mapped: {name}s by {program:?}"));
             }
         }
         if maps.deny_setgroups {

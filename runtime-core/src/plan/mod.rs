@@ -134,6 +134,11 @@ pub struct Maps {
     pub uid: Vec<Extent>,
     /// Group ids.
     pub gid: Vec<Extent>,
+    /// The program that writes the map of user ids, where the caller may not
+    /// (newuidmap(1)).
+    pub uid_by: Option<PathBuf>,
+    /// The same for group ids (newgidmap(1)).
+    pub gid_by: Option<PathBuf>,
     /// Whether setgroups(2) must be denied first: an unprivileged writer.
     pub deny_setgroups: bool,
 }

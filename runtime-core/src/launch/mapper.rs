@@ -1,0 +1,245 @@
+//! newuidmap and newgidmap: a setuid program that writes an id map, started,
+//! waited for, its failure explained.
+//!
+//! Such a program gets nothing of ours but its arguments: no environment, no
+//! descriptor but an empty input and a memory file for what it prints. Which ids
+//! are mapped, and whether a program is needed for it, the compiler has decided.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::unistd::{getegid, geteuid};
+use orlop_init::sys::{self, Errno, Fd, abi};
+
+use super::{interrupted, kill, memfd, owned, report, wait_any};
+use crate::error::{Error, Kind, Result};
+use crate::plan::Extent;
+
+/// How long a program may take, in milliseconds: it reads a few files, or asks a
+/// directory service.
+const PATIENCE: i64 = 5_000;
+
+/// Most that an error quotes of what a program printed.
+const OUTPUT_MAX: u64 = 1024;
+
+/// Execute as another user (chmod(2)).
+const SET_UID: u32 = 0o4000;
+
+/// A program and what it shall map.
+pub(super) struct Mapper<'a> {
+    /// Its path, absolute.
+    pub(super) program: &'a Path,
+    /// `uid` or `gid`.
+    pub(super) ids: &'static str,
+    pub(super) extents: &'a [Extent],
+}
+
+/// What the child needs; it shares our memory until it executes the program.
+struct Start<'a> {
+    path: &'a CString,
+    argv: &'a [usize],
+    input: Fd,
+    output: Fd,
+    errno: i32,
+}
+
+impl Mapper<'_> {
+    /// Has the map of process `pid` written. That is our child, which waits at a
+    /// gate and is not waited for yet, so the number stays its own.
+    ///
+    /// # Errors
+    /// Why the program could not be started, or what it said; [`Kind::Timeout`];
+    /// [`Kind::Interrupted`] when `interrupt` became readable.
+    pub(super) fn run(&self, pid: i32, interrupt: Option<BorrowedFd<'_>>) -> Result<()> {
+        let program = self.program;
+        let io = |error: &std::io::Error| Error::io(error, format!("starting {program:?}"));
+        // Copies have numbers above the standard streams'.
+        let input = File::open("/dev/null").and_then(|file| file.try_clone());
+        let input = input.map_err(|error| io(&error))?;
+        let output = File::from(memfd(c"id-mapper")?);
+        let mut output = output.try_clone().map_err(|error| io(&error))?;
+        let (child, pidfd) = self.start(pid, &input, &output)?;
+        let status = match wait_any(&[Some(pidfd.as_fd()), interrupt], PATIENCE) {
+            Ok(Some(0)) => sys::wait(child).map_err(|Errno(errno)| {
+                Error::os(errno, format!("waiting for the end of {program:?}"))
+            })?,
+            other => {
+                kill(child, pidfd.as_fd());
+                return Err(match other {
+                    Err(error) => error,
+                    Ok(None) => {
+                        let words = format!("{program:?} did not end within {} s", PATIENCE / 1000);
+                        Error::new(Kind::Timeout, words)
+                    }
+                    Ok(Some(_)) => interrupted(interrupt, format!("waiting for {program:?}")),
+                });
+            }
+        };
+        if status == 0 {
+            return Ok(());
+        }
+        let mut text = Vec::new();
+        let read = output.rewind().and_then(|()| output.take(OUTPUT_MAX).read_to_end(&mut text));
+        let text = read.map(|_| String::from_utf8_lossy(&text).trim().to_owned());
+        Err(self.failed(status, &text.unwrap_or_default()))
+    }
+
+    /// Starts the program as a child of ours.
+    fn start(&self, pid: i32, input: &File, output: &File) -> Result<(i32, std::os::fd::OwnedFd)> {
+        let failed = |errno| Error::os(errno, format!("starting {:?}", self.program));
+        let nul = |_| failed(libc::EINVAL);
+        let mut words = vec![format!("new{}map", self.ids), pid.to_string()];
+        for Extent { inside, outside, count } in self.extents {
+            words.extend([inside, outside, count].map(ToString::to_string));
+        }
+        let path = CString::new(self.program.as_os_str().as_bytes()).map_err(nul)?;
+        let words: Vec<CString> =
+            words.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(nul)?;
+        let argv: Vec<usize> = words.iter().map(|word| word.as_ptr() as usize).chain([0]).collect();
+        let (input, output) = (input.as_raw_fd(), output.as_raw_fd());
+        let mut start = Start { path: &path, argv: &argv, input, output, errno: 0 };
+        let mut pidfd: Fd = sys::NO_FD;
+        let mut args = abi::CloneArgs {
+            flags: u64::from(abi::CLONE_PIDFD) | abi::CLONE_CLEAR_SIGHAND,
+            pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+            exit_signal: abi::SIGCHLD,
+            ..abi::CloneArgs::default()
+        };
+        let mut stack = [0u64; 1024];
+        let before = sys::block_signals();
+        let result = sys::vfork(&mut args, &mut stack, become_program, &mut start);
+        sys::restore_signals(before);
+        let child = result.map_err(|Errno(errno)| failed(errno))?;
+        let pidfd = owned(Ok(pidfd)).map_err(failed)?;
+        if start.errno != 0 {
+            let _ = sys::wait(child);
+            return Err(failed(start.errno));
+        }
+        Ok((child, pidfd))
+    }
+
+    fn failed(&self, status: i32, output: &str) -> Error {
+        let program = self.program;
+        let tail = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
+        let words = format!("running {program:?}: {}{tail}", report::status(status));
+        let error = Error::new(Kind::Permission, words);
+        match self.reason() {
+            Some(reason) => error.hint(reason),
+            None => error,
+        }
+    }
+
+    /// What is wrong, as far as it can be seen from here.
+    fn reason(&self) -> Option<String> {
+        let Self { program, ids, extents } = self;
+        let (file, user) = (format!("/etc/sub{ids}"), geteuid().as_raw());
+        if let Some((first, last)) = missing(&given(&file, user), extents, own(ids)) {
+            let range =
+                if first == last { format!(" {first}") } else { format!("s {first} to {last}") };
+            return Some(format!("{file:?} gives user {user} no {ids}{range}"));
+        }
+        if nix::sys::prctl::get_no_new_privs() == Ok(true) {
+            return Some("no_new_privs is set: a setuid program gains nothing".to_owned());
+        }
+        let mode = fs::metadata(program).map(|data| data.permissions().mode());
+        let plain = mode.is_ok_and(|mode| mode & SET_UID == 0);
+        plain.then(|| format!("it must be setuid, or have the file capability cap_set{ids}"))
+    }
+}
+
+fn own(ids: &str) -> u32 {
+    if ids == "uid" { geteuid().as_raw() } else { getegid().as_raw() }
+}
+
+/// Runs in our memory: nothing but system calls.
+fn become_program(start: &mut Start<'_>) -> ! {
+    sys::reset_signals();
+    let mut result = sys::dup3(start.input, 0, 0);
+    for stream in 1..3 {
+        result = result.and_then(|()| sys::dup3(start.output, stream, 0));
+    }
+    let result = result.and_then(|()| sys::close_range(3, u32::MAX, 0));
+    start.errno = match result {
+        Ok(()) => sys::execve(start.path, start.argv, &[0]).0,
+        Err(errno) => errno.0,
+    };
+    sys::exit(1)
+}
+
+/// First ids and numbers of ids that subuid(5) or subgid(5) gives to a user.
+fn given(file: &str, user: u32) -> Vec<(u32, u32)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let passwd = read("/etc/passwd");
+    let mut names = vec![user.to_string()];
+    names.extend(passwd.lines().filter_map(|line| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?);
+        (id.parse() == Ok(user)).then(|| name.to_owned())
+    }));
+    let text = read(file);
+    let line = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let range = (fields.next()?.parse().ok()?, fields.next()?.trim_end().parse().ok()?);
+        names.iter().any(|known| known == name).then_some(range)
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The first of the ids that nobody gave, up to where they are given again.
+fn missing(given: &[(u32, u32)], extents: &[Extent], own: u32) -> Option<(u32, u32)> {
+    let end_of = |(first, count): (u32, u32)| u64::from(first) + u64::from(count);
+    let wanted = extents.iter().filter(|extent| (extent.outside, extent.count) != (own, 1));
+    wanted.into_iter().find_map(|extent| {
+        let end = end_of((extent.outside, extent.count));
+        let mut at = u64::from(extent.outside);
+        let holds =
+            |at: u64| move |range: &&(u32, u32)| u64::from(range.0) <= at && at < end_of(**range);
+        while let Some(range) = given.iter().find(holds(at)) {
+            at = end_of(*range);
+            if at >= end {
+                return None;
+            }
+        }
+        let starts = given.iter().map(|range| u64::from(range.0)).filter(|first| *first > at);
+        let last = starts.min().unwrap_or(end).min(end) - 1;
+        Some((u32::try_from(at).ok()?, u32::try_from(last).ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_gave_is_found() {
+        let extents = |list: &[(u32, u32)]| -> Vec<Extent> {
+            let one = |(outside, count): &(u32, u32)| Extent {
+                inside: 0,
+                outside: *outside,
+                count: *count,
+            };
+            list.iter().map(one).collect()
+        };
+        let own = 1000;
+        let cases: &[(&[(u32, u32)], &[(u32, u32)], Option<(u32, u32)>)] = &[
+            (&[], &[(1000, 1)], None),
+            (&[], &[(1000, 2)], Some((1000, 1001))),
+            (&[(100, 10)], &[(1000, 1), (100, 10)], None),
+            (&[(100, 10)], &[(100, 11)], Some((110, 110))),
+            (&[(100, 10)], &[(90, 20)], Some((90, 99))),
+            (&[(100, 10), (110, 5)], &[(100, 15)], None),
+            (&[(100, 10), (112, 5)], &[(100, 15)], Some((110, 111))),
+            (&[(0, u32::MAX)], &[(5, 7)], None),
+            (&[(u32::MAX, u32::MAX)], &[(u32::MAX - 2, 2)], Some((u32::MAX - 2, u32::MAX - 1))),
+        ];
+        for (given, wanted, expected) in cases {
+            assert_eq!(missing(given, &extents(wanted), own), *expected, "{given:?} {wanted:?}");
+        }
+    }
+}
