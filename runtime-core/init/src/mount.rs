@@ -6,7 +6,7 @@
 use core::ffi::CStr;
 
 use crate::copy_up;
-use crate::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, PROPAGATION_RECURSIVE};
+use crate::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, FALLBACK_WRITABLE, PROPAGATION_RECURSIVE};
 use crate::path::{self, Make, PathBuf};
 use crate::plan::{Slot, Strs, Target};
 use crate::run::{Done, Fail, Stage, in_part};
@@ -22,7 +22,7 @@ pub struct NewMount {
     pub propagation: u64,
     pub at: &'static CStr,
     pub target: Target,
-    /// `BELOW_COPY` and `BELOW_MODE`.
+    /// `BELOW_COPY`, `BELOW_MODE` and `FALLBACK_WRITABLE`.
     pub below: u32,
     /// A tree of the host to bind instead when the kernel refuses; may be empty.
     pub fallback: &'static CStr,
@@ -114,9 +114,7 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
     let inherited = if new.below & BELOW_MODE != 0 { mode_at(stage, new.at)? } else { None };
     let place = open_target(stage, new.at, new.target, None)?;
     let mount = match make(stage, new, inherited) {
-        Err(Fail { errno: Errno(abi::EPERM), .. }) if !new.fallback.is_empty() => {
-            host_tree(new.fallback, u64::from(new.attributes))?
-        }
+        Err(Fail { errno: Errno(abi::EPERM), .. }) if !new.fallback.is_empty() => host_tree(new)?,
         result => result?,
     };
     if new.below & BELOW_COPY != 0 {
@@ -159,12 +157,14 @@ fn make(stage: &Stage, new: &NewMount, mode: Option<u32>) -> Done<Fd> {
     Ok(mount)
 }
 
-/// A tree of the host that nobody may change through this clone of it.
-fn host_tree(path: &'static CStr, attributes: u64) -> Done<Fd> {
+/// The tree of the host that stands in for a file system; what stands in for a
+/// sysfs nobody may change through this clone of it.
+fn host_tree(new: &NewMount) -> Done<Fd> {
     let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_RECURSIVE;
-    let tree = sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
+    let tree = sys::open_tree(abi::AT_FDCWD, new.fallback, flags).map_err(in_part(Part::Open))?;
+    let read_only = if new.below & FALLBACK_WRITABLE == 0 { abi::MOUNT_ATTR_RDONLY } else { 0 };
     // The access-time field can only be set as a whole, and is of no use here.
-    let set = attributes & !abi::MOUNT_ATTR_ATIME | abi::MOUNT_ATTR_RDONLY;
+    let set = u64::from(new.attributes) & !abi::MOUNT_ATTR_ATIME | read_only;
     let attr = abi::MountAttr { set, ..abi::MountAttr::default() };
     sys::mount_setattr(tree, c"", abi::AT_EMPTY_PATH | abi::AT_RECURSIVE, &attr)
         .map_err(in_part(Part::SetAttributes))?;

@@ -90,6 +90,8 @@ pub const CHDIR_TRY: u32 = 2;
 pub const BELOW_COPY: u32 = 1;
 /// In `Mount`, `below`: it takes the mode of a directory that was there.
 pub const BELOW_MODE: u32 = 2;
+/// In `Mount`, `below`: the fallback may be written to.
+pub const FALLBACK_WRITABLE: u32 = 4;
 
 ops! {
     // ---- run ----
@@ -133,7 +135,7 @@ ops! {
     /// value being a flag. `keep` is 1 when it is the procfs for our own writes.
     /// `below` is [`BELOW_COPY`] and [`BELOW_MODE`]. When the kernel answers EPERM
     /// and there is a `fallback`, that tree of the host is bound instead, with the
-    /// attributes and read-only throughout.
+    /// attributes and, without [`FALLBACK_WRITABLE`], read-only throughout.
     Mount {
         fs_type: Str, source: Str, options: Strs, attributes: u32, propagation: u64,
         at: Str, target: Target, keep: u32, below: u32, fallback: Str,

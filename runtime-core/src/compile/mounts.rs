@@ -9,10 +9,12 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxIdMapping, Mount};
-use orlop_init::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, PROPAGATION_RECURSIVE};
+use orlop_init::op::{
+    BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, FALLBACK_WRITABLE, PROPAGATION_RECURSIVE,
+};
 use orlop_init::sys::abi::{
-    CLONE_NEWIPC, CLONE_NEWNET, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
-    MOUNT_ATTR_RDONLY,
+    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
 };
 
 use super::mount_options::{Attributes, MountOptions};
@@ -290,8 +292,10 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
     if options.copy_up {
         below |= BELOW_COPY;
     }
-    // Whose a joined network namespace is, only the kernel knows.
-    let unsure = context.namespaces.user() && !context.namespaces.is_new(CLONE_NEWNET);
+    let fallback = fallback(context, fs_type);
+    if fallback == "/proc" {
+        below |= FALLBACK_WRITABLE;
+    }
     let new = New {
         fs_type,
         source: entry.source_text()?,
@@ -301,10 +305,25 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
         target: entry.target(Target::DIR)?,
         keep: entry.keeps_proc(),
         below,
-        fallback: if unsure && *fs_type == "sysfs" { "/sys" } else { "" },
+        fallback,
     };
     push_new(plan, entry, &new);
     Ok(())
+}
+
+/// What of the host shows the same as a file system that a user namespace may not
+/// be let mount: whose a joined network namespace is, and what is masked in the
+/// one that is mounted here, only the kernel knows.
+fn fallback(context: &Context<'_>, fs_type: &str) -> &'static str {
+    if !context.namespaces.user() && !context.host.in_user_namespace {
+        return "";
+    }
+    match fs_type {
+        "sysfs" => "/sys",
+        // It shows a pid namespace: that of the caller is in its own.
+        "proc" if !context.namespaces.has(CLONE_NEWPID) => "/proc",
+        _ => "",
+    }
 }
 
 /// The label of new file systems.

@@ -60,7 +60,12 @@ impl Cgroups {
     pub fn probe() -> Result<Self> {
         let own = read("/proc/self/cgroup")?;
         if statfs(USUAL).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-            return Ok(unified(PathBuf::from(USUAL), own_v2(&own)));
+            let path = own_v2(&own, "/");
+            // In a container without a cgroup namespace a part of the hierarchy may
+            // be all that is mounted; only the table tells which.
+            if in_mount(Path::new(USUAL), &path).exists() {
+                return Ok(unified(PathBuf::from(USUAL), path));
+            }
         }
         Ok(parse(&own, &read("/proc/self/mountinfo")?))
     }
@@ -76,11 +81,15 @@ fn unified(mount: PathBuf, own: PathBuf) -> Cgroups {
     Cgroups::Unified { mount, own, controllers }
 }
 
-/// The caller's v2 cgroup. One outside the caller's cgroup namespace is shown
-/// as `/..`; nothing of ours can be made there.
-fn own_v2(own: &str) -> PathBuf {
+/// The caller's v2 cgroup, seen from a mount of `root`. One outside the caller's
+/// cgroup namespace is shown as `/..`; nothing of ours can be made there.
+fn own_v2(own: &str, root: &str) -> PathBuf {
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    below(path, "/")
+    below(path, root)
+}
+
+fn in_mount(mount: &Path, path: &Path) -> PathBuf {
+    mount.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn below(path: &str, root: &str) -> PathBuf {
@@ -100,7 +109,9 @@ struct Mount<'a> {
 
 fn mounts(table: &str) -> Vec<Mount<'_>> {
     let mut found: Vec<Mount<'_>> = table.lines().filter_map(mount).collect();
-    // Where a hierarchy is mounted twice, the usual place is the one that lasts.
+    // Where a hierarchy is mounted twice, the usual place is the one that lasts; of
+    // two there the later one, which covers the other.
+    found.reverse();
     found.sort_by_key(|mount| !mount.point.starts_with(USUAL));
     found
 }
@@ -159,10 +170,10 @@ fn parse(own: &str, table: &str) -> Cgroups {
     }
     match (hierarchies.is_empty(), v2) {
         (true, None) => Cgroups::None,
-        (true, Some(v2)) => unified(v2.point.clone(), own_v2(own)),
+        (true, Some(v2)) => unified(v2.point.clone(), own_v2(own, &v2.root)),
         (false, None) => Cgroups::Legacy { hierarchies },
         (false, Some(v2)) => {
-            let (mount, own) = (v2.point.clone(), own_v2(own));
+            let (mount, own) = (v2.point.clone(), own_v2(own, &v2.root));
             hierarchies.push(Hierarchy { controllers: Vec::new(), mount, own });
             Cgroups::Legacy { hierarchies }
         }
@@ -211,6 +222,23 @@ mod tests {
         assert_eq!(hierarchies[0].mount, Path::new("/a b"));
         assert_eq!(below("/../x", "/"), Path::new("/"));
         assert_eq!(below("/elsewhere", "/docker/abc"), Path::new("/"));
+    }
+
+    #[test]
+    fn what_is_covered_or_mounted_in_part_is_seen_as_it_is() {
+        let own = "4:memory:/job/7\n0::/x/inner\n";
+        let table = "\
+            1 0 0:3 / /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n\
+            2 0 0:4 / /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n\
+            3 0 0:5 / /sys/fs/cgroup ro - tmpfs tmpfs rw\n\
+            4 3 0:3 /job/7 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n\
+            5 3 0:4 /x /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n";
+        let Cgroups::Legacy { hierarchies } = parse(own, table) else { panic!("not legacy") };
+        assert_eq!(hierarchies[0].own, Path::new("/"));
+        assert_eq!(hierarchies[1].own, Path::new("/inner"));
+        let table = "5 3 0:4 /x /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n";
+        let Cgroups::Unified { own, .. } = parse("0::/x\n", table) else { panic!("not v2") };
+        assert_eq!(own, Path::new("/"));
     }
 
     #[test]

@@ -85,12 +85,24 @@ pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
                 let quoted = if part == Part::CreateFs { text } else { format!("{text:?}") };
                 doing = format!("{doing}: {quoted}");
             }
-            at(if message.number == 0 {
+            let error = if message.number == 0 {
                 Error::new(Kind::Os, doing)
             } else {
                 Error::os(message.number, doing)
-            })
+            };
+            let hint = hint(op, part, message.number);
+            at(if hint.is_empty() { error } else { error.hint(hint) })
         }
+    }
+}
+
+fn hint(op: &Op, part: Part, errno: i32) -> &'static str {
+    match (op, part, errno) {
+        // mount_namespaces(7): only who sees all of a procfs or sysfs may mount one.
+        (Op::Mount { .. }, Part::MakeMount, abi::EPERM) => {
+            "a part of the one that is mounted here is masked, which a user namespace can't undo"
+        }
+        _ => "",
     }
 }
 
