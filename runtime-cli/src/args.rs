@@ -57,6 +57,9 @@ pub(crate) struct Globals {
     /// Have systemd make the cgroup; linux.cgroupsPath is slice:prefix:name then
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
+    /// Who makes the cgroups: cgroupfs, systemd or disabled, for nobody
+    #[arg(long, value_name = "MANAGER")]
+    pub(crate) cgroup_manager: Option<String>,
     /// Whether cgroups may be out of reach: true, false or auto
     #[arg(long, value_name = "BOOL", default_value = "auto")]
     pub(crate) rootless: String,

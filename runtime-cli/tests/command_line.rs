@@ -117,6 +117,7 @@ fn bad_arguments_are_told_in_one_line() {
         (&["--log-format", "xml", "list"], "invalid log-format: xml"),
         (&["--root", "/", "list"], "--root"),
         (&["--rootless=maybe", "create", "x"], "--rootless"),
+        (&["--cgroup-manager", "none", "create", "x"], "--cgroup-manager"),
     ] {
         let err = room.fails(1, arguments);
         assert!(err.contains(part), "{arguments:?}: {err}");

@@ -41,7 +41,8 @@ impl Scene {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
         let mut linux = Linux::default();
         linux.set_devices(None).set_resources(Some(resources));
-        Settings::for_create(Some(&linux), &self.host).unwrap_or_else(|e| panic!("{e:?}"))
+        Settings::for_create(Some(&linux), &self.host, self.host.rootless())
+            .unwrap_or_else(|e| panic!("{e:?}"))
     }
 
     fn update(&self, resources: &str) -> orlop::Result<()> {

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Args;
-use nix::unistd::geteuid;
 use orlop::bundle::Bundle;
 use orlop::cgroup::Driver;
 use orlop::container::{CreateOptions, Terminal};
-use orlop::host::HostFacts;
 use orlop::{Error, Result};
 
 use crate::args::{DEFAULT_ROOT, Globals};
@@ -32,13 +30,15 @@ pub(super) struct Planning {
 
 impl Planning {
     /// The same for the library.
-    pub(super) fn options(&self) -> CreateOptions {
-        CreateOptions {
+    pub(super) fn options(&self, globals: &Globals) -> anyhow::Result<CreateOptions> {
+        Ok(CreateOptions {
+            cgroups: driver(globals)?,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
+            optional_cgroup: rootless(&globals.rootless)?,
             ..CreateOptions::default()
-        }
+        })
     }
 }
 
@@ -64,48 +64,34 @@ pub(super) struct Creation {
 impl Creation {
     /// The same for the library.
     pub(super) fn open(self, globals: &Globals) -> anyhow::Result<(Bundle, CreateOptions)> {
-        rootless(&globals.rootless)?;
+        let options = CreateOptions {
+            terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
+            pid_file: self.pid_file,
+            ..self.planning.options(globals)?
+        };
         let (root, chosen) = globals.root()?;
         if !chosen && root != Path::new(DEFAULT_ROOT) {
             keep(&root)?;
         }
-        let options = CreateOptions {
-            terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
-            pid_file: self.pid_file,
-            cgroups: driver(globals),
-            ..self.planning.options()
-        };
         Ok((Bundle::open(&self.bundle)?, options))
     }
 }
 
-/// Who makes the cgroups.
-pub(super) fn driver(globals: &Globals) -> Driver {
-    if globals.systemd_cgroup { Driver::Systemd } else { Driver::ByPath }
-}
-
-/// Makes a user's own root. The sticky bit keeps it from the host's cleaning of old
-/// files (XDG base directory specification, on `$XDG_RUNTIME_DIR`).
-fn keep(root: &Path) -> Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
-    let made = made.and_then(|()| fs::set_permissions(root, Permissions::from_mode(0o1700)));
-    made.map_err(|error| Error::io(&error, "creating").at_path(root))
-}
-
-/// The library finds out by itself whether cgroups may be out of reach; a value that
-/// would have it think otherwise is refused.
-fn rootless(value: &str) -> anyhow::Result<()> {
-    let wanted = match value.to_ascii_lowercase().as_str() {
-        "" | "auto" => return Ok(()),
-        "true" | "t" | "1" => true,
-        "false" | "f" | "0" => false,
-        _ => bail!("invalid --rootless {value:?}: neither true, false nor auto"),
+/// Who makes the cgroups, by crun's flag or by runc's, which say the same if both
+/// are given.
+fn driver(globals: &Globals) -> anyhow::Result<Driver> {
+    let named = match globals.cgroup_manager.as_deref() {
+        None if globals.systemd_cgroup => Driver::Systemd,
+        None => Driver::ByPath,
+        Some("cgroupfs") => Driver::Cgroupfs,
+        Some("systemd") => Driver::Systemd,
+        Some("disabled") => Driver::Nobody,
+        Some(other) => {
+            bail!("--cgroup-manager {other:?} is neither cgroupfs, systemd nor disabled")
+        }
     };
-    let found = !geteuid().is_root() || HostFacts::probe()?.rootless();
-    if wanted != found {
-        bail!(
-            "--rootless {value}: the caller's privileges say {found}, and overriding is not built"
-        );
+    if globals.systemd_cgroup && named != Driver::Systemd {
+        bail!("--systemd-cgroup contradicts --cgroup-manager");
     }
-    Ok(())
+    Ok(named)
 }

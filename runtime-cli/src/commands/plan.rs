@@ -7,7 +7,7 @@ use orlop::bundle::Bundle;
 use orlop::container::CreateOptions;
 use orlop::plan::{Dump, text};
 
-use super::bundle::{Planning, driver};
+use super::bundle::Planning;
 use super::{Call, print};
 
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ struct Arguments {
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let arguments: Arguments = call.parse()?;
-    let options = CreateOptions { cgroups: driver(&call.globals), ..arguments.planning.options() };
+    let options = arguments.planning.options(&call.globals)?;
     let plan = call.store()?.plan("plan", &Bundle::open(&arguments.bundle)?, &options)?;
     if arguments.json {
         print(&(serde_json::to_string_pretty(&Dump::new(&plan))? + "\n"))?;

@@ -16,6 +16,7 @@ mod mounts;
 mod namespaces;
 mod probe;
 mod process;
+mod rootless;
 mod seccomp;
 mod security;
 mod spy;
@@ -42,5 +43,5 @@ fn main() -> ExitCode {
         crowd::TESTS,
         sweep::TESTS,
     ];
-    harness::main(&[rooms, bad_inputs::ROOMS, security::ROOMS].concat())
+    harness::main(&[rooms, rootless::ROOMS, bad_inputs::ROOMS, security::ROOMS].concat())
 }

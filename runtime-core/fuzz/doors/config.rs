@@ -25,7 +25,7 @@ pub(crate) fn run(data: &[u8]) {
                 Vec::new()
             }
         };
-        if let Err(errors) = Settings::for_create(linux, &host) {
+        if let Err(errors) = Settings::for_create(linux, &host, host.rootless()) {
             one_line_each(&errors);
         }
         let bundle = PathBuf::from("/bundle");

@@ -99,6 +99,14 @@ pub(super) fn refused(errno: Errno, doing: &'static str, path: &Path) -> Error {
     Error::os(errno as i32, doing).at_path(path).of_kind(kind_of(errno))
 }
 
+fn not_made(errno: Errno, path: &Path) -> Error {
+    let error = refused(errno, "making the cgroup", path);
+    match errno {
+        Errno::EAGAIN => error.hint("the cgroup.max.descendants or max.depth of one above it"),
+        _ => error,
+    }
+}
+
 /// [`Kind::Permission`], or [`Kind::Cgroup`].
 pub(super) fn kind_of(errno: Errno) -> Kind {
     match errno {
@@ -147,12 +155,12 @@ impl Made {
         match self.one(path) {
             Err(Errno::ENOENT) => {}
             Ok(new) => return Ok(new),
-            Err(errno) => return Err(refused(errno, "making the cgroup", path)),
+            Err(errno) => return Err(not_made(errno, path)),
         }
         let between: Vec<&Path> = path.ancestors().take_while(|above| *above != mount).collect();
         let mut new = false;
         for above in between.into_iter().rev() {
-            new = self.one(above).map_err(|errno| refused(errno, "making the cgroup", above))?;
+            new = self.one(above).map_err(|errno| not_made(errno, above))?;
         }
         Ok(new)
     }

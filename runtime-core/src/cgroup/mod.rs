@@ -57,8 +57,12 @@ pub enum Driver {
     /// systemd, everything else the cgroup file system.
     #[default]
     ByPath,
+    /// The cgroup file system, whatever the path looks like.
+    Cgroupfs,
     /// systemd: the system's manager, or the own one of a user without privileges.
     Systemd,
+    /// Nobody: the container stays in the caller's.
+    Nobody,
 }
 
 /// The cgroup of one container, in whatever way cgroups are mounted.
@@ -90,7 +94,13 @@ impl Manager {
         cgroups_path: Option<&Path>,
         id: &str,
     ) -> Result<Self> {
-        if driver == Driver::Systemd || cgroups_path.is_some_and(systemd::is_meant) {
+        let systemd = match driver {
+            Driver::ByPath => cgroups_path.is_some_and(systemd::is_meant),
+            Driver::Cgroupfs => false,
+            Driver::Systemd => true,
+            Driver::Nobody => return Ok(Self::None),
+        };
+        if systemd {
             return Systemd::new(host, cgroups_path, id).map(Self::Systemd);
         }
         let mut manager = Self::from_record(Record::new(&host.cgroups, cgroups_path, id)?);

@@ -71,8 +71,8 @@ pub(super) struct UsageCheck {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DeviceSettings {
     pub(super) rules: Rules,
-    /// Whether a kernel that refuses them is an error. A caller without
-    /// privileges can't set them, nor could its container make a device.
+    /// Whether it is an error that they can't be set: a caller without privileges
+    /// can't, nor could its container make a device.
     pub(super) required: bool,
 }
 
@@ -87,11 +87,16 @@ pub struct Settings {
 
 impl Settings {
     /// For a new container: its limits, and its devices even when nothing in
-    /// the configuration speaks about devices.
+    /// the configuration speaks about devices. Rules for
+    /// devices that the kernel refuses are no error when they are `optional`.
     ///
     /// # Errors
     /// Every value that can't be meant, and every one that this host can't do.
-    pub fn for_create(linux: Option<&Linux>, host: &HostFacts) -> Result<Self, Vec<Error>> {
+    pub fn for_create(
+        linux: Option<&Linux>,
+        host: &HostFacts,
+        optional: bool,
+    ) -> Result<Self, Vec<Error>> {
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let mut errors = Vec::new();
         let mut settings = match resources {
@@ -103,7 +108,7 @@ impl Settings {
         match Rules::new(listed.unwrap_or_default(), own.unwrap_or_default()) {
             Ok(rules) => {
                 let listed = listed.is_some_and(|listed| !listed.is_empty());
-                match devices(rules, listed, host) {
+                match devices(rules, listed, host, !optional) {
                     Ok(devices) => settings.devices = devices,
                     Err(error) => errors.push(error),
                 }
@@ -166,8 +171,12 @@ impl Settings {
     }
 }
 
-fn devices(rules: Rules, listed: bool, host: &HostFacts) -> Result<Option<DeviceSettings>> {
-    let required = !host.rootless();
+fn devices(
+    rules: Rules,
+    listed: bool,
+    host: &HostFacts,
+    required: bool,
+) -> Result<Option<DeviceSettings>> {
     let pointer = "/linux/resources/devices";
     match &host.cgroups {
         Cgroups::None if listed && required => Err(Error::unsupported(

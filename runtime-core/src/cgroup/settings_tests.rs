@@ -269,7 +269,7 @@ fn unified_is_written_last_and_line_by_line() {
 #[test]
 fn devices_are_for_those_who_can_set_them() {
     let required = |host: &HostFacts| {
-        let settings = Settings::for_create(None, host).unwrap();
+        let settings = Settings::for_create(None, host, host.rootless()).unwrap();
         settings.devices.map(|devices| devices.required)
     };
     assert_eq!(required(&v1()), Some(true));

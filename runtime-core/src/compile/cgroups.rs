@@ -12,7 +12,7 @@ use orlop_init::sys::abi::{
 };
 
 use super::mount_options::Attributes;
-use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree, unprivileged};
+use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree};
 use super::{CgroupDir, Context, rootfs};
 use crate::error::{Error, Result};
 use crate::host::Cgroups;
@@ -123,6 +123,9 @@ fn one(
     } else {
         context.namespaces.has(CLONE_NEWCGROUP)
     };
+    // A cgroup that is not the container's own is the caller's: nothing there may be
+    // changed by a container (CVE-2023-25809).
+    let foreign = if view.managed { 0 } else { MOUNT_ATTR_RDONLY };
     if namespace {
         let mut data: Vec<_> = controllers.iter().flat_map(|name| controller(name)).collect();
         let fs_type = if controllers.is_empty() {
@@ -135,7 +138,7 @@ fn one(
             fs_type,
             source: "cgroup",
             data,
-            attributes: entry.attributes() | STRICT,
+            attributes: entry.attributes() | STRICT | foreign,
             at: &view.at,
             target: Target::DIR,
             keep: false,
@@ -145,12 +148,8 @@ fn one(
         push_new(plan, entry, &new);
         return Ok(());
     }
-    // Above the container's own cgroup is the caller's: nothing there may be
-    // changed by a container (CVE-2023-25809).
-    let exposed = !view.managed && unprivileged(context);
-    let set = STRICT | if exposed { MOUNT_ATTR_RDONLY } else { 0 };
     // Access times mean nothing here, and a namespace may not change the policy.
-    let set = set | entry.attributes() & !MOUNT_ATTR_ATIME;
+    let set = STRICT | foreign | entry.attributes() & !MOUNT_ATTR_ATIME;
     let tree = HostTree {
         path: rootfs::text(&view.dir.directory, || entry.pointer.clone())?,
         recursive: false,

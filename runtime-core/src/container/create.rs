@@ -35,6 +35,10 @@ pub struct CreateOptions {
     /// How many descriptors from 3 on the container inherits. All must be open
     /// without close-on-exec.
     pub preserve_fds: u32,
+    /// Whether the container may go without a cgroup, and without rules for its
+    /// devices, where they are out of reach. A caller that is not root of the machine
+    /// may unless this says no.
+    pub optional_cgroup: Option<bool>,
 }
 
 /// A container on its way: its stage runs, and hooks may have run.
@@ -262,6 +266,8 @@ struct Compiled {
     manager: Manager,
     settings: Settings,
     properties: Properties,
+    /// Whether it may go without a cgroup.
+    optional: bool,
 }
 
 impl Compiled {
@@ -270,20 +276,30 @@ impl Compiled {
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let manager = Manager::new(&host, options.cgroups, path, id)?;
-        let settings = Settings::for_create(linux, &host).and_then(|mut settings| {
-            let annotations = bundle.spec.annotations().as_ref();
-            let properties = if manager.needs_process() {
-                Properties::for_create(&mut settings, annotations, id)?
-            } else {
-                Properties::default()
-            };
-            Ok((settings, properties))
-        });
+        let nobody = options.cgroups == Driver::Nobody;
+        let optional = options.optional_cgroup.unwrap_or(host.rootless());
+        let settings =
+            Settings::for_create(linux, &host, optional || nobody).and_then(|mut settings| {
+                if nobody {
+                    settings = without_limits(settings).map_err(|error| vec![error])?;
+                }
+                let annotations = bundle.spec.annotations().as_ref();
+                let properties = if manager.needs_process() {
+                    Properties::for_create(&mut settings, annotations, id)?
+                } else {
+                    Properties::default()
+                };
+                Ok((settings, properties))
+            });
         match (plan(id, bundle, options, &host, &manager), settings) {
             (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
                 plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
-                Ok(Self { host, plan, manager, settings, properties })
+                if nobody && !optional {
+                    plan.warnings
+                        .push("without a cgroup no device is kept from the container".to_owned());
+                }
+                Ok(Self { host, plan, manager, settings, properties, optional })
             }
             (plan, settings) => {
                 Err(Error::all(plan.err().into_iter().chain(settings.err()).flatten()))
@@ -291,21 +307,28 @@ impl Compiled {
         }
     }
 
-    /// Makes the cgroup. Where that is not permitted and no limit is asked for,
-    /// the container goes without one, as runc's rootless ones do: the manager
-    /// and the plan are others then.
+    /// Makes the cgroup. Where that is not permitted, and neither a limit nor a
+    /// certain cgroup is asked for, the container goes without one if it may: the
+    /// manager and the plan are others then.
+    ///
+    /// COMPAT(runc): these conditions, and the words about them.
     fn make_cgroup(
         &mut self,
         id: &str,
         bundle: &Bundle,
         options: &CreateOptions,
     ) -> Result<Option<Claim>> {
+        let linux = bundle.spec.linux().as_ref();
+        let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        let asked = path.is_some_and(|path| !path.as_os_str().is_empty());
         match self.manager.create() {
-            Err(error)
-                if error.kind() == Kind::Permission
-                    && self.host.rootless()
-                    && !self.settings.has_limits() =>
-            {
+            Err(error) if error.kind() == Kind::Permission && self.optional => {
+                if asked || self.settings.has_limits() {
+                    return Err(error.hint(
+                        "rootless needs no limits + no cgrouppath when no permission is granted \
+                         for cgroups",
+                    ));
+                }
                 self.manager = Manager::None;
                 let warnings = std::mem::take(&mut self.plan.warnings);
                 self.plan =
@@ -315,6 +338,17 @@ impl Compiled {
             }
             result => result,
         }
+    }
+}
+
+/// Nothing but a cgroup can hold limits.
+fn without_limits(settings: Settings) -> Result<Settings> {
+    match settings.writes().first() {
+        Some(limit) => Err(Error::config(
+            limit.pointer.clone(),
+            "a limit needs a cgroup, and the container is to have none",
+        )),
+        None => Ok(settings),
     }
 }
 

@@ -227,7 +227,8 @@ mod tests {
             list.iter().map(one).collect()
         };
         let own = 1000;
-        let cases: &[(&[(u32, u32)], &[(u32, u32)], Option<(u32, u32)>)] = &[
+        type Ranges<'a> = &'a [(u32, u32)];
+        let cases: &[(Ranges<'_>, Ranges<'_>, Option<(u32, u32)>)] = &[
             (&[], &[(1000, 1)], None),
             (&[], &[(1000, 2)], Some((1000, 1001))),
             (&[(100, 10)], &[(1000, 1), (100, 10)], None),

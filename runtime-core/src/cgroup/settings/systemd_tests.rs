@@ -167,7 +167,7 @@ fn weights_of_both_schedulers_agree() {
 
 fn created(resources: &Value, annotations: &[(&str, &str)]) -> Result<Vec<String>, Vec<Error>> {
     let linux = serde_json::from_value(json!({"resources": resources})).unwrap();
-    let mut settings = Settings::for_create(Some(&linux), &v2())?;
+    let mut settings = Settings::for_create(Some(&linux), &v2(), false)?;
     let annotations = annotations.iter().map(|(key, value)| ((*key).into(), (*value).into()));
     let properties = Properties::for_create(&mut settings, Some(&annotations.collect()), "c1")?;
     Ok(properties.0.iter().map(shown).collect())

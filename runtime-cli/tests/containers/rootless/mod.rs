@@ -1,0 +1,15 @@
+//! Without privileges: containers of an ordinary account.
+//!
+//! Each test is somebody who is nobody on this machine: a name, ids and folders of
+//! its own, and what the files of the machine give it, in this world alone.
+
+mod account;
+mod cgroups;
+mod maps;
+mod namespaces;
+mod nested;
+
+use crate::harness::Test;
+
+pub(crate) const ROOMS: &[&[Test]] =
+    &[maps::TESTS, namespaces::TESTS, cgroups::TESTS, nested::TESTS];
