@@ -216,31 +216,23 @@ fn missing(given: &[(u32, u32)], extents: &[Extent], own: u32) -> Option<(u32, u
 mod tests {
     use super::*;
 
+    fn check(given: &[(u32, u32)], wanted: &[(u32, u32)], expected: Option<(u32, u32)>) {
+        let extent = |&(outside, count): &(u32, u32)| Extent { inside: 0, outside, count };
+        let extents: Vec<Extent> = wanted.iter().map(extent).collect();
+        assert_eq!(missing(given, &extents, 1000), expected, "{given:?} {wanted:?}");
+    }
+
     #[test]
     fn what_nobody_gave_is_found() {
-        let extents = |list: &[(u32, u32)]| -> Vec<Extent> {
-            let one = |(outside, count): &(u32, u32)| Extent {
-                inside: 0,
-                outside: *outside,
-                count: *count,
-            };
-            list.iter().map(one).collect()
-        };
-        let own = 1000;
-        type Ranges<'a> = &'a [(u32, u32)];
-        let cases: &[(Ranges<'_>, Ranges<'_>, Option<(u32, u32)>)] = &[
-            (&[], &[(1000, 1)], None),
-            (&[], &[(1000, 2)], Some((1000, 1001))),
-            (&[(100, 10)], &[(1000, 1), (100, 10)], None),
-            (&[(100, 10)], &[(100, 11)], Some((110, 110))),
-            (&[(100, 10)], &[(90, 20)], Some((90, 99))),
-            (&[(100, 10), (110, 5)], &[(100, 15)], None),
-            (&[(100, 10), (112, 5)], &[(100, 15)], Some((110, 111))),
-            (&[(0, u32::MAX)], &[(5, 7)], None),
-            (&[(u32::MAX, u32::MAX)], &[(u32::MAX - 2, 2)], Some((u32::MAX - 2, u32::MAX - 1))),
-        ];
-        for (given, wanted, expected) in cases {
-            assert_eq!(missing(given, &extents(wanted), own), *expected, "{given:?} {wanted:?}");
-        }
+        check(&[], &[(1000, 1)], None);
+        check(&[], &[(1000, 2)], Some((1000, 1001)));
+        check(&[(100, 10)], &[(1000, 1), (100, 10)], None);
+        check(&[(100, 10)], &[(100, 11)], Some((110, 110)));
+        check(&[(100, 10)], &[(90, 20)], Some((90, 99)));
+        check(&[(100, 10), (110, 5)], &[(100, 15)], None);
+        check(&[(100, 10), (112, 5)], &[(100, 15)], Some((110, 111)));
+        check(&[(0, u32::MAX)], &[(5, 7)], None);
+        let last = u32::MAX - 1;
+        check(&[(u32::MAX, u32::MAX)], &[(last - 1, 2)], Some((last - 1, last)));
     }
 }
