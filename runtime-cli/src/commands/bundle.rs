@@ -77,6 +77,25 @@ impl Creation {
     }
 }
 
+/// Makes a user's own root. The sticky bit keeps it from the host's cleaning of old
+/// files (XDG base directory specification, on `$XDG_RUNTIME_DIR`).
+fn keep(root: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+    let made = made.and_then(|()| fs::set_permissions(root, Permissions::from_mode(0o1700)));
+    made.map_err(|error| Error::io(&error, "creating").at_path(root))
+}
+
+/// Whether cgroups may be out of reach; none leaves it to the library, which knows
+/// the caller's privileges.
+fn rootless(value: &str) -> anyhow::Result<Option<bool>> {
+    Ok(match value.to_ascii_lowercase().as_str() {
+        "" | "auto" => None,
+        "true" | "t" | "1" => Some(true),
+        "false" | "f" | "0" => Some(false),
+        _ => bail!("invalid --rootless {value:?}: neither true, false nor auto"),
+    })
+}
+
 /// Who makes the cgroups, by crun's flag or by runc's, which say the same if both
 /// are given.
 fn driver(globals: &Globals) -> anyhow::Result<Driver> {

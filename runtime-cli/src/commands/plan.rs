@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use orlop::bundle::Bundle;
-use orlop::container::CreateOptions;
 use orlop::plan::{Dump, text};
 
 use super::bundle::Planning;
