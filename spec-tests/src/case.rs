@@ -1,0 +1,126 @@
+//! The cases, from the lists in `cases/`: a change of the base config, what is
+//! done, and what must be seen.
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::step::Step;
+use crate::{pattern, template};
+
+/// One case.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Case {
+    /// `subject/name`
+    pub(crate) id: String,
+    /// What holds when it passes.
+    pub(crate) says: String,
+    /// The clauses that it checks.
+    pub(crate) clauses: Vec<String>,
+    /// The release of the specification that has it all.
+    #[serde(default = "first_release")]
+    pub(crate) since: String,
+    /// What the host must have.
+    #[serde(default)]
+    pub(crate) needs: Vec<String>,
+    /// A shell script that runs on the host first.
+    #[serde(default)]
+    pub(crate) prepare: Option<String>,
+    /// Flags of unshare(1) for a process whose namespaces are there to be joined.
+    #[serde(default)]
+    pub(crate) holder: Option<String>,
+    /// Whether the runtime has a network namespace of its own.
+    #[serde(default)]
+    pub(crate) network: bool,
+    /// A merge patch for the config.
+    #[serde(default)]
+    pub(crate) config: Value,
+    /// Elements for lists of the config, by JSON pointers.
+    #[serde(default)]
+    pub(crate) add: Map<String, Value>,
+    /// What the program in the container does, acts of the probe.
+    #[serde(default = "just_report")]
+    pub(crate) run: Vec<String>,
+    /// What is done and seen; without it one life, and `expect` of its output.
+    #[serde(default)]
+    pub(crate) steps: Vec<Value>,
+    /// What the program must print.
+    #[serde(default)]
+    pub(crate) expect: Value,
+}
+
+fn first_release() -> String {
+    "1.0.0".to_owned()
+}
+
+fn just_report() -> Vec<String> {
+    vec!["self".to_owned()]
+}
+
+/// The lists, by name.
+const LISTS: &[(&str, &str)] = &[
+    ("lifecycle", include_str!("../cases/lifecycle.json")),
+    ("process", include_str!("../cases/process.json")),
+];
+
+/// The config that each case changes.
+pub(crate) fn base() -> Result<Value> {
+    serde_json::from_str(include_str!("../cases/base.json")).context("cases/base.json")
+}
+
+/// All cases, those with rows once for each row.
+pub(crate) fn all() -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    for (name, text) in LISTS {
+        let list: Vec<Value> =
+            serde_json::from_str(text).with_context(|| format!("cases/{name}.json"))?;
+        for entry in list {
+            for row in rows(entry) {
+                let id = row["id"].to_string();
+                let case = read(row).with_context(|| format!("cases/{name}.json: case {id}"))?;
+                if !case.id.starts_with(&format!("{name}/")) {
+                    bail!("cases/{name}.json: the case {id} belongs elsewhere");
+                }
+                cases.push(case);
+            }
+        }
+    }
+    Ok(cases)
+}
+
+/// `each` is a list of rows; what a row names is filled in.
+fn rows(mut entry: Value) -> Vec<Value> {
+    let each = entry.as_object_mut().and_then(|entry| entry.remove("each"));
+    let Some(Value::Array(rows)) = each else { return vec![entry] };
+    rows.iter().map(|row| template::fill(&entry, &|name| row.get(name).cloned())).collect()
+}
+
+fn read(entry: Value) -> Result<Case> {
+    let mut case: Case = serde_json::from_value(entry)?;
+    if case.steps.is_empty() {
+        case.steps = life(&case.expect);
+    } else if !case.expect.is_null() {
+        bail!("it has steps, so what is expected must be one of them");
+    }
+    for step in &case.steps {
+        Step::parse(step)?;
+        let wrong = pattern::unknown_operators(step);
+        anyhow::ensure!(wrong.is_empty(), "no such operators: {wrong:?}");
+    }
+    let wrong = pattern::unknown_operators(&case.expect);
+    anyhow::ensure!(wrong.is_empty(), "no such operators: {wrong:?}");
+    Ok(case)
+}
+
+/// One life, whose output is looked at.
+fn life(expect: &Value) -> Vec<Value> {
+    vec![
+        json!("create"),
+        json!("start"),
+        json!("wait stopped"),
+        json!({ "output": expect }),
+        json!("delete"),
+        json!("gone"),
+    ]
+}

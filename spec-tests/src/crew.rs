@@ -1,0 +1,91 @@
+//! Runs cases, some at once, each in a process of its own.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::case::Case;
+use crate::leftovers;
+use crate::runtime::Runtime;
+use crate::worker::{self, Order, Outcome};
+
+/// A case that ended.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Ended {
+    /// The case.
+    pub(crate) id: String,
+    /// How.
+    pub(crate) outcome: Outcome,
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+/// Runs them all; `tell` hears of each when it ends.
+pub(crate) fn run(
+    cases: &[Case],
+    runtime: &Runtime,
+    only_v2: bool,
+    jobs: usize,
+    tell: &(dyn Fn(&Ended) + Sync),
+) -> Vec<Ended> {
+    let queue: Mutex<VecDeque<&Case>> = Mutex::new(cases.iter().collect());
+    let ended: Mutex<Vec<Ended>> = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(case) = lock(&queue).pop_front() {
+            let begun = Instant::now();
+            let order = Order { case: case.id.clone(), runtime: runtime.clone(), only_v2 };
+            let outcome =
+                one(&order).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+            let seconds = begun.elapsed().as_secs_f64();
+            let one = Ended { id: case.id.clone(), outcome, seconds };
+            tell(&one);
+            lock(&ended).push(one);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let ended = ended.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let of = |case: &Case| ended.iter().find(|ended| ended.id == case.id).cloned();
+    cases.iter().filter_map(of).collect()
+}
+
+/// A thread that panicked has said so; the list is still a list.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn one(order: &Order) -> Result<Outcome> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(worker::NAME).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("starting a worker")?;
+    let mut input = child.stdin.take().context("its input")?;
+    let output = child.stdout.take().context("its output")?;
+    writeln!(input, "{}", serde_json::to_string(order)?)?;
+    let heard = std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).map(|_| line)
+    });
+    let begun = Instant::now();
+    // It watches the clock itself; this is for one that is stuck.
+    while child.try_wait()?.is_none() {
+        if begun.elapsed() > worker::DEADLINE + Duration::from_secs(15) {
+            leftovers::kill_all(Pid::from_raw(child.id().cast_signed()));
+            child.kill()?;
+            child.wait()?;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    drop(input);
+    let line = heard.join().ok().and_then(Result::ok).unwrap_or_default();
+    serde_json::from_str(&line).context("the worker died without a word")
+}

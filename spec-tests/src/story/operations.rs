@@ -1,0 +1,145 @@
+//! The operations of the specification, by the runtime's command line.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{Story, bundle};
+use crate::leftovers;
+use crate::merge;
+use crate::runtime::Said;
+use crate::step::{End, Exec};
+
+/// How long a container may take to get where it is going.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Story<'_> {
+    /// A command on the container; its id comes last.
+    fn on(&self, words: &[&str]) -> Result<Said> {
+        let state = self.places.state();
+        let root = state.to_str().context("a path in UTF-8")?;
+        let mut all = vec!["--root", root];
+        all.extend(words);
+        all.push(self.places.tag());
+        let name = words.first().copied().unwrap_or_default();
+        self.runtime.run_as(self.places.folder(), &all, name)
+    }
+
+    pub(super) fn create(&mut self, end: End) -> Result<()> {
+        let bundle = self.places.bundle();
+        let said = self.on(&["create", "--bundle", bundle.to_str().context("UTF-8")?])?;
+        judge(&said, end)
+    }
+
+    /// `start` or `delete`.
+    pub(super) fn operate(&mut self, words: &[&str], end: End) -> Result<()> {
+        leftovers::reap(&self.awaited());
+        judge(&self.on(words)?, end)
+    }
+
+    pub(super) fn kill(&mut self, signal: &str, end: End) -> Result<()> {
+        let state = self.places.state();
+        let root = state.to_str().context("a path in UTF-8")?;
+        let words = ["--root", root, "kill", self.places.tag(), signal];
+        judge(&self.runtime.run_as(self.places.folder(), &words, "kill")?, end)
+    }
+
+    /// Creating it fails, or else starting it: the specification leaves open when
+    /// most of `process` is applied. The program must not have run.
+    pub(super) fn refused(&mut self) -> Result<()> {
+        let bundle = self.places.bundle();
+        let said = self.on(&["create", "--bundle", bundle.to_str().context("UTF-8")?])?;
+        if said.code == 0 {
+            judge(&self.on(&["start"])?, End::Fails)?;
+            self.clear()?;
+        }
+        let printed = self.printed()?;
+        anyhow::ensure!(!printed.contains('{'), "the program ran and printed {printed}");
+        self.gone()
+    }
+
+    /// `delete --force` is no operation of the specification: how a case ends that
+    /// is not about deleting.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.on(&["delete", "--force"]).map(drop)
+    }
+
+    /// Asks for the state, which must be there.
+    fn ask(&mut self) -> Result<Value> {
+        leftovers::reap(&self.awaited());
+        let text = self.on(&["state"])?.success()?;
+        let state: Value = serde_json::from_str(&text).context("the state is no JSON")?;
+        self.known.insert("pid".to_owned(), state["pid"].clone());
+        self.known.insert("state".to_owned(), state.clone());
+        Ok(state)
+    }
+
+    pub(super) fn state(&mut self, pattern: &Value) -> Result<()> {
+        let seen = self.ask()?;
+        Self::matches("state", pattern, &seen)
+    }
+
+    pub(super) fn wait_status(&mut self, status: &str) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let state = self.ask()?;
+            if state["status"] == status {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                bail!("after {PATIENCE:?} it is still {}", state["status"]);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(super) fn wait_output(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while !self.printed()?.contains('\n') {
+            anyhow::ensure!(begun.elapsed() < PATIENCE, "the program printed nothing");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.ask().map(drop)
+    }
+
+    pub(super) fn gone(&mut self) -> Result<()> {
+        let said = self.on(&["state"])?;
+        anyhow::ensure!(said.code != 0, "the container is still there: {said}");
+        Ok(())
+    }
+
+    /// What the program has printed so far.
+    pub(super) fn printed(&self) -> Result<String> {
+        let path = self.places.folder().join("create.out");
+        Ok(fs::read_to_string(path).unwrap_or_default())
+    }
+
+    pub(super) fn command(&self, words: &[String], end: End) -> Result<()> {
+        let state = self.places.state();
+        let mut all = vec!["--root", state.to_str().context("a path in UTF-8")?];
+        all.extend(words.iter().map(String::as_str));
+        judge(&self.runtime.run(self.places.folder(), &all)?, end)
+    }
+
+    pub(super) fn exec(&mut self, exec: &Exec) -> Result<()> {
+        let mut process = self.config()?["process"].clone();
+        merge::merge(&mut process, &exec.process);
+        process["args"] = bundle::arguments(&exec.run);
+        let path = self.places.folder().join("process.json");
+        fs::write(&path, process.to_string())?;
+        let text = self.on(&["exec", "--process", path.to_str().context("UTF-8")?])?.success()?;
+        let last = text.lines().next_back().unwrap_or_default();
+        let seen = serde_json::from_str(last).with_context(|| format!("no JSON: {text}"))?;
+        Self::matches("output", &exec.output, &seen)
+    }
+}
+
+fn judge(said: &Said, end: End) -> Result<()> {
+    match end {
+        End::Works if said.code != 0 => bail!("{said}"),
+        End::Fails if said.code == 0 => bail!("\"{}\" worked, but must fail", said.line),
+        _ => Ok(()),
+    }
+}

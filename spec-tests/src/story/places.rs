@@ -1,0 +1,64 @@
+//! Where a case works, and the names it gives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::{Builder, TempDir};
+
+/// The folder of a case.
+#[derive(Debug)]
+pub(crate) struct Places {
+    folder: TempDir,
+    tag: String,
+}
+
+impl Places {
+    /// A new one. Users of other ids may pass through it.
+    pub(crate) fn new() -> Result<Self> {
+        let folder = Builder::new().prefix("spec-").tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        let name = folder.path().file_name().and_then(|name| name.to_str());
+        let tag = name.context("a folder with a name of letters")?.to_owned();
+        Ok(Self { folder, tag })
+    }
+
+    /// Its folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Part of every name outside of the folder.
+    pub(crate) fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// Where the runtime keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder().join("state")
+    }
+
+    /// The bundle.
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.folder().join("bundle")
+    }
+
+    /// What steps may name of it.
+    pub(super) fn names(&self) -> BTreeMap<String, Value> {
+        let bundle = self.bundle();
+        let rootfs = bundle.join("rootfs");
+        let pairs = [
+            ("id", json!(self.tag)),
+            ("work", json!(self.folder())),
+            ("bundle", json!(bundle)),
+            ("rootfs", json!(rootfs)),
+            ("probe", json!(rootfs.join("bin/probe"))),
+            ("log", json!(rootfs.join("work/log"))),
+            ("cgroupsPath", json!(format!("/{}", self.tag))),
+        ];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}

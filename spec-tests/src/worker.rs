@@ -1,0 +1,138 @@
+//! The process that runs one case. It adopts what the runtime leaves alone, has a
+//! mount namespace of its own, watches the clock, and takes everything away at
+//! the end, also when the one who started it is gone.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::{ExitCode, exit};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
+
+use crate::case;
+use crate::host::{self, CGROUPS};
+use crate::leftovers::Before;
+use crate::runtime::Runtime;
+use crate::story::{Places, Story};
+
+/// The argument that makes the program a worker.
+pub(crate) const NAME: &str = "run-one-case";
+
+/// How long a case may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a worker is told, in one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The case.
+    pub(crate) case: String,
+    /// The runtime.
+    pub(crate) runtime: Runtime,
+    /// Whether it sees cgroup v2 alone, whatever the host has.
+    pub(crate) only_v2: bool,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// As it should.
+    Passed,
+    /// Not so; why.
+    Failed(String),
+    /// Not at all; why.
+    Skipped(String),
+}
+
+/// The whole program of a worker.
+pub(crate) fn main() -> ExitCode {
+    let outcome = match begin() {
+        Ok(outcome) => outcome,
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    };
+    say(&outcome);
+    ExitCode::SUCCESS
+}
+
+fn say(outcome: &Outcome) {
+    let line = serde_json::to_string(outcome).unwrap_or_default();
+    // Nobody may be there any more to hear it.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn begin() -> Result<Outcome> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let order: Order = serde_json::from_str(&line).context("what this worker is told")?;
+    let case = case::all()?.into_iter().find(|case| case.id == order.case);
+    let case = case.with_context(|| format!("there is no case \"{}\"", order.case))?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    if geteuid().is_root() {
+        own_namespaces(&order, case.network)?;
+    }
+    if let Some(reason) = case.needs.iter().find_map(|need| host::lacks(need)) {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let places = Places::new()?;
+    watch(places.tag().to_owned(), places.state());
+    let before = Before::new(places.tag(), places.state());
+    let mut story = Story::new(&case, &order.runtime, &places);
+    let told = story.run();
+    drop(story);
+    let outcome = match told {
+        // What a failure leaves behind is its own.
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+        Ok(()) => match before.leaks() {
+            leaks if leaks.is_empty() => Outcome::Passed,
+            leaks => Outcome::Failed(format!("left behind: {}", leaks.join(", "))),
+        },
+    };
+    before.sweep();
+    Ok(outcome)
+}
+
+/// Mounts that a runtime forgets end with the case.
+fn own_namespaces(order: &Order, network: bool) -> Result<()> {
+    let none = None::<&str>;
+    let mut kinds = CloneFlags::CLONE_NEWNS;
+    if network {
+        kinds |= CloneFlags::CLONE_NEWNET;
+    }
+    unshare(kinds).context("a mount namespace for the case")?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    if order.only_v2 && host::Cgroups::probe() != host::Cgroups::V2 {
+        umount2(CGROUPS, MntFlags::MNT_DETACH)?;
+        let closed = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), closed, none)?;
+    }
+    Ok(())
+}
+
+/// Ends the case when its time is over, or when nobody waits for it any more.
+fn watch(tag: String, state: std::path::PathBuf) {
+    let before = Before::new(&tag, state);
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        loop {
+            let left = DEADLINE.saturating_sub(begun.elapsed());
+            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            let input = std::io::stdin();
+            let mut waited = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+            let ended = match poll(&mut waited, left) {
+                Ok(0) => true,
+                Ok(_) => matches!(std::io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)),
+                Err(_) => false,
+            };
+            if ended {
+                before.sweep();
+                say(&Outcome::Failed(format!("it did not end within {DEADLINE:?}")));
+                exit(1);
+            }
+        }
+    });
+}
