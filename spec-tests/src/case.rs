@@ -60,6 +60,8 @@ fn just_report() -> Vec<String> {
 
 /// The lists, by name.
 const LISTS: &[(&str, &str)] = &[
+    ("bundle", include_str!("../cases/bundle.json")),
+    ("hooks", include_str!("../cases/hooks.json")),
     ("lifecycle", include_str!("../cases/lifecycle.json")),
     ("process", include_str!("../cases/process.json")),
 ];

@@ -40,8 +40,7 @@ pub(crate) fn run(
         while let Some(case) = lock(&queue).pop_front() {
             let begun = Instant::now();
             let order = Order { case: case.id.clone(), runtime: runtime.clone(), only_v2 };
-            let outcome =
-                one(&order).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+            let outcome = one(&order).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
             let seconds = begun.elapsed().as_secs_f64();
             let one = Ended { id: case.id.clone(), outcome, seconds };
             tell(&one);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
+use serde_json::{Value, json};
 
 use crate::runtime::release;
 
@@ -64,6 +65,8 @@ pub(crate) fn lacks(need: &str) -> Option<String> {
         ["nodes", count] => list_length("node") >= count.parse().unwrap_or(usize::MAX),
         ["tool", name] => tool(name),
         ["filesystem", name] => filesystem(name),
+        ["realtime"] => realtime(),
+        ["disk"] => disk()["major"].is_u64(),
         ["file", path] => Path::new(path).exists(),
         ["no", "file", path] => !Path::new(path).exists(),
         ["apparmor"] => read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
@@ -77,13 +80,25 @@ pub(crate) fn lacks(need: &str) -> Option<String> {
     (!has).then(|| format!("the host lacks: {need}"))
 }
 
+/// The number of a block device whose input and output can be limited.
+pub(crate) fn disk() -> Value {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let disk = names.filter(|name| !name.starts_with("loop") && !name.starts_with("ram")).min();
+    let number = read(&format!("/sys/block/{}/dev", disk.unwrap_or_default()));
+    let (major, minor) = number.trim().split_once(':').unwrap_or_default();
+    let number = |text: &str| text.parse::<u32>().ok();
+    json!({ "major": number(major), "minor": number(minor) })
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
 /// A hierarchy of its own, mounted where runtimes look for it.
 fn v1_controller(name: &str) -> bool {
-    let named = |line: &str| line.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == name));
+    let named =
+        |line: &str| line.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == name));
     read("/proc/self/cgroup").lines().any(named) && Path::new(&format!("{CGROUPS}/{name}")).exists()
 }
 
@@ -96,6 +111,12 @@ fn capability(name: &str) -> bool {
     let sets = crate::probe::report();
     let effective = &sets["capabilities"]["effective"];
     effective.as_array().is_some_and(|set| set.iter().any(|one| one == name))
+}
+
+/// Whether a process in a cgroup of its own can have a realtime policy: v1 wants
+/// a share of the time for it, which cases give.
+fn realtime() -> bool {
+    v1_controller("cpu") || !Path::new("/proc/sys/kernel/sched_rt_runtime_us").exists()
 }
 
 fn kernel() -> [u32; 3] {

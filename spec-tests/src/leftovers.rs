@@ -51,11 +51,15 @@ impl Before {
     fn now(&self) -> Vec<String> {
         reap(&[]);
         let processes = descendants(getpid()).into_iter().map(|pid| describe(pid));
-        let groups = cgroups(&self.tag).into_iter().map(|path| format!("cgroup {}", path.display()));
-        let mounts = mounts().difference(&self.mounts).map(|m| format!("mount {m}")).collect::<Vec<_>>();
+        let groups =
+            cgroups(&self.tag).into_iter().map(|path| format!("cgroup {}", path.display()));
+        let mounts =
+            mounts().difference(&self.mounts).map(|m| format!("mount {m}")).collect::<Vec<_>>();
         let state = fs::read_dir(&self.state).into_iter().flatten().flatten();
         // crun keeps an empty folder of its own there.
-        let full = |path: &Path| !path.is_dir() || fs::read_dir(path).is_ok_and(|mut d| d.next().is_some());
+        let full = |path: &Path| {
+            !path.is_dir() || fs::read_dir(path).is_ok_and(|mut d| d.next().is_some())
+        };
         let state = state.map(|entry| entry.path()).filter(|path| full(path));
         processes
             .chain(groups)

@@ -93,8 +93,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let identity = runtime.identify()?;
     let host = kind_of_host(arguments);
     let (deviations, skips) = (known::deviations()?, known::skips()?);
-    let bench =
-        Bench { identity: &identity, host: &host, deviations: &deviations, skips: &skips };
+    let bench = Bench { identity: &identity, host: &host, deviations: &deviations, skips: &skips };
     println!("{} {} on {host}, {} cases", identity.name, identity.version, cases.len());
     let judge = |ended: &crew::Ended| {
         let case = cases.iter().find(|case| case.id == ended.id);
@@ -117,7 +116,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
 /// The runtime's program; our own is built first.
 fn program(arguments: &Arguments) -> Result<PathBuf> {
     if let Some(path) = &arguments.runtime {
-        return fs::canonicalize(path).with_context(|| format!("no runtime \"{}\"", path.display()));
+        return fs::canonicalize(path)
+            .with_context(|| format!("no runtime \"{}\"", path.display()));
     }
     let cargo = std::env::var_os("CARGO").context("without cargo, --runtime is needed")?;
     let built = Command::new(cargo)

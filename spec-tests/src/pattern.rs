@@ -1,7 +1,8 @@
 //! Patterns: what a JSON document must look like.
 //!
-//! A pattern is JSON too. An object asks for its own members and lets others be;
-//! anything else must be equal. An object of names with a dollar asks for more:
+//! A pattern is JSON too. An object asks for its own members and lets others be, a
+//! list has a pattern for each element; anything else must be equal. Names with a
+//! dollar ask for more:
 //! `{"$not": p}`, `{"$has": p}` (an element, a part of a text), `{"$lacks": p}`,
 //! `{"$all": [p…]}` (each is an element), `{"$order": [p…]}` (elements in this
 //! order), `{"$set": [p…]}` (these and no others), `{"$each": p}`,
@@ -9,7 +10,7 @@
 //! `{"$le": n}`, `{"$is": "string"}`, `{"$size": p}`, `{"$starts": "a"}`,
 //! `{"$ends": "a"}`, `{"$absent": true}`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Where a document differs from a pattern.
 #[derive(Debug, PartialEq)]
@@ -29,7 +30,7 @@ impl std::fmt::Display for Mismatch {
 
 /// As much of a value as helps a reader.
 pub(crate) fn brief(value: &Value) -> String {
-    const MOST: usize = 600;
+    const MOST: usize = 240;
     let text = value.to_string();
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -51,33 +52,56 @@ fn wrong(place: &str, pattern: &Value, seen: &Value) -> Mismatch {
 }
 
 fn at(place: &str, pattern: &Value, seen: &Value) -> Result<(), Mismatch> {
+    if let (Some(patterns), Some(elements)) = (pattern.as_array(), seen.as_array())
+        && patterns.len() == elements.len()
+    {
+        let mut pairs = patterns.iter().zip(elements).enumerate();
+        return pairs
+            .try_for_each(|(n, (pattern, one))| at(&format!("{place}[{n}]"), pattern, one));
+    }
     let Some(asked) = pattern.as_object() else {
         return if pattern == seen { Ok(()) } else { Err(wrong(place, pattern, seen)) };
     };
-    if asked.keys().any(|name| name.starts_with('$')) {
-        return operators(place, asked, seen);
+    let (special, plain): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|(name, _)| name.starts_with('$'));
+    operators(place, &special, seen)?;
+    if plain.is_empty() && !special.is_empty() {
+        return Ok(());
     }
     let Some(members) = seen.as_object() else { return Err(wrong(place, pattern, seen)) };
-    for (name, pattern) in asked {
+    for (name, pattern) in plain {
         let below = if place.is_empty() { name.clone() } else { format!("{place}.{name}") };
         at(&below, pattern, members.get(name).unwrap_or(&Value::Null))?;
     }
     Ok(())
 }
 
-fn operators(place: &str, asked: &Map<String, Value>, seen: &Value) -> Result<(), Mismatch> {
+fn operators(place: &str, asked: &[(&String, &Value)], seen: &Value) -> Result<(), Mismatch> {
     for (name, argument) in asked {
         // An element that differs is told by itself, with its number.
-        if name == "$each" {
+        if *name == "$each" {
             let elements = seen.as_array().map_or(&[][..], Vec::as_slice);
             for (number, element) in elements.iter().enumerate() {
                 at(&format!("{place}[{number}]"), argument, element)?;
             }
         } else if !holds(name, argument, seen) {
-            return Err(wrong(place, &Value::Object(asked.clone()), seen));
+            return Err(nearest(name, place, argument, seen)
+                .unwrap_or_else(|| wrong(place, &json!({ name.as_str(): argument }), seen)));
         }
     }
     Ok(())
+}
+
+/// Of a list without the element that is asked for, what is wrong with the one
+/// that has most of it.
+fn nearest(name: &str, place: &str, argument: &Value, seen: &Value) -> Option<Mismatch> {
+    let (elements, members) = (seen.as_array()?, argument.as_object()?);
+    let alike = |element: &&Value| {
+        members.iter().filter(|(name, pattern)| fits(pattern, &element[name.as_str()])).count()
+    };
+    let best = elements.iter().max_by_key(alike).filter(|best| alike(best) > 0)?;
+    let number = elements.iter().position(|element| element == best)?;
+    (name == "$has").then(|| at(&format!("{place}[{number}]"), argument, best).err()).flatten()
 }
 
 fn holds(name: &str, argument: &Value, seen: &Value) -> bool {
@@ -176,8 +200,6 @@ pub(crate) fn unknown_operators(pattern: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn yes(pattern: Value, seen: Value) {
@@ -194,6 +216,9 @@ mod tests {
         no(json!({"a": 1}), json!({"a": 2}));
         no(json!({"a": 1}), json!([1]));
         yes(json!([1, 2]), json!([1, 2]));
+        yes(json!([{"a": 1}]), json!([{"a": 1, "b": 2}]));
+        yes(json!({"$size": 2, "a": 1}), json!({"a": 1, "b": 2}));
+        no(json!({"$size": 2, "a": 2}), json!({"a": 1, "b": 2}));
         no(json!([1]), json!([1, 2]));
         yes(json!({"a": null}), json!({}));
     }
@@ -204,6 +229,9 @@ mod tests {
         assert_eq!(error.to_string(), r#"a.b: expected "x", saw "y""#);
         let error = check(&json!({"$each": {"a": 1}}), &json!([{"a": 1}, {"a": 2}])).unwrap_err();
         assert_eq!(error.place, "[1].a");
+        let list = json!([{"at": 1, "b": 1}, {"at": 2, "b": 1}]);
+        let error = check(&json!({"$has": {"at": 2, "b": 2}}), &list).unwrap_err();
+        assert_eq!(error.to_string(), "[1].b: expected 2, saw 1");
     }
 
     #[test]

@@ -81,6 +81,14 @@ impl Runtime {
         Ok(Identity { name, version, spec })
     }
 
+    /// How it is called, for a shell.
+    pub(crate) fn words(&self) -> String {
+        let quote = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));
+        let mut words = vec![quote(&self.path.to_string_lossy())];
+        words.extend(self.arguments.iter().map(|word| quote(word)));
+        words.join(" ")
+    }
+
     /// Its features structure.
     pub(crate) fn features(&self, folder: &Path) -> Result<serde_json::Value> {
         let text = self.run(folder, &["features"])?.success()?;
@@ -125,8 +133,8 @@ pub(crate) fn run(mut command: Command, folder: &Path, name: &str) -> Result<Sai
         pause = (pause * 2).min(Duration::from_millis(5));
     };
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-    let [stdout, stderr] =
-        [out, err].map(|file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned());
+    let [stdout, stderr] = [out, err]
+        .map(|file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned());
     Ok(Said { line, code, stdout, stderr })
 }
 

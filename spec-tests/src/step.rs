@@ -21,6 +21,8 @@ pub(crate) enum End {
 pub(crate) enum Step {
     /// `create`, `create fails`
     Create(End),
+    /// `create may fail`: if it does, the case ends well with nothing left.
+    TryCreate,
     /// `start`, `start fails`
     Start(End),
     /// `refused`: creating it fails, or else starting it.
@@ -91,6 +93,7 @@ impl Step {
         Ok(match words[..] {
             ["create"] => Self::Create(End::Works),
             ["create", "fails"] => Self::Create(End::Fails),
+            ["create", "may", "fail"] => Self::TryCreate,
             ["start"] => Self::Start(End::Works),
             ["start", "fails"] => Self::Start(End::Fails),
             ["refused"] => Self::Refused,

@@ -1,24 +1,45 @@
 //! Runs the steps of one case, in the process that is there for it alone.
 
+mod agent;
 mod bundle;
 mod checks;
+mod console;
 mod operations;
 mod places;
+mod recognise;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Child;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::case::Case;
 use crate::runtime::Runtime;
 use crate::step::Step;
-use crate::{pattern, probe, template};
+use crate::{host, pattern, probe, template};
 
+use agent::Agent;
+use console::Console;
 pub(crate) use places::Places;
+
+/// Whether there is more to do.
+#[derive(Debug, PartialEq, Eq)]
+enum Then {
+    GoOn,
+    End,
+}
+
+/// What a step is called in messages.
+fn name(step: &Value) -> String {
+    match step {
+        Value::String(text) => text.clone(),
+        Value::Object(members) => members.keys().cloned().collect::<Vec<_>>().join(" "),
+        _ => String::new(),
+    }
+}
 
 /// One case on its way.
 #[derive(Debug)]
@@ -30,23 +51,33 @@ pub(crate) struct Story<'a> {
     known: BTreeMap<String, Value>,
     /// Whose namespaces are there to be joined.
     holder: Option<Child>,
+    /// Where the terminal arrives.
+    console: Option<Console>,
+    /// Where the seccomp filter arrives.
+    agent: Option<Agent>,
 }
 
 impl<'a> Story<'a> {
     /// At its beginning, with nothing made yet.
     pub(crate) fn new(case: &'a Case, runtime: &'a Runtime, places: &'a Places) -> Self {
-        Self { case, runtime, places, known: places.names(), holder: None }
+        Self {
+            case,
+            runtime,
+            places,
+            known: places.names(),
+            holder: None,
+            console: None,
+            agent: None,
+        }
     }
 
-    /// Runs it to its end.
+    /// Runs the steps to their end.
     pub(crate) fn run(&mut self) -> Result<()> {
-        self.prepare()?;
         for (number, step) in self.case.steps.iter().enumerate() {
-            let name = step.as_str().map_or_else(
-                || step.as_object().map_or_else(String::new, |o| o.keys().cloned().collect::<Vec<_>>().join(" ")),
-                str::to_owned,
-            );
-            self.step(step).with_context(|| format!("step {} ({name})", number + 1))?;
+            let told = self.step(step);
+            if told.with_context(|| format!("step {} ({})", number + 1, name(step)))? == Then::End {
+                break;
+            }
         }
         Ok(())
     }
@@ -56,21 +87,41 @@ impl<'a> Story<'a> {
         self.holder.iter().map(|child| Pid::from_raw(child.id().cast_signed())).collect()
     }
 
-    fn prepare(&mut self) -> Result<()> {
+    /// Makes what has to be there before the first step.
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        // Not the usual one: a runtime may neither depend on it nor change it.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o026));
         let host = Value::Object(probe::report());
         self.known.insert("host".to_owned(), host);
+        self.known.insert("disk".to_owned(), host::disk());
+        let words = self.runtime.words();
+        self.known.insert("runtime".to_owned(), json!(words));
         if self.case.holder.is_some() {
             self.hold()?;
         }
         self.lay_out()?;
+        let socket = self.places.folder().join("agent");
+        self.known.insert("agent".to_owned(), json!(socket));
+        if self.case.config["linux"]["seccomp"]["listenerPath"] == "${agent}" {
+            self.agent = Some(Agent::listen(&socket)?);
+        }
         if let Some(script) = &self.case.prepare {
             self.shell(&self.filled_text(script)?)?;
         }
         self.write_config()
     }
 
-    fn step(&mut self, step: &Value) -> Result<()> {
-        match Step::parse(&self.filled(step)?)? {
+    fn step(&mut self, step: &Value) -> Result<Then> {
+        let step = Step::parse(&self.filled(step)?)?;
+        if step == Step::TryCreate {
+            return self.try_create();
+        }
+        self.take(step)?;
+        Ok(Then::GoOn)
+    }
+
+    fn take(&mut self, step: Step) -> Result<()> {
+        match step {
             Step::Create(end) => self.create(end),
             Step::Start(end) => self.operate(&["start"], end),
             Step::Refused => self.refused(),
@@ -90,7 +141,9 @@ impl<'a> Story<'a> {
             Step::Command(words, end) => self.command(&words, end),
             Step::Features(pattern) => self.features(&pattern),
             Step::Exec(exec) => self.exec(&exec),
-            Step::Agent(_) | Step::Recognises(_) => bail!("not there yet"),
+            Step::Agent(pattern) => self.heard(&pattern),
+            Step::Recognises(list) => self.recognises(&list),
+            Step::TryCreate => self.try_create().map(drop),
         }
     }
 

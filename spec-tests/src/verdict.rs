@@ -129,12 +129,8 @@ mod tests {
         };
         let skip = Skip { host: "v2".into(), case: "a/b".into(), why: "no".into() };
         let identity = identity();
-        let bench = Bench {
-            identity: &identity,
-            host: "v2",
-            deviations: &[deviation],
-            skips: &[skip],
-        };
+        let bench =
+            Bench { identity: &identity, host: "v2", deviations: &[deviation], skips: &[skip] };
         bench.weigh(&case(since), outcome).0
     }
 

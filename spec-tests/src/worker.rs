@@ -80,9 +80,10 @@ fn begin() -> Result<Outcome> {
     }
     let places = Places::new()?;
     watch(places.tag().to_owned(), places.state());
-    let before = Before::new(places.tag(), places.state());
     let mut story = Story::new(&case, &order.runtime, &places);
-    let told = story.run();
+    let prepared = story.prepare();
+    let before = Before::new(places.tag(), places.state());
+    let told = prepared.and_then(|()| story.run());
     drop(story);
     let outcome = match told {
         // What a failure leaves behind is its own.

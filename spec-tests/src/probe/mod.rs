@@ -17,6 +17,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal, raise};
+use rustix::termios::{Winsize, isatty, tcgetwinsize};
 use serde_json::{Map, Value, json};
 
 pub(crate) use look::look;
@@ -83,6 +84,7 @@ fn perform(act: &str, document: &mut Map<String, Value>) -> std::io::Result<Opti
             std::io::stdin().read_to_string(&mut text)?;
             document.insert("input".into(), json!(text));
         }
+        "terminal" => drop(document.insert("terminal".into(), terminal())),
         "log" => append("/work/log", &json!({ "name": rest }))?,
         "hook" => hook(rest)?,
         "child" => drop(document.insert(act.into(), child(rest)?)),
@@ -92,6 +94,17 @@ fn perform(act: &str, document: &mut Map<String, Value>) -> std::io::Result<Opti
         }
     }
     Ok(None)
+}
+
+/// Whether the standard streams are a terminal, and its size.
+fn terminal() -> Value {
+    let size = |size: Winsize| json!({ "height": size.ws_row, "width": size.ws_col });
+    json!({
+        "input": isatty(std::io::stdin()),
+        "output": isatty(std::io::stdout()),
+        "error": isatty(std::io::stderr()),
+        "size": tcgetwinsize(std::io::stdin()).map_or(Value::Null, size),
+    })
 }
 
 fn awaited() -> SigSet {

@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read() {
-        let line = r"36 35 0:5 /a\040b /mnt\134x rw,noatime shared:1 master:2 - tmpfs none rw,size=1k";
+        let line =
+            r"36 35 0:5 /a\040b /mnt\134x rw,noatime shared:1 master:2 - tmpfs none rw,size=1k";
         let mount = parse(line).unwrap().describe();
         assert_eq!(mount["root"], "/a b");
         assert_eq!(mount["point"], r"/mnt\x");

@@ -247,8 +247,15 @@ fn scheduler(proc: &str) -> Value {
     let fields: Vec<&str> =
         text.rsplit_once(") ").map_or(vec![], |(_, rest)| rest.split(' ').collect());
     let number = |at: usize| fields.get(at - 3).and_then(|word| word.parse::<i64>().ok());
-    let policies =
-        ["SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "ISO", "SCHED_IDLE", "SCHED_DEADLINE"];
+    let policies = [
+        "SCHED_OTHER",
+        "SCHED_FIFO",
+        "SCHED_RR",
+        "SCHED_BATCH",
+        "ISO",
+        "SCHED_IDLE",
+        "SCHED_DEADLINE",
+    ];
     let policy = number(41).and_then(|policy| policies.get(usize::try_from(policy).ok()?));
     json!({ "policy": policy, "nice": number(19), "priority": number(40) })
 }

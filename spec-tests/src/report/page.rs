@@ -73,7 +73,8 @@ fn picture(report: &Report) -> String {
     let mut rest = report.cases.as_slice();
     while let Some(first) = rest.first() {
         let subject = first.id.split('/').next().unwrap_or_default();
-        let count = rest.iter().take_while(|case| case.id.split('/').next() == Some(subject)).count();
+        let count =
+            rest.iter().take_while(|case| case.id.split('/').next() == Some(subject)).count();
         let (cases, after) = rest.split_at(count);
         rest = after;
         let _ = write!(squares, "<text x=\"0\" y=\"{}\">{}</text>", y + 11, escape(subject));

@@ -40,7 +40,8 @@ impl Story<'_> {
 
     /// Files of the container's cgroups, whatever the hierarchy they are in.
     pub(super) fn cgroup(&mut self, files: &Map<String, Value>) -> Result<()> {
-        let pid = self.known.get("pid").and_then(Value::as_i64).context("no state was asked for")?;
+        let pid =
+            self.known.get("pid").and_then(Value::as_i64).context("no state was asked for")?;
         let folders = cgroup_folders(pid)?;
         for (file, pattern) in files {
             let found = folders.iter().map(|folder| folder.join(file)).find(|path| path.exists());

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Story, bundle};
+use super::console::Console;
+use super::{Story, Then, bundle};
 use crate::leftovers;
 use crate::merge;
 use crate::runtime::Said;
@@ -28,9 +29,32 @@ impl Story<'_> {
     }
 
     pub(super) fn create(&mut self, end: End) -> Result<()> {
+        let said = self.begin()?;
+        judge(&said, end)?;
+        if let (Some(console), End::Works) = (&mut self.console, end) {
+            console.receive()?;
+        }
+        Ok(())
+    }
+
+    /// Either it works, or it leaves nothing and that is the end.
+    pub(super) fn try_create(&mut self) -> Result<Then> {
+        if self.begin()?.code == 0 {
+            return Ok(Then::GoOn);
+        }
+        self.gone()?;
+        Ok(Then::End)
+    }
+
+    fn begin(&mut self) -> Result<Said> {
         let bundle = self.places.bundle();
-        let said = self.on(&["create", "--bundle", bundle.to_str().context("UTF-8")?])?;
-        judge(&said, end)
+        let mut words = vec!["create", "--bundle", bundle.to_str().context("UTF-8")?];
+        let socket = Console::socket(self.places.folder());
+        if self.config()?["process"]["terminal"] == true {
+            self.console = Some(Console::listen(&socket)?);
+            words.extend(["--console-socket", socket.to_str().context("UTF-8")?]);
+        }
+        self.on(&words)
     }
 
     /// `start` or `delete`.
@@ -49,9 +73,7 @@ impl Story<'_> {
     /// Creating it fails, or else starting it: the specification leaves open when
     /// most of `process` is applied. The program must not have run.
     pub(super) fn refused(&mut self) -> Result<()> {
-        let bundle = self.places.bundle();
-        let said = self.on(&["create", "--bundle", bundle.to_str().context("UTF-8")?])?;
-        if said.code == 0 {
+        if self.begin()?.code == 0 {
             judge(&self.on(&["start"])?, End::Fails)?;
             self.clear()?;
         }
@@ -112,6 +134,9 @@ impl Story<'_> {
 
     /// What the program has printed so far.
     pub(super) fn printed(&self) -> Result<String> {
+        if let Some(console) = &self.console {
+            return Ok(console.printed());
+        }
         let path = self.places.folder().join("create.out");
         Ok(fs::read_to_string(path).unwrap_or_default())
     }

@@ -1,0 +1,71 @@
+//! The seccomp agent: it listens, and keeps what the runtime sends. The filter's
+//! descriptor is closed at once, so that the kernel answers ENOSYS to a call that
+//! waits for the agent.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::Story;
+use super::console::receive;
+
+/// What arrived, a record a connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Agent {
+    heard: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Agent {
+    /// Listens until the process ends.
+    pub(super) fn listen(socket: &Path) -> Result<Self> {
+        let listener = UnixListener::bind(socket).context("the agent's socket")?;
+        let agent = Self::default();
+        let ears = agent.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let record =
+                    hear(&stream).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+                ears.heard.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+            }
+        });
+        Ok(agent)
+    }
+
+    fn heard(&self) -> Value {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone().into()
+    }
+}
+
+/// Everything of one connection, up to its end.
+fn hear(stream: &UnixStream) -> Result<Value> {
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let (mut text, mut descriptors, mut closed) = (Vec::new(), Vec::new(), true);
+    loop {
+        match receive(stream) {
+            Ok((bytes, fds)) if bytes.is_empty() && fds.is_empty() => break,
+            Ok((bytes, fds)) => {
+                descriptors.push(fds.len());
+                text.extend(bytes);
+            }
+            Err(_) => {
+                closed = false;
+                break;
+            }
+        }
+    }
+    // Two documents in one connection are no JSON.
+    let state = serde_json::from_slice::<Value>(&text)?;
+    Ok(json!({ "sent": state, "descriptors": descriptors, "closed": closed }))
+}
+
+impl Story<'_> {
+    /// What the agent was sent so far.
+    pub(super) fn heard(&mut self, pattern: &Value) -> Result<()> {
+        let agent = self.agent.as_ref().context("the case has no listener")?;
+        Self::matches("agent", pattern, &agent.heard())
+    }
+}
