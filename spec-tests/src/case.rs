@@ -63,6 +63,13 @@ const LISTS: &[(&str, &str)] = &[
     ("bundle", include_str!("../cases/bundle.json")),
     ("hooks", include_str!("../cases/hooks.json")),
     ("lifecycle", include_str!("../cases/lifecycle.json")),
+    ("mounts", include_str!("../cases/mounts.json")),
+    ("namespaces", include_str!("../cases/namespaces.json")),
+    ("devices", include_str!("../cases/devices.json")),
+    ("cgroups", include_str!("../cases/cgroups.json")),
+    ("seccomp", include_str!("../cases/seccomp.json")),
+    ("network", include_str!("../cases/network.json")),
+    ("features", include_str!("../cases/features.json")),
     ("process", include_str!("../cases/process.json")),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -15,6 +16,19 @@ use crate::leftovers;
 use crate::runtime::Runtime;
 use crate::worker::{self, Order, Outcome};
 
+/// What all cases have in common.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    /// The runtime.
+    pub(crate) runtime: Runtime,
+    /// Where they may work. What a worker can't remove ends with it.
+    pub(crate) folder: PathBuf,
+    /// Whether they see cgroup v2 alone.
+    pub(crate) only_v2: bool,
+    /// How many run at once.
+    pub(crate) jobs: usize,
+}
+
 /// A case that ended.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Ended {
@@ -27,19 +41,18 @@ pub(crate) struct Ended {
 }
 
 /// Runs them all; `tell` hears of each when it ends.
-pub(crate) fn run(
-    cases: &[Case],
-    runtime: &Runtime,
-    only_v2: bool,
-    jobs: usize,
-    tell: &(dyn Fn(&Ended) + Sync),
-) -> Vec<Ended> {
+pub(crate) fn run(cases: &[Case], bench: &Bench, tell: &(dyn Fn(&Ended) + Sync)) -> Vec<Ended> {
     let queue: Mutex<VecDeque<&Case>> = Mutex::new(cases.iter().collect());
     let ended: Mutex<Vec<Ended>> = Mutex::new(Vec::new());
     let work = || {
         while let Some(case) = lock(&queue).pop_front() {
             let begun = Instant::now();
-            let order = Order { case: case.id.clone(), runtime: runtime.clone(), only_v2 };
+            let order = Order {
+                case: case.id.clone(),
+                runtime: bench.runtime.clone(),
+                folder: bench.folder.clone(),
+                only_v2: bench.only_v2,
+            };
             let outcome = one(&order).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
             let seconds = begun.elapsed().as_secs_f64();
             let one = Ended { id: case.id.clone(), outcome, seconds };
@@ -48,7 +61,7 @@ pub(crate) fn run(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..jobs.max(1) {
+        for _ in 0..bench.jobs.max(1) {
             scope.spawn(work);
         }
     });

@@ -65,6 +65,9 @@ pub(crate) fn lacks(need: &str) -> Option<String> {
         ["nodes", count] => list_length("node") >= count.parse().unwrap_or(usize::MAX),
         ["tool", name] => tool(name),
         ["filesystem", name] => filesystem(name),
+        // In whichever version of cgroups.
+        [name @ ("cpuset" | "memory" | "hugetlb")] => controller(name),
+        ["no", "rdma"] => !controller("rdma"),
         ["realtime"] => realtime(),
         ["disk"] => disk()["major"].is_u64(),
         ["file", path] => Path::new(path).exists(),
@@ -111,6 +114,10 @@ fn capability(name: &str) -> bool {
     let sets = crate::probe::report();
     let effective = &sets["capabilities"]["effective"];
     effective.as_array().is_some_and(|set| set.iter().any(|one| one == name))
+}
+
+fn controller(name: &str) -> bool {
+    v1_controller(name) || v2_controller(CGROUPS, name)
 }
 
 /// Whether a process in a cgroup of its own can have a realtime policy: v1 wants

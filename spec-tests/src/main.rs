@@ -23,6 +23,7 @@ mod verdict;
 mod worker;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -32,7 +33,7 @@ use nix::unistd::geteuid;
 
 use report::{Report, page, table};
 use runtime::Runtime;
-use verdict::Bench;
+use verdict::Lists;
 
 /// Checks a container runtime against the OCI runtime specification.
 #[derive(Debug, Parser)]
@@ -93,18 +94,22 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let identity = runtime.identify()?;
     let host = kind_of_host(arguments);
     let (deviations, skips) = (known::deviations()?, known::skips()?);
-    let bench = Bench { identity: &identity, host: &host, deviations: &deviations, skips: &skips };
+    let lists = Lists { identity: &identity, host: &host, deviations: &deviations, skips: &skips };
     println!("{} {} on {host}, {} cases", identity.name, identity.version, cases.len());
     let judge = |ended: &crew::Ended| {
         let case = cases.iter().find(|case| case.id == ended.id);
-        case.map(|case| bench.judge(case, ended))
+        case.map(|case| lists.judge(case, ended))
     };
     let tell = |ended: &crew::Ended| {
         if let Some(verdict) = judge(ended) {
             println!("{}", table::line(&verdict));
         }
     };
-    let ended = crew::run(&cases, &runtime, arguments.only_v2, arguments.jobs, &tell);
+    let folder = tempfile::Builder::new().prefix("orlop-spec-").tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let (only_v2, jobs) = (arguments.only_v2, arguments.jobs);
+    let bench = crew::Bench { runtime, folder: folder.path().to_owned(), only_v2, jobs };
+    let ended = crew::run(&cases, &bench, &tell);
     let verdicts = ended.iter().filter_map(judge).collect();
     let report =
         Report::new(clause::edition()?, identity.clone(), host.clone(), verdicts, clause::all()?);

@@ -8,7 +8,8 @@
 //! order), `{"$set": [p…]}` (these and no others), `{"$each": p}`,
 //! `{"$any": [p…]}` (one of them fits), `{"$gt": n}`, `{"$ge": n}`, `{"$lt": n}`,
 //! `{"$le": n}`, `{"$is": "string"}`, `{"$size": p}`, `{"$starts": "a"}`,
-//! `{"$ends": "a"}`, `{"$absent": true}`.
+//! `{"$ends": "a"}`, `{"$absent": true}`, `{"$only": [name…]}` (no other members),
+//! `{"$members": p}` (the value of each).
 
 use serde_json::{Map, Value, json};
 
@@ -119,6 +120,13 @@ fn holds(name: &str, argument: &Value, seen: &Value) -> bool {
                 && list(argument).iter().all(|one| has(one, seen))
         }
         "$gt" | "$ge" | "$lt" | "$le" => compare(name, argument, seen),
+        "$only" => {
+            let (names, members) = (list(argument), seen.as_object());
+            members.is_none_or(|seen| seen.keys().all(|name| names.iter().any(|one| one == name)))
+        }
+        "$members" => {
+            seen.as_object().is_none_or(|seen| seen.values().all(|member| fits(argument, member)))
+        }
         "$is" => argument == kind(seen),
         "$size" => {
             let size = seen.as_array().map(Vec::len).or_else(|| seen.as_object().map(Map::len));
@@ -140,7 +148,11 @@ fn has(argument: &Value, seen: &Value) -> bool {
     match seen {
         Value::Array(elements) => elements.iter().any(|element| fits(argument, element)),
         Value::Object(members) => members.values().any(|member| fits(argument, member)),
-        Value::String(_) => both(argument, seen, |part, whole| whole.contains(part)),
+        Value::String(whole) => match argument {
+            Value::String(part) => whole.contains(part.as_str()),
+            Value::Number(part) => whole.contains(&part.to_string()),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -179,9 +191,9 @@ fn kind(value: &Value) -> &'static str {
 
 /// The names with a dollar in a pattern that mean nothing.
 pub(crate) fn unknown_operators(pattern: &Value) -> Vec<String> {
-    const KNOWN: [&str; 18] = [
+    const KNOWN: [&str; 20] = [
         "$not", "$has", "$lacks", "$all", "$none", "$any", "$order", "$set", "$each", "$gt", "$ge",
-        "$lt", "$le", "$is", "$size", "$starts", "$ends", "$absent",
+        "$lt", "$le", "$is", "$size", "$starts", "$ends", "$absent", "$only", "$members",
     ];
     match pattern {
         Value::Array(elements) => elements.iter().flat_map(unknown_operators).collect(),
@@ -264,6 +276,9 @@ mod tests {
         yes(json!({"$any": [1, {"$gt": 5}]}), json!(6));
         no(json!({"$not": {"a": 1}}), json!({"a": 1}));
         no(json!({"$wrong": 1}), json!(1));
+        yes(json!({"$only": ["a", "b"]}), json!({"a": 1}));
+        no(json!({"$only": ["a"]}), json!({"a": 1, "b": 1}));
+        no(json!({"$members": 1}), json!({"a": 1, "b": 2}));
     }
 
     #[test]

@@ -42,17 +42,34 @@ pub(crate) fn find(document: &Value, path: &str) -> Option<Value> {
 }
 
 fn text_of(text: &str, lookup: &dyn Fn(&str) -> Option<Value>) -> Value {
-    let Some((before, rest)) = text.split_once("${") else { return text.into() };
-    let Some((name, after)) = rest.split_once('}') else { return text.into() };
-    let value = lookup(name);
-    if let Some(value) = &value
-        && before.is_empty()
-        && after.is_empty()
-    {
-        return value.clone();
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some(end) = closing(after) else { break };
+        // The name may have places of its own: `${host.${kind}}`.
+        let name = words(&text_of(&after[..end], lookup));
+        let value = lookup(&name).unwrap_or_else(|| format!("${{{name}}}").into());
+        parts.extend([before.into(), value]);
+        rest = &after[end + 1..];
     }
-    let middle = value.map_or_else(|| format!("${{{name}}}"), |value| words(&value));
-    format!("{before}{middle}{}", words(&text_of(after, lookup))).into()
+    match &mut parts[..] {
+        [before, value] if before == "" && rest.is_empty() => value.take(),
+        parts => (parts.iter().map(words).collect::<String>() + rest).into(),
+    }
+}
+
+/// Where the brace is that closes a place whose inside begins here.
+fn closing(inside: &str) -> Option<usize> {
+    let mut depth = 0;
+    for (at, letter) in inside.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => return Some(at),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 fn words(value: &Value) -> String {
@@ -66,7 +83,7 @@ mod tests {
     use super::*;
 
     fn filled(value: Value) -> Value {
-        let known = json!({"n": 7, "s": "text", "deep": {"er": [1, 2]}});
+        let known = json!({"n": 7, "s": "text", "d": "er", "deep": {"er": [1, 2]}});
         fill(&value, &|name| find(&known, name))
     }
 
@@ -75,6 +92,8 @@ mod tests {
         assert_eq!(filled(json!("${n}")), json!(7));
         assert_eq!(filled(json!("a ${n} ${s}")), json!("a 7 text"));
         assert_eq!(filled(json!({"${s}": ["${deep.er.1}"]})), json!({"text": [2]}));
+        assert_eq!(filled(json!("${deep.${d}.0}")), json!(1));
+        assert_eq!(filled(json!("a ${later.${n}} ${n}")), json!("a ${later.7} 7"));
         assert_eq!(filled(json!("${deep}")), json!({"er": [1, 2]}));
     }
 

@@ -41,9 +41,9 @@ pub(crate) struct Verdict {
     pub(crate) seconds: f64,
 }
 
-/// Against whom and where.
+/// What is expected of whom and where.
 #[derive(Debug)]
-pub(crate) struct Bench<'a> {
+pub(crate) struct Lists<'a> {
     /// The runtime.
     pub(crate) identity: &'a Identity,
     /// The kind of host.
@@ -54,7 +54,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) skips: &'a [Skip],
 }
 
-impl Bench<'_> {
+impl Lists<'_> {
     /// What the end of a case means.
     pub(crate) fn judge(&self, case: &Case, ended: &Ended) -> Verdict {
         let (mark, reason) = self.weigh(case, &ended.outcome);
@@ -129,9 +129,8 @@ mod tests {
         };
         let skip = Skip { host: "v2".into(), case: "a/b".into(), why: "no".into() };
         let identity = identity();
-        let bench =
-            Bench { identity: &identity, host: "v2", deviations: &[deviation], skips: &[skip] };
-        bench.weigh(&case(since), outcome).0
+        let lists = Lists { identity: &identity, host: "v2", deviations: &[deviation], skips: &[skip] };
+        lists.weigh(&case(since), outcome).0
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{ExitCode, exit};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(crate) struct Order {
     pub(crate) case: String,
     /// The runtime.
     pub(crate) runtime: Runtime,
+    /// Where it may work.
+    pub(crate) folder: PathBuf,
     /// Whether it sees cgroup v2 alone, whatever the host has.
     pub(crate) only_v2: bool,
 }
@@ -78,7 +81,7 @@ fn begin() -> Result<Outcome> {
     if let Some(reason) = case.needs.iter().find_map(|need| host::lacks(need)) {
         return Ok(Outcome::Skipped(reason));
     }
-    let places = Places::new()?;
+    let places = Places::new(&order.folder)?;
     watch(places.tag().to_owned(), places.state());
     let mut story = Story::new(&case, &order.runtime, &places);
     let prepared = story.prepare();
@@ -115,7 +118,7 @@ fn own_namespaces(order: &Order, network: bool) -> Result<()> {
 }
 
 /// Ends the case when its time is over, or when nobody waits for it any more.
-fn watch(tag: String, state: std::path::PathBuf) {
+fn watch(tag: String, state: PathBuf) {
     let before = Before::new(&tag, state);
     std::thread::spawn(move || {
         let begun = Instant::now();

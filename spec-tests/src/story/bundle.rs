@@ -20,8 +20,12 @@ impl Story<'_> {
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp", "work"] {
             fs::create_dir_all(rootfs.join(name))?;
         }
+        // Whatever the umask: other ids look around in there.
+        for folder in [self.places.bundle(), rootfs.clone()] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+        }
         let probe = rootfs.join("bin/probe");
-        // From the crew's copy: the program itself may be on another file system.
+        // A link is enough, unless the program is on another file system.
         let own = std::env::current_exe()?;
         if fs::hard_link(&own, &probe).is_err() {
             fs::copy(&own, &probe)?;

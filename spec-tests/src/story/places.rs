@@ -17,9 +17,9 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// A new one. Users of other ids may pass through it.
-    pub(crate) fn new() -> Result<Self> {
-        let folder = Builder::new().prefix("spec-").tempdir()?;
+    /// A new one below another. Users of other ids may pass through it.
+    pub(crate) fn new(below: &Path) -> Result<Self> {
+        let folder = Builder::new().prefix("spec-").tempdir_in(below)?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let name = folder.path().file_name().and_then(|name| name.to_str());
         let tag = name.context("a folder with a name of letters")?.to_owned();
