@@ -4,37 +4,37 @@
 //! Whatever differs from the lists, in either direction, is told.
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// A runtime that does not do what a clause asks.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Deviation {
     /// The runtime's name.
     pub(crate) runtime: String,
     /// The start of its version.
     pub(crate) version: String,
-    /// The case.
-    pub(crate) case: String,
     /// The clause that it does not follow.
     pub(crate) clause: String,
     /// What it does instead.
     pub(crate) why: String,
+    /// The cases that show it.
+    pub(crate) cases: Vec<String>,
     /// On these kinds of host; on all, if none is named.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
 }
 
-/// A case that can't run on a kind of host.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+/// Cases that can't run on a kind of host.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Skip {
     /// The kind of host.
     pub(crate) host: String,
-    /// The case.
-    pub(crate) case: String,
     /// The reason that is given.
     pub(crate) why: String,
+    /// The cases.
+    pub(crate) cases: Vec<String>,
 }
 
 const DEVIATIONS: &[(&str, &str)] = &[

@@ -77,31 +77,31 @@ impl Lists<'_> {
                 None => (Mark::Passed, String::new()),
             },
             Outcome::Failed(seen) => match known {
-                Some(known) => (Mark::Known, format!("{}: {seen}", known.why)),
+                Some(known) => (Mark::Known, format!("{} ({}): {seen}", known.why, known.clause)),
                 None if older => {
                     let (since, spec) = (&case.since, &self.identity.spec);
                     (Mark::Unsupported, format!("asks for {since}, the runtime has {spec}: {seen}"))
                 }
                 None => (Mark::Differs, seen.clone()),
             },
-            Outcome::Skipped(why) => match self.skip(&case.id) {
-                Some(skip) if skip.why == *why => (Mark::Skipped, why.clone()),
-                _ => (Mark::Differs, format!("skipped, but not listed: {why}")),
-            },
+            Outcome::Skipped(why) if self.is_skip(&case.id, why) => (Mark::Skipped, why.clone()),
+            Outcome::Skipped(why) => (Mark::Differs, format!("skipped, but not listed: {why}")),
         }
     }
 
     fn deviation(&self, case: &str) -> Option<&Deviation> {
         self.deviations.iter().find(|known| {
-            known.case == case
+            known.cases.iter().any(|one| one == case)
                 && known.runtime == self.identity.name
                 && self.identity.version.starts_with(&known.version)
                 && (known.hosts.is_empty() || known.hosts.iter().any(|host| host == self.host))
         })
     }
 
-    fn skip(&self, case: &str) -> Option<&Skip> {
-        self.skips.iter().find(|skip| skip.host == self.host && skip.case == case)
+    fn is_skip(&self, case: &str, why: &str) -> bool {
+        self.skips.iter().any(|skip| {
+            skip.host == self.host && skip.why == why && skip.cases.iter().any(|one| one == case)
+        })
     }
 }
 
@@ -122,14 +122,15 @@ mod tests {
         let deviation = Deviation {
             runtime: "runx".into(),
             version: if known { "1.1" } else { "1.2" }.into(),
-            case: "a/b".into(),
+            cases: vec!["a/b".into()],
             clause: "c".into(),
             why: "old".into(),
             hosts: vec![],
         };
-        let skip = Skip { host: "v2".into(), case: "a/b".into(), why: "no".into() };
+        let skip = Skip { host: "v2".into(), why: "no".into(), cases: vec!["a/b".into()] };
         let identity = identity();
-        let lists = Lists { identity: &identity, host: "v2", deviations: &[deviation], skips: &[skip] };
+        let lists =
+            Lists { identity: &identity, host: "v2", deviations: &[deviation], skips: &[skip] };
         lists.weigh(&case(since), outcome).0
     }
 

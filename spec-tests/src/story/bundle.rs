@@ -17,11 +17,11 @@ impl Story<'_> {
     /// Makes the folders and puts the probe in.
     pub(super) fn lay_out(&self) -> Result<()> {
         let rootfs = self.rootfs();
-        for name in ["bin", "dev", "etc", "proc", "sys", "tmp", "work"] {
-            fs::create_dir_all(rootfs.join(name))?;
-        }
-        // Whatever the umask: other ids look around in there.
-        for folder in [self.places.bundle(), rootfs.clone()] {
+        let inside =
+            ["bin", "dev", "etc", "proc", "sys", "tmp", "work"].map(|name| rootfs.join(name));
+        for folder in [&self.places.bundle(), &rootfs].into_iter().chain(&inside) {
+            fs::create_dir(folder)?;
+            // Whatever the umask: other ids look around in there.
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
         let probe = rootfs.join("bin/probe");
