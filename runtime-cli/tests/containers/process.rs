@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -17,6 +18,7 @@ pub(crate) const TESTS: &[Test] = tests![
     the_oom_score,
     descriptors_are_passed_and_no_others,
     scheduling_and_personality,
+    memory_policies_with_nodes_and_without,
 ];
 
 /// Runs the bundle with its probe told to print /proc/self/status.
@@ -148,4 +150,22 @@ fn scheduling_and_personality(lab: &Lab) {
     // proc_pid_stat(5): 19 is the nice value, 41 the policy; BATCH is 3.
     let fields: Vec<_> = text.split_whitespace().collect();
     assert_eq!((fields[18], fields[40]), ("5", "3"));
+}
+
+fn memory_policies_with_nodes_and_without(lab: &Lab) {
+    if !Path::new("/proc/self/numa_maps").exists() {
+        lab.skip("the kernel knows no memory nodes");
+    }
+    let policies = [
+        (json!({ "mode": "MPOL_BIND", "nodes": "0" }), "bind:0"),
+        (json!({ "mode": "MPOL_LOCAL" }), "local"),
+        (json!({ "mode": "MPOL_DEFAULT" }), "default"),
+    ];
+    for (policy, shown) in policies {
+        let mut bundle = lab.bundle(&["cat", "/proc/self/numa_maps"]);
+        bundle.config["linux"]["memoryPolicy"] = policy;
+        let text = lab.run(&bundle, "a", &[]).ok();
+        // numa(7): the address of a mapping, its policy, its pages.
+        assert_eq!(text.split(' ').nth(1), Some(shown));
+    }
 }

@@ -485,7 +485,9 @@ pub fn ioprio_set(priority: u32) -> Sys<()> {
 
 /// set_mempolicy(2); `nodes` is a bit mask in native words.
 pub fn set_mempolicy(mode: u32, nodes: &[u8]) -> Sys<()> {
-    call!(SET_MEMPOLICY, mode, nodes.as_ptr(), nodes.len() * 8).map(drop)
+    // A mask of no bits is too long for the kernel, unless there is no mask.
+    let mask = if nodes.is_empty() { core::ptr::null() } else { nodes.as_ptr() };
+    call!(SET_MEMPOLICY, mode, mask, nodes.len() * 8).map(drop)
 }
 
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`: the serial number of the keyring.
