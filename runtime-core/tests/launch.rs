@@ -79,13 +79,13 @@ fn plan(root: &Path, argv: &[&str]) -> Plan {
 fn start(plan: &Plan) -> Child {
     let mut child = launch(plan, &Kit::default()).expect("the stage starts");
     let reached =
-        child.drive(plan, &|_| Ok(Vec::new()), Path::new("/")).expect("the stage gets ready");
+        child.drive(plan, &|_, _| Ok(Vec::new()), Path::new("/")).expect("the stage gets ready");
     assert_eq!(reached, Reached::Gate(Gate::Ready));
     child
 }
 
 fn finish(mut child: Child, plan: &Plan) -> WaitStatus {
-    child.release(&|_| Ok(Vec::new())).expect("the stage hears us");
+    child.release(&|_, _| Ok(Vec::new())).expect("the stage hears us");
     child.executed(plan).expect("the program is executed");
     let (pid, _pidfd) = child.into_process().expect("its pidfd can be kept");
     waitpid(Pid::from_raw(pid), None).expect("it is our child")
@@ -112,7 +112,7 @@ fn a_missing_program_is_told_before_the_start() {
     let plan = plan(root.path(), &["no-such-program"]);
     let mut child = launch(&plan, &Kit::default()).expect("the stage starts");
     let error = child
-        .drive(&plan, &|_| Ok(Vec::new()), Path::new("/"))
+        .drive(&plan, &|_, _| Ok(Vec::new()), Path::new("/"))
         .expect_err("there is no such program");
     assert_eq!(
         error.to_string(),
@@ -138,7 +138,7 @@ fn a_stage_that_is_killed_is_told_as_that() {
     // What it was sent and did not read makes the socket answer ECONNRESET.
     let mut child = start(&plan);
     kill(&child, Signal::SIGSTOP);
-    child.release(&|_| Ok(Vec::new())).expect("the socket takes it");
+    child.release(&|_, _| Ok(Vec::new())).expect("the socket takes it");
     kill(&child, Signal::SIGKILL);
     ended(&child);
     assert_eq!(child.executed(&plan).expect_err("it is dead").to_string(), killed);
@@ -146,7 +146,7 @@ fn a_stage_that_is_killed_is_told_as_that() {
     let mut child = start(&plan);
     kill(&child, Signal::SIGKILL);
     ended(&child);
-    let error = child.release(&|_| Ok(Vec::new())).expect_err("it is dead");
+    let error = child.release(&|_, _| Ok(Vec::new())).expect_err("it is dead");
     assert_eq!(error.to_string(), "the init process died before it was ready: signal: SIGKILL");
 }
 
@@ -213,7 +213,7 @@ fn the_caller_alone() {
     drop(start(&plan));
     let broken = self::plan(root.path(), &["no-such-program"]);
     let mut child = launch(&broken, &Kit::default()).expect("the stage starts");
-    child.drive(&broken, &|_| Ok(Vec::new()), Path::new("/")).expect_err("no such program");
+    child.drive(&broken, &|_, _| Ok(Vec::new()), Path::new("/")).expect_err("no such program");
     drop(child);
     assert_eq!(before, caller());
     assert_eq!(open, descriptors());

@@ -202,12 +202,12 @@ impl Launched {
         if let Some(settings) = &self.settings {
             record.manager().apply(settings)?;
         }
-        let state = |pid| {
+        let state = |pid, told| {
             // What comes now may take for ever, and `delete --force` must end it.
             let mut known = record.clone();
             known.note_init(pid)?;
             folder.write(&known)?;
-            Ok(record.for_hooks(State::Creating, pid))
+            Ok(record.for_hooks(State::Creating, told))
         };
         child.drive(plan, &state, &record.bundle)?;
         record.born(child.pid())
@@ -220,7 +220,7 @@ impl Launched {
         if let Some(path) = &options.pid_file {
             write_pid_file(path, record.pid)?;
         }
-        child.release(&|pid| Ok(record.for_hooks(State::Created, pid)))?;
+        child.release(&|_, told| Ok(record.for_hooks(State::Created, told)))?;
         if waits { Ok(()) } else { child.executed(plan) }
     }
 

@@ -81,7 +81,7 @@ impl Container {
             let interrupt = &self.store.interrupt;
             child.pass(&plan, Gate::Placed, |pid| manager.add(pid, interrupt.clone()))?;
         }
-        let state = |_| Ok(self.record.for_hooks(State::Running, self.record.pid));
+        let state = |_, _| Ok(self.record.for_hooks(State::Running, self.record.pid));
         if let Reached::Gate(_) = child.drive(&plan, &state, &self.record.bundle)? {
             child.release(&state)?;
             child.executed(&plan)?;

@@ -29,9 +29,10 @@ pub enum Reached {
     Executed,
 }
 
-/// Asked before hooks run or a listener is handed on, with the init's pid: the
-/// container's state as the spec wants it on a hook's standard input.
-pub type StateOf<'a> = &'a dyn Fn(i32) -> Result<Vec<u8>>;
+/// Asked before hooks run or a listener is handed on, with the init's pid and with
+/// the pid to tell, which a hook in the container sees otherwise: the container's
+/// state as the spec wants it on a hook's standard input.
+pub type StateOf<'a> = &'a dyn Fn(i32, i32) -> Result<Vec<u8>>;
 
 /// A stage that is running, a child of this process. Dropping it ends it: the
 /// stage exits when its socket closes at a gate, and is killed here anyway.
@@ -88,7 +89,7 @@ impl Child {
 
     /// Does at each gate what `plan` says, until the stage is at [`Gate::Ready`]
     /// or has executed its program. `state` makes the container's state from the
-    /// init's pid, `directory` is where hooks run.
+    /// init's pid and the pid to tell, `directory` is where hooks run.
     ///
     /// # Errors
     /// A failure of the stage with its place, a hook, or what a gate's work says.
@@ -138,8 +139,9 @@ impl Child {
                 }
             }
             Gate::RuntimeHooks => {
-                let state = state(self.pid)?;
-                self.give_state(&state)?;
+                let inner = self.inner_pid()?;
+                self.give_state(&state(self.pid, inner)?)?;
+                let state = state(self.pid, self.pid)?;
                 let (init, interrupt) = (Some(self.pidfd()), self.interrupt());
                 let around = Around { state: &state, directory, init, interrupt };
                 hooks::run(&outside.runtime_hooks, around)?;
@@ -148,7 +150,7 @@ impl Child {
                 if let Some(agent) = &outside.listener {
                     let number = self.part.cast_signed();
                     let process = (self.pid, self.pidfd());
-                    listener::hand_on(agent, process, number, &state(self.pid)?)?;
+                    listener::hand_on(agent, process, number, &state(self.pid, self.pid)?)?;
                 }
             }
             Gate::Ready => {
@@ -196,7 +198,7 @@ impl Child {
     /// The stage is gone.
     pub fn release(&mut self, state: StateOf<'_>) -> Result<()> {
         if self.hook_state.is_some() {
-            self.give_state(&state(self.pid)?)?;
+            self.give_state(&state(self.pid, self.inner_pid()?)?)?;
         }
         self.go()?;
         self.released = true;
@@ -309,6 +311,16 @@ impl Child {
             Err(sys::Errno(libc::EPIPE | libc::ECONNRESET)) => Err(self.died()),
             Err(sys::Errno(errno)) => Err(Error::os(errno, "telling the init stage to go on")),
         }
+    }
+
+    /// SPEC: hooks in the container read its pid as the container sees it.
+    fn inner_pid(&self) -> Result<i32> {
+        let path = format!("/proc/{}/status", self.pid);
+        let status = fs::read_to_string(&path)
+            .map_err(|error| Error::io(&error, "reading the pid of the init process"))?;
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let last = numbers.and_then(|numbers| numbers.split_whitespace().next_back()?.parse().ok());
+        last.ok_or_else(|| Error::new(Kind::Internal, format!("{path:?} has no pids")))
     }
 
     fn give_state(&mut self, state: &[u8]) -> Result<()> {
