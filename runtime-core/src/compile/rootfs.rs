@@ -63,8 +63,12 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
         "setting the propagation of the host's mounts",
     );
     // Else what is mounted in the root would show up on the host, and the other
-    // way round, and pivot_root(2) would refuse.
-    plan.push(Op::ParentPrivate { path }, "/root/path", "making the root's parent mount private");
+    // way round, and pivot_root(2) would refuse. SPEC: a root that is slave sees
+    // what the host mounts; its parent is slave by now, and nothing goes back.
+    if !matches!(root_propagation(context), Ok(Some((MS_SLAVE, _)))) {
+        let doing = "making the root's parent mount private";
+        plan.push(Op::ParentPrivate { path }, "/root/path", doing);
+    }
     plan.push(Op::RootTree { path }, "/root/path", "opening the root");
 }
 
