@@ -21,6 +21,9 @@ pub(super) fn create(plan: &mut Builder, context: &Context) {
     sections(plan, context);
     namespaces::validate(plan, context);
     names(plan, context);
+    if spec.annotations().as_ref().is_some_and(|map| map.contains_key("")) {
+        plan.error(Error::config("/annotations", "the key of an annotation must not be empty"));
+    }
     match spec.process() {
         Some(wanted) => process(plan, context, wanted, "/process"),
         // COMPAT(runc): the text. SPEC: may be missing until start, but a start

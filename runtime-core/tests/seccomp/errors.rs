@@ -22,7 +22,9 @@ fn all_that_is_wrong_is_told_with_its_place() {
             { "names": ["dup"], "action": "SCMP_ACT_TRACE", "errnoRet": 65536, "args": [
                 good, { "index": 7, "value": 1, "op": "SCMP_CMP_EQ" },
             ] },
+            { "names": [], "action": "SCMP_ACT_ERRNO" },
         ],
+        "listenerMetadata": "for nobody",
     });
     let at = "(config.json: /linux/seccomp";
     assert_eq!(
@@ -38,6 +40,8 @@ fn all_that_is_wrong_is_told_with_its_place() {
             format!(
                 "system calls only have up to 6 arguments (7 given) {at}/syscalls/3/args/1/index)"
             ),
+            format!("a rule needs the name of a system call {at}/syscalls/4/names)"),
+            format!("seccomp listenerPath is not set {at}/listenerMetadata)"),
         ]
     );
 }

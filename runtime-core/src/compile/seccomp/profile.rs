@@ -88,6 +88,10 @@ impl<'a> Profile<'a> {
         {
             note("/listenerPath", "seccomp listenerPath is not set".into());
         }
+        let metadata = seccomp.listener_metadata().as_ref().is_some_and(|text| !text.is_empty());
+        if metadata && seccomp.listener_path().is_none() {
+            note("/listenerMetadata", "seccomp listenerPath is not set".into());
+        }
         if errors.is_empty() { Ok(Self { default, rules, notify }) } else { Err(errors) }
     }
 }
@@ -123,6 +127,9 @@ impl<'a> Rule<'a> {
 
 /// Names that can't be meant, and those that would hang the start.
 fn check_names(entry: &LinuxSyscall, note: &mut impl FnMut(&str, String)) {
+    if entry.names().is_empty() {
+        note("/names", "a rule needs the name of a system call".into());
+    }
     for (index, name) in entry.names().iter().enumerate() {
         if name.is_empty() {
             note(&format!("/names/{index}"), "empty string is not a valid syscall".into());
