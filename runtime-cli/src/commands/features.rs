@@ -37,6 +37,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
+    memory_policy: MemoryPolicy,
     intel_rdt: Enabled,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -61,6 +62,12 @@ struct Seccomp {
     archs: &'static [&'static str],
     known_flags: &'static [&'static str],
     supported_flags: &'static [&'static str],
+}
+
+#[derive(Debug, Serialize)]
+struct MemoryPolicy {
+    modes: &'static [&'static str],
+    flags: &'static [&'static str],
 }
 
 #[derive(Debug, Serialize)]
@@ -165,6 +172,19 @@ const OPERATORS: &[&str] = &[
     "SCMP_CMP_NE",
 ];
 
+const MEMORY_MODES: &[&str] = &[
+    "MPOL_BIND",
+    "MPOL_DEFAULT",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+const MEMORY_FLAGS: &[&str] =
+    &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
+
 const ARCHS: &[&str] = &[
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
@@ -222,6 +242,7 @@ fn linux() -> Linux {
         },
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
+        memory_policy: MemoryPolicy { modes: MEMORY_MODES, flags: MEMORY_FLAGS },
         intel_rdt: Enabled { enabled: false },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: false },
@@ -255,8 +276,21 @@ mod tests {
     }
 
     #[test]
+    fn memory_policies_are_those_of_a_config() {
+        use oci_spec::runtime::{MemoryPolicyFlagType, MemoryPolicyModeType};
+        let each = |names: &[&str], known: &dyn Fn(serde_json::Value) -> bool| {
+            names.iter().all(|name| known(serde_json::json!(name)))
+        };
+        let mode = |name| serde_json::from_value::<MemoryPolicyModeType>(name).is_ok();
+        let flag = |name| serde_json::from_value::<MemoryPolicyFlagType>(name).is_ok();
+        assert!(each(MEMORY_MODES, &mode) && each(MEMORY_FLAGS, &flag));
+    }
+
+    #[test]
     fn lists_are_sorted_and_name_everything_once() {
-        for list in [MOUNT_OPTIONS, NAMESPACES, ACTIONS, OPERATORS, ARCHS] {
+        for list in
+            [MOUNT_OPTIONS, NAMESPACES, ACTIONS, OPERATORS, MEMORY_MODES, MEMORY_FLAGS, ARCHS]
+        {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
