@@ -7,6 +7,8 @@
 
 mod case;
 mod clause;
+#[cfg(test)]
+mod consistency;
 mod crew;
 mod host;
 mod known;
