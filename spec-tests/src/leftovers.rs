@@ -50,7 +50,7 @@ impl Before {
 
     fn now(&self) -> Vec<String> {
         reap(&[]);
-        let processes = descendants(getpid()).into_iter().map(|pid| describe(pid));
+        let processes = descendants(getpid()).into_iter().map(describe);
         let groups =
             cgroups(&self.tag).into_iter().map(|path| format!("cgroup {}", path.display()));
         let mounts =

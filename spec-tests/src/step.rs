@@ -141,18 +141,18 @@ mod tests {
 
     use super::*;
 
-    fn step(value: Value) -> Step {
-        Step::parse(&value).unwrap()
+    fn step(value: &Value) -> Step {
+        Step::parse(value).unwrap()
     }
 
     #[test]
     fn steps_are_read() {
-        assert_eq!(step(json!("create fails")), Step::Create(End::Fails));
-        assert_eq!(step(json!("kill TERM")), Step::Kill("TERM".into(), End::Works));
-        assert_eq!(step(json!("wait stopped")), Step::WaitStatus("stopped".into()));
-        assert_eq!(step(json!({"state": {"pid": 1}})), Step::State(json!({"pid": 1})));
+        assert_eq!(step(&json!("create fails")), Step::Create(End::Fails));
+        assert_eq!(step(&json!("kill TERM")), Step::Kill("TERM".into(), End::Works));
+        assert_eq!(step(&json!("wait stopped")), Step::WaitStatus("stopped".into()));
+        assert_eq!(step(&json!({"state": {"pid": 1}})), Step::State(json!({"pid": 1})));
         let command = Step::Command(vec!["state".into()], End::Fails);
-        assert_eq!(step(json!({"command": ["state"], "fails": true})), command);
+        assert_eq!(step(&json!({"command": ["state"], "fails": true})), command);
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn begin() -> Result<Outcome> {
         return Ok(Outcome::Skipped(reason));
     }
     let places = Places::new(&order.folder)?;
-    watch(places.tag().to_owned(), places.state());
+    watch(places.tag(), places.state());
     let mut story = Story::new(&case, &order.runtime, &places);
     let prepared = story.prepare();
     let before = Before::new(places.tag(), places.state());
@@ -118,8 +118,8 @@ fn own_namespaces(order: &Order, network: bool) -> Result<()> {
 }
 
 /// Ends the case when its time is over, or when nobody waits for it any more.
-fn watch(tag: String, state: PathBuf) {
-    let before = Before::new(&tag, state);
+fn watch(tag: &str, state: PathBuf) {
+    let before = Before::new(tag, state);
     std::thread::spawn(move || {
         let begun = Instant::now();
         loop {

@@ -136,7 +136,7 @@ fn hook(words: &str) -> std::io::Result<()> {
     let mut record = report();
     record.insert("name".into(), json!(name));
     let pid = state["pid"].as_i64();
-    record.insert("alive".into(), json!(pid.is_some_and(|pid| is_process(pid))));
+    record.insert("alive".into(), json!(pid.is_some_and(is_process)));
     record.insert("container".into(), pid.map_or(Value::Null, container));
     record.insert("state".into(), state);
     append(log, &Value::Object(record))

@@ -14,9 +14,9 @@ impl Story<'_> {
     /// The last line that the program printed.
     pub(super) fn output(&mut self, pattern: &Value) -> Result<()> {
         let printed = self.printed()?;
-        let lines = printed.lines().filter(|line| line.starts_with('{'));
+        let mut lines = printed.lines().filter(|line| line.starts_with('{'));
         let errors = fs::read_to_string(self.places.folder().join("create.err"));
-        let last = lines.last().with_context(|| {
+        let last = lines.next_back().with_context(|| {
             format!("the program printed nothing: {printed}{}", errors.unwrap_or_default())
         })?;
         let seen: Value = serde_json::from_str(last).context("what the program printed")?;
