@@ -95,7 +95,9 @@ impl Container {
         }
         let pidfd = match owned(sys::pidfd_open(self.record.pid)) {
             Ok(pidfd) => pidfd,
-            Err(libc::ESRCH) => return Ok(None),
+            // KERNEL(<6.13): EINVAL for a number that is a thread's by now, or still
+            // that of a session without its leader.
+            Err(libc::ESRCH | libc::EINVAL) => return Ok(None),
             Err(errno) => return Err(Error::os(errno, "opening the container's init process")),
         };
         // After the pidfd is there, the number can't be taken over unnoticed.
