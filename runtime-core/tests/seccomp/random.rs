@@ -44,7 +44,7 @@ fn rule() -> impl Strategy<Value = Value> {
     let often = vec!["socket", "socketcall", "ipc", "semget", "clone", "dup", "rt_sigaction"];
     let name = prop_oneof![1 => select(often), 4 => select(pool)];
     let args = prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec(arg(), 1..4)];
-    (prop::collection::vec(name, 0..30), action(ACTIONS.len()), args).prop_map(
+    (prop::collection::vec(name, 1..30), action(ACTIONS.len()), args).prop_map(
         |(names, (action, errno), args)| {
             json!({ "names": names, "action": action, "errnoRet": errno, "args": args })
         },
