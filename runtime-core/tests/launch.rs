@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -217,6 +217,67 @@ fn the_caller_alone() {
     drop(child);
     assert_eq!(before, caller());
     assert_eq!(open, descriptors());
+}
+
+/// A cgroup of v2 that may take next to no memory.
+fn tiny_cgroup() -> Option<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let enabled = fs::read_to_string(root.join("cgroup.subtree_control")).ok()?;
+    if !enabled.split_whitespace().any(|controller| controller == "memory") {
+        return None;
+    }
+    let path = root.join(format!("orlop-test-{}-tiny", std::process::id()));
+    fs::create_dir(&path).expect("root makes cgroups");
+    fs::write(path.join("memory.max"), "16384").expect("memory is limited");
+    let _ = fs::write(path.join("memory.swap.max"), "0"); // where there is swap
+    Some(path)
+}
+
+/// The kernel ends what takes most memory, and all that share it: never the caller.
+#[test]
+fn a_cgroup_without_memory_ends_the_stage_alone() {
+    let test = "a_cgroup_without_memory_ends_the_stage_alone";
+    if skip_unless_root(test) {
+        return;
+    }
+    let Some(cgroup) = tiny_cgroup() else {
+        println!("SKIP {test}: needs the memory controller on cgroup v2");
+        return;
+    };
+    let own = std::env::current_exe().expect("we are a file");
+    let output = std::process::Command::new(own)
+        .args(["--exact", "a_caller_of_much_memory", "--nocapture", "--include-ignored"])
+        .env("ORLOP_TEST_CGROUP", &cgroup)
+        .output()
+        .expect("we can run again");
+    let events = fs::read_to_string(cgroup.join("memory.events")).expect("the cgroup is there");
+    fs::remove_dir(&cgroup).expect("all in it have ended");
+    assert!(
+        output.status.success(),
+        "{:?} {}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let looked = events.lines().find_map(|line| line.strip_prefix("oom "));
+    assert_ne!(looked, Some("0"), "there was memory enough, so nothing is shown: {events}");
+}
+
+#[test]
+fn a_caller_of_much_memory() {
+    let Some(cgroup) = std::env::var_os("ORLOP_TEST_CGROUP") else {
+        return; // the body of the test above
+    };
+    let cgroup = fs::File::open(cgroup).expect("the cgroup is there");
+    let memory = std::hint::black_box(vec![1_u8; 256 << 20]);
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let plan = plan(root.path(), &["true"]);
+    for _ in 0..20 {
+        let kit = Kit { cgroup: Some(cgroup.as_fd()), ..Kit::default() };
+        // Whether it comes to an error here or later is the kernel's affair.
+        let _ = launch(&plan, &kit)
+            .and_then(|mut child| child.drive(&plan, &|_, _| Ok(Vec::new()), Path::new("/")));
+    }
+    assert_eq!(memory.last(), Some(&1));
 }
 
 /// The claim that the whole design rests on: a process whose threads hold the

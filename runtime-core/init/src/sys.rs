@@ -65,10 +65,8 @@ macro_rules! call {
     };
 }
 
-// ---- device programs, and clones beside; the stage has no use for them -------
+// ---- device programs; the stage has no use for them ---------------------------
 
-#[cfg(not(stage))]
-pub mod beside;
 #[cfg(not(stage))]
 pub mod bpf;
 

@@ -1,19 +1,26 @@
-//! The clone: one `clone3` whose child shares our memory, like that of vfork(2),
-//! and does nothing but exec the stage.
+//! The clone: one `clone3` in the manner of vfork(2), whose child does nothing but
+//! exec the stage.
 //!
 //! It may not touch anything that is not its own: no allocation, no lock, no libc.
 //! Signals are blocked around the clone, because a handler that ran in the child
-//! would run on the caller's memory. The caller is not suspended: a child that is
-//! born into a frozen cgroup stands still before its exec, and vfork(2) would wait
-//! for it in the kernel, where no signal is heard. One of the two rooms that may
-//! say `unsafe`.
+//! would run on the caller's memory.
+//!
+//! A thread makes it and waits in the kernel, where no signal is heard, while the
+//! caller waits with a deadline: a child that is born into a frozen cgroup stands
+//! still before its exec. `CLONE_VM` alone would spare the thread and cost more: when
+//! the cgroup has no memory left, the kernel ends the one that takes most of it, the
+//! child seems to have all of its maker's, and who shares its memory ends too. It
+//! passes over none but a child whose maker waits for it (mm/oom_kill.c).
+//! One of the two rooms that may say `unsafe`.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use orlop_init::sys::beside::{self, Beside};
 use orlop_init::sys::{self, Errno, Fd, abi};
 
 use super::{interrupted, kill, wait_readable};
@@ -54,8 +61,11 @@ pub(super) struct Cloned {
     pub pidfd: OwnedFd,
 }
 
-/// How long the caller does not look whether it is interrupted, in milliseconds.
-const TURN: i64 = 50;
+/// How long the caller does not look whether it is interrupted.
+const TURN: Duration = Duration::from_millis(50);
+
+/// What the thread needs that waits for the exec: the child's stack and a bit.
+const STACK: usize = 64 << 10;
 
 struct Child {
     program: Fd,
@@ -63,6 +73,14 @@ struct Child {
     argument: CString,
     raise: bool,
     errno: i32,
+}
+
+/// What the thread and its caller tell each other.
+struct Shared {
+    /// Written by the kernel before the child is there.
+    pidfd: AtomicI32,
+    over: Mutex<bool>,
+    changed: Condvar,
 }
 
 /// Clones and executes the stage. Returns when the stage is running.
@@ -74,17 +92,21 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     let plan = request.plan.as_raw_fd();
     let mut inherit = request.inherit.clone();
     inherit.push(plan);
-    let child = Child {
+    let mut child = Child {
         program: request.program.as_raw_fd(),
         inherit,
         argument: CString::new(plan.to_string()).unwrap_or_default(),
         raise: request.flags & abi::CLONE_NEWUSER != 0,
         errno: 0,
     };
-    let mut pidfd: Fd = sys::NO_FD;
+    let shared = Shared {
+        pidfd: AtomicI32::new(sys::NO_FD),
+        over: Mutex::new(false),
+        changed: Condvar::new(),
+    };
     let mut args = abi::CloneArgs {
         flags: u64::from(request.flags | abi::CLONE_PIDFD) | abi::CLONE_CLEAR_SIGHAND,
-        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        pidfd: shared.pidfd.as_ptr() as u64,
         exit_signal: abi::SIGCHLD,
         ..abi::CloneArgs::default()
     };
@@ -92,31 +114,30 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
         args.flags |= abi::CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    let nest = Box::into_raw(Box::new(Beside::new(become_stage, child)));
-    let before = sys::block_signals();
-    // SAFETY: `nest` is live, and nobody touches it but `beside::wait` until that
-    // has said that the child is gone from there. If it never does, it is not freed.
-    let result = unsafe { beside::clone(&mut args, nest) };
-    sys::restore_signals(before);
-    let pid = match result {
-        Ok(pid) => pid,
-        Err(Errno(errno)) => {
-            // SAFETY: the box from above, and there is no child.
-            drop(unsafe { Box::from_raw(nest) });
-            return Err(clone_failed(errno, request));
+    let (cloned, executed) = thread::scope(|scope| {
+        let before = sys::block_signals();
+        let maker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
+            let cloned = sys::vfork(&mut args, &mut [0; 1024], become_stage, &mut child);
+            *shared.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            shared.changed.notify_one();
+            cloned
+        });
+        sys::restore_signals(before);
+        let maker = maker.map_err(|error| Error::io(&error, "starting a thread"))?;
+        let executed = wait(&shared, request);
+        if executed.is_err() {
+            // The child is there or is about to be, and its maker waits for its end.
+            let _ = sys::pidfd_send_signal(shared.pidfd.load(Ordering::Acquire), abi::SIGKILL);
         }
-    };
-    let pidfd = owned(Ok(pidfd)).map_err(|errno| Error::os(errno, "taking the pidfd"))?;
-    let executed = wait(nest, request);
+        let cloned = maker.join().map_err(|_| Error::new(Kind::Internal, "the clone's thread"));
+        Ok::<_, Error>((cloned?, executed))
+    })?;
+    let pid = cloned.map_err(|Errno(errno)| clone_failed(errno, request))?;
+    let pidfd = owned(Ok(shared.pidfd.into_inner()))
+        .map_err(|errno| Error::os(errno, "taking the pidfd"))?;
     if executed.is_err() {
         kill(pid, pidfd.as_fd());
     }
-    // SAFETY: it is live.
-    if !unsafe { beside::wait(nest, 0) } {
-        return executed.and(Err(Error::new(Kind::Internal, "the stage's child is not gone")));
-    }
-    // SAFETY: the box from above, and the child is gone from there.
-    let child = unsafe { Box::from_raw(nest) }.into_data();
     executed?;
     if child.errno != 0 {
         let _ = sys::wait(pid);
@@ -126,10 +147,14 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
 }
 
 /// Waits until the child has executed the stage, or could not.
-fn wait(nest: *const Beside<Child>, request: &Request<'_>) -> Result<()> {
+fn wait(shared: &Shared, request: &Request<'_>) -> Result<()> {
     let begun = Instant::now();
-    // SAFETY: our caller frees it after this.
-    while !unsafe { beside::wait(nest, TURN) } {
+    let mut over = shared.over.lock().unwrap_or_else(PoisonError::into_inner);
+    while !*over {
+        (over, _) = shared.changed.wait_timeout(over, TURN).unwrap_or_else(PoisonError::into_inner);
+        if *over || shared.pidfd.load(Ordering::Acquire) < 0 {
+            continue; // while the kernel makes it there is nothing to give up
+        }
         if let Some(fd) = request.interrupt
             && wait_readable(fd, 0)?
         {

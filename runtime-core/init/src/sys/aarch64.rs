@@ -39,7 +39,7 @@ pub(super) fn trap() -> ! {
 /// `clone3`, whose child calls `entry(data)` on the stack named in the arguments.
 ///
 /// # Safety
-/// As for [`super::vfork`] and [`super::beside::clone`]: `entry` never returns.
+/// As for [`super::vfork`]: `entry` never returns.
 pub(super) unsafe fn clone_onto(
     nr: usize,
     args: usize,
@@ -108,8 +108,6 @@ core::arch::global_asm!(
 );
 pub(super) mod nr {
     //! include/uapi/asm-generic/unistd.h
-    #[cfg(not(stage))]
-    pub(in crate::sys) const FUTEX: usize = 98;
     pub(in crate::sys) const GETCWD: usize = 17;
     pub(in crate::sys) const DUP3: usize = 24;
     pub(in crate::sys) const FCNTL: usize = 25;

@@ -116,7 +116,6 @@ pub const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 pub const CLONE_VM: u32 = 0x100;
 pub const CLONE_PIDFD: u32 = 0x1000;
 pub const CLONE_VFORK: u32 = 0x4000;
-pub const CLONE_CHILD_CLEARTID: u32 = 0x20_0000;
 pub const CLONE_PARENT: u32 = 0x8000;
 pub const CLONE_NEWTIME: u32 = 0x80;
 pub const CLONE_NEWNS: u32 = 0x0002_0000;

@@ -39,7 +39,7 @@ pub(super) fn trap() -> ! {
 /// `clone3`, whose child calls `entry(data)` on the stack named in the arguments.
 ///
 /// # Safety
-/// As for [`super::vfork`] and [`super::beside::clone`]: `entry` never returns.
+/// As for [`super::vfork`]: `entry` never returns.
 pub(super) unsafe fn clone_onto(
     nr: usize,
     args: usize,
@@ -144,8 +144,6 @@ pub(super) mod nr {
     pub(in crate::sys) const SETHOSTNAME: usize = 170;
     pub(in crate::sys) const SETDOMAINNAME: usize = 171;
     pub(in crate::sys) const SCHED_SETAFFINITY: usize = 203;
-    #[cfg(not(stage))]
-    pub(in crate::sys) const FUTEX: usize = 202;
     pub(in crate::sys) const GETDENTS64: usize = 217;
     pub(in crate::sys) const EXIT_GROUP: usize = 231;
     pub(in crate::sys) const SET_MEMPOLICY: usize = 238;
