@@ -21,6 +21,7 @@ mod seccomp;
 mod security;
 mod spy;
 mod sweep;
+mod systemd;
 mod terminal;
 mod throwaway;
 
@@ -43,5 +44,6 @@ fn main() -> ExitCode {
         crowd::TESTS,
         sweep::TESTS,
     ];
-    harness::main(&[rooms, rootless::ROOMS, bad_inputs::ROOMS, security::ROOMS].concat())
+    let rooms = [rooms, rootless::ROOMS, bad_inputs::ROOMS, security::ROOMS].concat();
+    harness::main(&rooms, systemd::TESTS)
 }

@@ -35,6 +35,14 @@ impl Directory {
         }
     }
 
+    /// Opens a cgroup that may be gone.
+    pub(super) fn find(path: PathBuf) -> Result<Option<Self>> {
+        match Self::open(path) {
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
     pub(super) fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
     }

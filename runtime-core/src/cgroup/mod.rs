@@ -247,6 +247,13 @@ impl Manager {
         }
     }
 
+    /// Notes what these properties will mean for its removal.
+    pub fn note(&mut self, properties: &Properties) {
+        if let Self::Systemd(systemd) = self {
+            systemd.unit.kept = !properties.collects_failed();
+        }
+    }
+
     /// Whether the container's first process must exist before its cgroup does, and
     /// waits for it: a scope of systemd.
     #[must_use]
@@ -320,11 +327,11 @@ impl Manager {
     /// A state that can't be read.
     pub fn is_frozen(&self) -> Result<bool> {
         let Some((group, freezer)) = self.freezing() else { return Ok(false) };
-        let path = group.directory();
-        match Directory::open(path.clone()) {
-            Ok(cgroup) => freezer.is_frozen(&cgroup),
-            Err(_) if !path.exists() => Ok(false),
-            Err(error) => Err(error),
+        let Some(cgroup) = Directory::find(group.directory())? else { return Ok(false) };
+        match freezer.is_frozen(&cgroup) {
+            // It went while it was looked at, as systemd's do by themselves.
+            Err(_) if !cgroup.path().exists() => Ok(false),
+            result => result,
         }
     }
 
@@ -334,17 +341,16 @@ impl Manager {
     /// # Errors
     /// A refusal of the kernel, or processes that would not die.
     pub fn kill(&self) -> Result<()> {
-        let Some(main) = self.main().map(Group::directory).filter(|path| path.exists()) else {
-            return Ok(());
-        };
-        if self.has_v2() && v2::kill(&Directory::open(main.clone())?)? {
+        let Some(main) = self.main() else { return Ok(()) };
+        let Some(cgroup) = Directory::find(main.directory())? else { return Ok(()) };
+        if self.has_v2() && v2::kill(&cgroup)? {
             return self.thaw_v1();
         }
         let freezer = match self.freezing() {
             Some((group, freezer)) => Some((Directory::open(group.directory())?, freezer)),
             None => None,
         };
-        kill::all(&main, freezer.as_ref())
+        kill::all(cgroup.path(), freezer.as_ref())
     }
 
     /// Whether the kernel has killed one of its processes for want of memory.
@@ -429,11 +435,9 @@ impl Manager {
     fn thaw_v1(&self) -> Result<()> {
         let Self::V1(v1) = self else { return Ok(()) };
         let Some(group) = v1.of("freezer") else { return Ok(()) };
-        let path = group.directory();
-        match Directory::open(path.clone()) {
-            Ok(cgroup) => Freezer::V1.thaw(&cgroup),
-            Err(_) if !path.exists() => Ok(()),
-            Err(error) => Err(error),
+        match Directory::find(group.directory())? {
+            Some(cgroup) => Freezer::V1.thaw(&cgroup),
+            None => Ok(()),
         }
     }
 }

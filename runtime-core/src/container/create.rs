@@ -275,7 +275,7 @@ impl Compiled {
         let host = HostFacts::probe()?;
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let manager = Manager::new(&host, options.cgroups, path, id)?;
+        let mut manager = Manager::new(&host, options.cgroups, path, id)?;
         let nobody = options.cgroups == Driver::Nobody;
         let optional = options.optional_cgroup.unwrap_or(host.rootless());
         let settings =
@@ -283,12 +283,12 @@ impl Compiled {
                 if nobody {
                     settings = without_limits(settings).map_err(|error| vec![error])?;
                 }
-                let annotations = bundle.spec.annotations().as_ref();
-                let properties = if manager.needs_process() {
-                    Properties::for_create(&mut settings, annotations, id)?
-                } else {
-                    Properties::default()
-                };
+                let mut properties = Properties::default();
+                if manager.needs_process() {
+                    let annotations = bundle.spec.annotations().as_ref();
+                    properties = Properties::for_create(&mut settings, annotations, id)?;
+                    manager.note(&properties);
+                }
                 Ok((settings, properties))
             });
         match (plan(id, bundle, options, &host, &manager), settings) {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::folder::Lock;
-use super::state::{Record, State};
+use super::state::{Phase, Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
 use crate::cgroup::{Driver, Manager};
@@ -80,7 +80,9 @@ impl Container {
             return Err(Error::new(Kind::Timeout, "container init still running"));
         }
         let manager = self.record.manager();
-        if !manager.remove_empty() {
+        // systemd may have been asked for a cgroup that is still to come.
+        let asked = self.record.phase == Phase::Creating && manager.needs_process();
+        if asked || !manager.remove_empty() {
             // What the init left behind in a shared pid namespace.
             manager.kill()?;
             manager.remove()?;
@@ -161,7 +163,13 @@ impl Store {
         {
             let linux = config.value.linux().as_ref();
             let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-            let manager = Manager::new(&HostFacts::probe()?, Driver::ByPath, path, id)?;
+            let host = HostFacts::probe()?;
+            // Who made it is not known: a unit that is there tells.
+            let scope = Manager::new(&host, Driver::Systemd, path, id);
+            let manager = match scope {
+                Ok(scope) if !scope.remove_empty() => scope,
+                _ => Manager::new(&host, Driver::ByPath, path, id)?,
+            };
             if path.is_none_or(Path::is_relative)
                 && let Some(group) = manager.groups().last()
             {

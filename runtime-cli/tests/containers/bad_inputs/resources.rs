@@ -5,10 +5,15 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::case::{Case, check};
-use crate::harness::{Lab, Test, tests};
+use crate::harness::{Lab, Test, View, tests};
 
-pub(crate) const TESTS: &[Test] =
-    tests![row_30_device_rules, row_31_memory, row_32_numbers, row_33_files_and_paths];
+pub(crate) const TESTS: &[Test] = tests![
+    row_30_device_rules,
+    row_31_memory,
+    row_32_numbers,
+    row_33_files_and_paths,
+    row_33_paths_of_the_file_system
+];
 
 fn resources(field: &str, value: Value) -> Value {
     let mut patch = json!({"linux": {"resources": {}}});
@@ -104,24 +109,36 @@ fn row_33_files_and_paths(lab: &Lab) {
             Case::patch("no controller", unified("max"))
                 .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "unified resource \"max\" must be in the form CONTROLLER.PARAMETER (config.json: /linux/resources/unified/max)"),
             Case::patch("a file", unified("cgroup.nope"))
-                .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "\"cgroup.nope\" does not exist in the cgroup \"/sys/fs/cgroup/ID\": controller \"cgroup\" not available there (config.json: /linux/resources/unified/cgroup.nope)"),
+                .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "\"cgroup.nope\" does not exist in the cgroup \"/sys/fs/cgroup/*\": controller \"cgroup\" not available there (config.json: /linux/resources/unified/cgroup.nope)"),
             Case::patch("a page size with a way out", pages("../../x"))
                 .fails("the page size \"../../x\" is not a number with KB, MB or GB (config.json: /linux/resources/hugepageLimits/0/pageSize)"),
             Case::patch("a page size with a slash", pages("2MB/x"))
                 .fails("the page size \"2MB/x\" is not a number with KB, MB or GB (config.json: /linux/resources/hugepageLimits/0/pageSize)"),
-            Case::patch("dots", path(format!("../../../../{}", lab.id("a")))),
-            Case::patch("nothing but dots", path("../..".into()))
-                .fails("the cgroup path \"../..\" names a cgroup that is not the container's own (config.json: /linux/cgroupsPath)"),
             Case::patch("NUL", path("a\0b".into()))
                 .fails("a string contains a NUL byte (config.json: /linux/cgroupsPath)"),
-            Case::patch("a new line", path(format!("{}\n", lab.id("a"))))
-                .fails("the cgroup path \"ID\\n\" has a NUL or a newline in it (config.json: /linux/cgroupsPath)"),
             Case::patch("a slice of systemd, which is not there", path(format!("system.slice:orlop:{}", lab.id("a"))))
                 .variable("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere/bus")
                 .fails_on(
                     "the systemd cgroup driver needs cgroup v2 alone: this host has cgroup v1, or no cgroups (config.json: /linux/cgroupsPath)",
                     "connecting to the system bus at \"unix:path=/nowhere/bus\": no such file or directory (is systemd running here, and its D-Bus?)",
                 ),
+        ],
+    );
+}
+
+fn row_33_paths_of_the_file_system(lab: &Lab) {
+    if lab.view == View::Systemd {
+        lab.skip("the path is one of the file system");
+    }
+    let path = |path: String| json!({"linux": {"cgroupsPath": path}});
+    check(
+        lab,
+        &[
+            Case::patch("dots", path(format!("../../../../{}", lab.id("a")))),
+            Case::patch("nothing but dots", path("../..".into()))
+                .fails("the cgroup path \"../..\" names a cgroup that is not the container's own (config.json: /linux/cgroupsPath)"),
+            Case::patch("a new line", path(format!("{}\n", lab.id("a"))))
+                .fails("the cgroup path \"ID\\n\" has a NUL or a newline in it (config.json: /linux/cgroupsPath)"),
         ],
     );
 }

@@ -20,4 +20,4 @@ pub(crate) use oracle::{Picture, cgroups};
 pub(crate) use output::Output;
 pub(crate) use runtime::{ORLOP, Running, until};
 pub(crate) use suite::{Test, main, tests};
-pub(crate) use view::CGROUPS;
+pub(crate) use view::{CGROUPS, View};

@@ -1,21 +1,22 @@
 //! The leak oracle: the world after a test is the world before it.
 //!
 //! State folders, cgroups in every hierarchy, mounts, processes, descriptors of
-//! this process and session keyrings. What ends by itself gets a moment to do so.
+//! this process, session keyrings, and units of systemd. What ends by itself gets a moment to do so.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getppid};
 
 use super::lab::Lab;
-use super::view::CGROUPS;
+use super::view::{CGROUPS, View, below};
 
 /// How long processes that were told to end may take, and the kernel to clear up.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -59,6 +60,9 @@ impl Picture {
         add("a process", processes().into_iter().map(describe).collect());
         add("a descriptor", fds().difference(&self.fds).cloned().collect());
         add("a keyring", keyrings(lab.tag()));
+        if lab.view == View::Systemd {
+            add("a unit", units(lab.tag()));
+        }
         leaks
     }
 
@@ -71,6 +75,11 @@ impl Picture {
             }
             thaw(lab.tag());
             sleep(Duration::from_millis(5));
+        }
+        if lab.view == View::Systemd {
+            let pattern = format!("*{}*", lab.tag());
+            systemctl(&["stop", &pattern]);
+            systemctl(&["reset-failed", &pattern]);
         }
         for path in cgroups(lab.tag()) {
             let _ = fs::remove_dir(path);
@@ -120,13 +129,23 @@ fn mounts() -> BTreeSet<String> {
     fs::read_to_string("/proc/self/mountinfo").unwrap().lines().map(ToOwned::to_owned).collect()
 }
 
-/// Everyone but process 1, who reaps, and us.
+/// Everyone below the process that takes the orphans, but for us.
 fn processes() -> Vec<Pid> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != 1 && *pid != std::process::id().cast_signed())
-        .map(Pid::from_raw)
-        .collect()
+    let mut found = below(getppid());
+    found.retain(|pid| *pid != getpid());
+    found
+}
+
+/// systemd's units of one test.
+fn units(tag: &str) -> Vec<String> {
+    let pattern = format!("*{tag}*");
+    let arguments = ["list-units", "--all", "--plain", "--no-legend", &pattern];
+    systemctl(&arguments).lines().map(ToOwned::to_owned).collect()
+}
+
+fn systemctl(arguments: &[&str]) -> String {
+    let output = Command::new("systemctl").args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn describe(pid: Pid) -> String {

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::bundle::Bundle;
 use super::lab::Lab;
 use super::output::Output;
+use super::view::View;
 
 /// No command of a test takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,7 +39,10 @@ impl Lab {
     /// The same as a [`Command`], to be changed before it begins.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(ORLOP);
-        command.arg("--root").arg(self.root()).args(arguments);
+        command.arg("--root").arg(self.root());
+        // As engines do, with every command.
+        command.args((self.view == View::Systemd).then_some("--systemd-cgroup"));
+        command.args(arguments);
         command
     }
 

@@ -27,17 +27,24 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// The whole program: `rooms` in every view of this host.
-pub(crate) fn main(rooms: &[&[Test]]) -> ExitCode {
+/// The whole program: `rooms` in every view of this host, and `scopes` where systemd
+/// makes the cgroups.
+pub(crate) fn main(rooms: &[&[Test]], scopes: &[Test]) -> ExitCode {
     let arguments = Arguments::read();
+    let mut all = rooms.concat();
+    if matches!(
+        view::part(),
+        Part::All | Part::Door(_) | Part::Init(_) | Part::Inside(View::Systemd)
+    ) {
+        all.extend(scopes);
+    }
     if arguments.list {
-        for test in rooms.concat() {
+        for test in all {
             println!("{}: test", short(test.name));
         }
         return ExitCode::SUCCESS;
     }
-    let tests: Vec<_> =
-        rooms.concat().into_iter().filter(|test| arguments.wants(short(test.name))).collect();
+    let tests: Vec<_> = all.into_iter().filter(|test| arguments.wants(short(test.name))).collect();
     match view::part() {
         Part::All if !nix::unistd::geteuid().is_root() => {
             skips::tell("containers", "needs root");

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 /// "No limit", in systemd's words.
 const INFINITY: u64 = u64::MAX;
 
+/// What has systemd forget a unit that failed like any other.
+const COLLECT: (&str, &str) = ("CollectMode", "inactive-or-failed");
+
 /// One property of a unit.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cgroup) struct Property {
@@ -47,7 +50,7 @@ impl Properties {
         properties.set("Delegate", Variant::Bool(true));
         // One that failed goes like any other, when its last process has ended: a
         // unit that stayed would keep its name from the next container.
-        properties.set("CollectMode", text("inactive-or-failed"));
+        properties.set(COLLECT.0, text(COLLECT.1));
         // COMPAT(runc): engines read what is counted here.
         for name in ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"] {
             properties.set(name, Variant::Bool(true));
@@ -71,6 +74,12 @@ impl Properties {
         let mut properties = Self::default();
         properties.limits(&mut settings.writes);
         properties
+    }
+
+    /// Whether a unit that failed goes by itself.
+    pub(in crate::cgroup) fn collects_failed(&self) -> bool {
+        let (name, value) = COLLECT;
+        self.0.iter().any(|property| property.name == name && property.value == text(value))
     }
 
     fn set(&mut self, name: impl Into<Cow<'static, str>>, value: Variant<'static>) {

@@ -110,6 +110,11 @@ impl Bus {
         Self { interrupt, ..self }
     }
 
+    /// Gives the rest of the conversation another deadline.
+    pub(super) fn extend(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+    }
+
     /// Wants the signals of this rule (D-Bus specification, "Match Rules").
     ///
     /// # Errors

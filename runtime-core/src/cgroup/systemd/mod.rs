@@ -46,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// asked.
 const REMOVAL: Duration = Duration::from_secs(2);
 
+/// How long it is tried to take a scope back that did not come about.
+const TAKING_BACK: Duration = Duration::from_secs(5);
+
 /// systemd's manager as who is called.
 const MANAGER: Method = Method {
     destination: "org.freedesktop.systemd1",
@@ -130,9 +133,9 @@ impl Systemd {
         }
     }
 
-    /// Whether systemd has removed the cgroup already.
+    /// Whether systemd has removed the cgroup already, and the unit with it.
     pub(super) fn is_gone(&self) -> bool {
-        !self.v2.group.directory().exists()
+        !self.unit.kept && !self.v2.group.directory().exists()
     }
 
     /// Stops the scope, whose processes have been killed, and waits for its end.
@@ -158,16 +161,7 @@ impl Systemd {
     fn stop(&self) -> Result<()> {
         let mut bus = conversation(&self.unit)?;
         watch(&mut bus, &self.unit)?;
-        let method = Method { member: "StopUnit", arguments: "ss", ..MANAGER };
-        match bus.call(&method, &(&self.unit.name, "replace"))? {
-            Answer::Done(message) => {
-                let (job,) = message.arguments::<(OwnedObjectPath,)>()?;
-                ended(&mut bus, &job)?;
-            }
-            Answer::Refused(why) if why.is("NoSuchUnit") => return Ok(()),
-            Answer::Refused(why) => return Err(refused(&why, "stopping", &self.unit)),
-        }
-        reset(&mut bus, &self.unit)
+        stop(&mut bus, &self.unit)
     }
 }
 
@@ -176,8 +170,8 @@ impl Scope {
     ///
     /// # Errors
     /// A scope of that name that exists, a property that systemd refuses, or a
-    /// manager that does not answer in time. The process must be killed then, by
-    /// which a scope that came too late ends as well.
+    /// manager that does not answer in time. The process must be killed then: no
+    /// scope begins without one.
     pub fn start(mut self, pid: i32) -> Result<()> {
         let job = match self.request(pid)? {
             Ok(job) => job,
@@ -188,14 +182,23 @@ impl Scope {
             }
             Err(why) => return Err(refused(&why, "starting", &self.unit)),
         };
-        let result = ended(&mut self.bus, &job)?;
-        if result != "done" {
-            // What failed here is told; that nothing of it is left comes second.
-            let _ = reset(&mut self.bus, &self.unit);
-            let what = format!("systemd could not start {:?}: {result}", self.unit.name);
-            return Err(Error::new(Kind::Cgroup, what));
+        self.started(&job, pid).inspect_err(|_| {
+            // A process that dies while it is moved is moved for the kernel and for
+            // systemd, and its end is no event: the scope would stay. What failed
+            // first is told.
+            self.bus.extend(Instant::now() + TAKING_BACK);
+            let _ = stop(&mut self.bus, &self.unit);
+        })
+    }
+
+    fn started(&mut self, job: &OwnedObjectPath, pid: i32) -> Result<()> {
+        match &*ended(&mut self.bus, job)? {
+            "done" => self.check(pid),
+            result => {
+                let what = format!("systemd could not start {:?}: {result}", self.unit.name);
+                Err(Error::new(Kind::Cgroup, what))
+            }
         }
-        self.check(pid)
     }
 
     /// Asks for the scope: the job, or why not.
@@ -261,6 +264,20 @@ fn ended(bus: &mut Bus, job: &OwnedObjectPath) -> Result<String> {
             return Ok(result);
         }
     }
+}
+
+/// Stops the unit, and waits until it has.
+fn stop(bus: &mut Bus, unit: &Unit) -> Result<()> {
+    let method = Method { member: "StopUnit", arguments: "ss", ..MANAGER };
+    match bus.call(&method, &(&unit.name, "replace"))? {
+        Answer::Done(message) => {
+            let (job,) = message.arguments::<(OwnedObjectPath,)>()?;
+            ended(bus, &job)?;
+        }
+        Answer::Refused(why) if why.is("NoSuchUnit") => return Ok(()),
+        Answer::Refused(why) => return Err(refused(&why, "stopping", unit)),
+    }
+    reset(bus, unit)
 }
 
 /// Has systemd forget that the unit failed. One that it does not know did not.

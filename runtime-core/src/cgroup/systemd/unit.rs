@@ -23,6 +23,9 @@ pub struct Unit {
     pub slice: String,
     /// Whether it is the user's own manager that has it, not the system's.
     pub user: bool,
+    /// Whether systemd keeps it when it has failed, until somebody has it removed.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 impl Unit {
@@ -35,7 +38,7 @@ impl Unit {
         let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
             // Of all that an id may have in it, a unit's name can't have "+".
             let name = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
-            return Self { name, slice: default.to_owned(), user }.checked();
+            return Self { name, slice: default.to_owned(), user, kept: false }.checked();
         };
         let text = path.to_string_lossy();
         let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..] else {
@@ -51,7 +54,8 @@ impl Unit {
             return Err(Error::unsupported(POINTER, what));
         }
         let slice = if slice.is_empty() { default } else { slice };
-        Self { name: format!("{prefix}-{name}.scope"), slice: slice.to_owned(), user }.checked()
+        Self { name: format!("{prefix}-{name}.scope"), slice: slice.to_owned(), user, kept: false }
+            .checked()
     }
 
     fn checked(self) -> Result<Self> {

@@ -1,0 +1,344 @@
+//! Scopes: what systemd is told of a container, and that neither its reload nor a
+//! unit that failed changes what is true. Runs where systemd does.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::{Bundle, CGROUPS, Lab, ORLOP, Test, tests, until};
+
+pub(crate) const TESTS: &[Test] = tests![
+    a_path_names_the_unit_and_its_slice,
+    a_path_alone_means_systemd,
+    annotations_become_properties,
+    a_unit_that_failed_is_removed,
+    a_unit_that_exists_is_left_alone,
+    a_unit_that_stopped_is_no_hindrance,
+    limits_are_told_to_systemd,
+    a_reload_changes_no_limit,
+    a_reload_changes_no_device_rule,
+    a_container_whose_unit_was_stopped_is_deleted,
+    a_lost_state_is_deleted,
+    a_user_has_a_manager_of_his_own,
+];
+
+/// A slice that stays when it is empty, as systemd's slices do.
+const SLICE: &str = "orloptest-a.slice";
+
+fn systemctl(arguments: &[&str]) -> String {
+    let output = Command::new("systemctl").args(arguments).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn unit(lab: &Lab, name: &str) -> String {
+    format!("orlop-{}.scope", lab.id(name))
+}
+
+/// A property of a unit.
+fn shown(unit: &str, property: &str) -> String {
+    systemctl(&["show", unit, "--property", property, "--value"])
+}
+
+fn cgroup_of(lab: &Lab, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/cgroup", lab.state(name)["pid"])).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+}
+
+/// The text of a file of the container's cgroup.
+fn file(lab: &Lab, name: &str) -> String {
+    let path = format!("{CGROUPS}{}/{name}", cgroup_of(lab, "a"));
+    fs::read_to_string(path).unwrap().trim_end().to_owned()
+}
+
+fn at(lab: &Lab, name: &str) -> String {
+    format!("{SLICE}:test:{}", lab.id(name))
+}
+
+fn bundle_at(lab: &Lab, name: &str) -> Bundle {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["cgroupsPath"] = at(lab, name).into();
+    bundle
+}
+
+fn a_path_names_the_unit_and_its_slice(lab: &Lab) {
+    lab.run(&bundle_at(lab, "a"), "a", &["--detach"]).ok();
+    let unit = format!("test-{}.scope", lab.id("a"));
+    assert_eq!(cgroup_of(lab, "a"), format!("/orloptest.slice/{SLICE}/{unit}"));
+    assert_eq!(shown(&unit, "Slice"), SLICE);
+    for (property, value) in [
+        ("Delegate", "yes"),
+        ("DefaultDependencies", "no"),
+        ("CollectMode", "inactive-or-failed"),
+        ("ActiveState", "active"),
+    ] {
+        assert_eq!(shown(&unit, property), value, "{property}");
+    }
+    assert_eq!(shown(&unit, "Description"), format!("orlop container {}", lab.id("a")));
+    // A new namespace is rooted in the scope, for the first process and later ones.
+    let own = lab.exec("a", &[], &["cat", "/proc/self/cgroup"]).ok();
+    assert!(own.lines().any(|line| line == "0::/"), "{own}");
+    assert_eq!(file(lab, "cgroup.procs"), lab.state("a")["pid"].to_string());
+    lab.delete("a");
+    assert_eq!(shown(&unit, "LoadState"), "not-found");
+}
+
+fn a_path_alone_means_systemd(lab: &Lab) {
+    let bundle = bundle_at(lab, "a");
+    bundle.write();
+    let mut command = Command::new(ORLOP);
+    command.arg("--root").arg(lab.root()).args(["run", "--detach", "--bundle"]);
+    command.arg(&bundle.path).arg(lab.id("a"));
+    lab.begin(command).end().ok();
+    assert_eq!(shown(&format!("test-{}.scope", lab.id("a")), "ActiveState"), "active");
+    lab.delete("a");
+}
+
+fn annotations_become_properties(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["annotations"] = json!({
+        "org.systemd.property.TimeoutStopSec": "77",
+        "org.systemd.property.Description": "'a \"quoted\" one'",
+        "org.systemd.property.Documentation": "['https://example.org/a']",
+        "org.other": "x",
+    });
+    lab.create(&bundle, "a", &[]).ok();
+    assert_eq!(shown(&unit(lab, "a"), "TimeoutStopUSec"), "1min 17s");
+    assert_eq!(shown(&unit(lab, "a"), "Description"), "a \"quoted\" one");
+    assert_eq!(shown(&unit(lab, "a"), "Documentation"), "https://example.org/a");
+    lab.delete("a");
+    // One that systemd does not know, or that is of another type.
+    for (name, value) in [("NoSuchProperty", "1"), ("TimeoutStopUSec", "'long'")] {
+        let key = format!("org.systemd.property.{name}");
+        bundle.config["annotations"] = json!({ key: value });
+        let said = lab.create(&bundle, "a", &[]).fails();
+        assert!(said.contains("starting the scope"), "{said}");
+    }
+}
+
+fn a_unit_that_failed_is_removed(lab: &Lab) {
+    for keep in [false, true] {
+        let mut bundle = lab.bundle(&["sleep"]);
+        bundle.config["annotations"] = json!({
+            "org.systemd.property.RuntimeMaxSec": "0.2",
+            // Process 1 of a pid namespace gets no signal that it does not wait for.
+            "org.systemd.property.TimeoutStopSec": "0.1",
+        });
+        if keep {
+            // A unit that fails stays until somebody has it removed.
+            bundle.config["annotations"]["org.systemd.property.CollectMode"] = "'inactive'".into();
+        }
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let unit = unit(lab, "a");
+        let wanted = if keep { "failed" } else { "inactive" };
+        until("its end", || shown(&unit, "ActiveState") == wanted);
+        until("its end", || lab.status("a") == "stopped");
+        lab.on("a", &["delete"], &[]).ok();
+        assert_eq!(shown(&unit, "LoadState"), "not-found");
+    }
+}
+
+fn a_unit_that_exists_is_left_alone(lab: &Lab) {
+    lab.run(&bundle_at(lab, "a"), "a", &["--detach"]).ok();
+    let said = lab.run(&bundle_at(lab, "a"), "b", &["--detach"]).fails();
+    assert!(said.contains("container's cgroup is not empty"), "{said}");
+    assert_eq!(lab.status("a"), "running");
+    lab.delete("a");
+    // A unit of somebody else, where no cgroup tells.
+    let unit = unit(lab, "a");
+    let mut command = Command::new("systemd-run");
+    command.args(["--scope", "--slice", SLICE, "--unit", &unit, "--collect", "sleep", "1000"]);
+    let other = lab.begin(command);
+    until("the unit", || shown(&unit, "ActiveState") == "active");
+    let said = lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).fails();
+    assert!(said.contains("another container, or something else, has that name"), "{said}");
+    assert_eq!(shown(&unit, "ActiveState"), "active");
+    systemctl(&["stop", &unit]);
+    other.end();
+}
+
+/// One that stopped, but that systemd still knows.
+fn a_unit_that_stopped_is_no_hindrance(lab: &Lab) {
+    let unit = unit(lab, "a");
+    let mut command = Command::new("systemd-run");
+    command.args(["--scope", "--unit", &unit, "--property", "RuntimeMaxSec=0.1", "sleep", "1000"]);
+    lab.begin(command).end();
+    until("its failure", || shown(&unit, "ActiveState") == "failed");
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    assert_eq!(shown(&unit, "ActiveState"), "active");
+    lab.delete("a");
+}
+
+/// The limits of a container in both their forms: in files and as properties.
+const LIMITS: &[(&str, &str, &str, &str)] = &[
+    ("memory.max", "67108864", "MemoryMax", "67108864"),
+    ("memory.low", "33554432", "MemoryLow", "33554432"),
+    ("memory.high", "50331648", "MemoryHigh", "50331648"),
+    ("memory.swap.max", "0", "MemorySwapMax", "0"),
+    ("pids.max", "77", "TasksMax", "77"),
+    ("cpu.weight", "59", "CPUWeight", "59"),
+    // A percent is the least that systemd keeps.
+    ("cpu.max", "1500 100000", "CPUQuotaPerSecUSec", "20ms"),
+    ("cpuset.cpus", "0", "AllowedCPUs", "0"),
+    ("memory.oom.group", "1", "OOMPolicy", "kill"),
+];
+
+/// A container with those limits.
+fn limited(lab: &Lab) {
+    let here = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap();
+    for controller in ["memory", "pids", "cpu", "cpuset"] {
+        if !here.split_whitespace().any(|found| found == controller) {
+            lab.skip(&format!("cgroup v2 has no {controller} controller"));
+        }
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["resources"] = json!({
+        "memory": { "limit": 64 << 20, "swap": 64 << 20, "reservation": 32 << 20 },
+        "pids": { "limit": 77 },
+        "cpu": { "shares": 512, "quota": 1500, "period": 100_000, "cpus": "0" },
+        "unified": { "memory.high": "48M", "memory.oom.group": "1" },
+    });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+}
+
+fn limits_are_told_to_systemd(lab: &Lab) {
+    limited(lab);
+    for (name, text, property, value) in LIMITS {
+        assert_eq!(file(lab, name), *text, "{name}");
+        assert_eq!(shown(&unit(lab, "a"), property), *value, "{property}");
+    }
+    lab.on("a", &["update", "--pids-limit", "55", "--memory", "70M", "--memory-swap", "80M"], &[])
+        .ok();
+    for (name, text, property) in [
+        ("memory.max", "73400320", "MemoryMax"),
+        ("memory.swap.max", "10485760", "MemorySwapMax"),
+        ("pids.max", "55", "TasksMax"),
+    ] {
+        assert_eq!(file(lab, name), text, "{name}");
+        assert_eq!(shown(&unit(lab, "a"), property), text, "{property}");
+    }
+    lab.on("a", &["update", "--pids-limit", "-1"], &[]).ok();
+    assert_eq!(file(lab, "pids.max"), "max");
+    assert_eq!(shown(&unit(lab, "a"), "TasksMax"), "infinity");
+    lab.delete("a");
+}
+
+/// All that makes systemd write a cgroup's files again.
+fn reload(lab: &Lab) {
+    systemctl(&["daemon-reload"]);
+    systemctl(&["set-property", "--runtime", &unit(lab, "a"), "IOAccounting=yes"]);
+    systemctl(&["daemon-reexec"]);
+    systemctl(&["daemon-reload"]);
+}
+
+fn a_reload_changes_no_limit(lab: &Lab) {
+    limited(lab);
+    reload(lab);
+    for (name, text, property, value) in LIMITS {
+        assert_eq!(file(lab, name), *text, "{name}");
+        assert_eq!(shown(&unit(lab, "a"), property), *value, "{property}");
+    }
+    assert_eq!(lab.exec("a", &[], &["say", "here"]).ok(), "here\n");
+    lab.delete("a");
+}
+
+fn a_reload_changes_no_device_rule(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    for set in ["bounding", "permitted", "effective"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
+    }
+    bundle.config["process"]["capabilities"]["ambient"] = json!([]);
+    bundle.mount("/tmp", "tmpfs", "tmpfs", &["nosuid"]);
+    let all = json!({ "allow": false, "access": "rwm" });
+    let own = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" });
+    for (rules, node) in [(json!([all]), "EPERM"), (json!([all, own]), "ok")] {
+        bundle.config["linux"]["resources"]["devices"] = rules;
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let wanted = format!("mknod ok\nopen-node {node}\nopen-null ok\n");
+        assert_eq!(lab.exec("a", &[], &["try", "mknod", "open-node", "open-null"]).ok(), wanted);
+        reload(lab);
+        let wanted = format!("open-node {node}\nopen-null ok\n");
+        assert_eq!(lab.exec("a", &[], &["try", "open-node", "open-null"]).ok(), wanted);
+        lab.delete("a");
+    }
+}
+
+fn a_container_whose_unit_was_stopped_is_deleted(lab: &Lab) {
+    lab.run(&lab.bundle(&["family", "2"]), "a", &["--detach"]).ok();
+    systemctl(&["kill", "--signal", "KILL", &unit(lab, "a")]);
+    systemctl(&["stop", &unit(lab, "a")]);
+    until("its end", || lab.status("a") == "stopped");
+    lab.on("a", &["delete"], &[]).ok();
+}
+
+fn a_lost_state_is_deleted(lab: &Lab) {
+    for bundle in [lab.bundle(&["sleep"]), bundle_at(lab, "a")] {
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        fs::write(lab.root().join(lab.id("a")).join("state.json"), "").unwrap();
+        let output = lab.on("a", &["delete", "--force"], &[]);
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+}
+
+/// Somebody whose session has a bus.
+fn somebody() -> Option<(u32, String)> {
+    let folders = fs::read_dir("/run/user").ok()?.flatten();
+    let mut found = folders.filter_map(|folder| {
+        let uid: u32 = folder.file_name().to_str()?.parse().ok()?;
+        let path = folder.path();
+        (uid != 0 && path.join("bus").exists()).then(|| (uid, path.display().to_string()))
+    });
+    found.next()
+}
+
+fn a_user_has_a_manager_of_his_own(lab: &Lab) {
+    let Some((uid, runtime)) = somebody() else { lab.skip("nobody has a session with systemd") };
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.namespace("user", None);
+    let map = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
+    bundle.config["linux"]["uidMappings"] = map.clone();
+    bundle.config["linux"]["gidMappings"] = map;
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        if let Some(options) = mount["options"].as_array_mut() {
+            // Of his only group there is no other.
+            options.retain(|option| option != "gid=5");
+        }
+    }
+    bundle.config["linux"]["cgroupsPath"] = at(lab, "a").into();
+    bundle.write();
+    let unit = format!("test-{}.scope", lab.id("a"));
+    let ids = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
+    let begin = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(&ids).arg(program).args(arguments).env("XDG_RUNTIME_DIR", &runtime);
+        lab.begin(command).end()
+    };
+    let root = format!("{runtime}/{}", lab.tag());
+    let orlop = |arguments: &[&str]| {
+        begin(ORLOP, &[&["--root", &root, "--systemd-cgroup"], arguments].concat())
+    };
+    let (id, path) = (lab.id("a"), bundle.path.to_str().unwrap());
+    orlop(&["run", "--detach", "--bundle", path, &id]).ok();
+    let shown = |property| {
+        begin("systemctl", &["--user", "show", &unit, "--property", property, "--value"]).ok()
+    };
+    assert_eq!(shown("ActiveState"), "active\n");
+    let group = shown("ControlGroup");
+    let own = format!("/user.slice/user-{uid}.slice/user@{uid}.service/orloptest.slice/{SLICE}/");
+    assert_eq!(group.trim_end(), format!("{own}{unit}"));
+    // A further process gets there too, from wherever he is.
+    orlop(&["exec", "--detach", &id, "/bin/probe", "sleep"]).ok();
+    let list = fs::read_to_string(format!("{CGROUPS}{}/cgroup.procs", group.trim_end())).unwrap();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    orlop(&["delete", "--force", &id]).ok();
+    assert_eq!(shown("LoadState"), "not-found\n");
+    fs::remove_dir(&root).unwrap();
+    // Without a session there is one clear error, and nothing is left.
+    let mut command = Command::new("setpriv");
+    command.args(&ids).args([ORLOP, "--root", &root, "--systemd-cgroup", "run", "--bundle", path]);
+    command.arg(&id).env_remove("XDG_RUNTIME_DIR").env_remove("DBUS_SESSION_BUS_ADDRESS");
+    let said = lab.begin(command).end().fails();
+    assert!(said.contains(&format!("user {uid} has no session with systemd")), "{said}");
+    assert!(!Path::new(&root).exists());
+}
