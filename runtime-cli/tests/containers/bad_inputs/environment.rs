@@ -1,13 +1,15 @@
 //! Rows 41 and 44 to 46: what the caller and the host do not give.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
 
 use super::case::refused;
-use crate::harness::{Lab, Output, Picture, Test, tests};
+use crate::harness::{Lab, Output, Picture, Test, View, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     row_41_descriptors_to_pass_on,
@@ -15,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests![
     row_44_nobody_reads,
     row_45_few_descriptors,
     row_46_no_place_for_the_state,
+    a_bus_that_hangs_is_left,
 ];
 
 /// The command behind a shell that changes its own surroundings first.
@@ -167,4 +170,30 @@ fn row_46_no_place_for_the_state(lab: &Lab) {
         check(&format!("{pages} pages, one of them taken"), wanted);
         umount(&root).unwrap();
     }
+}
+
+/// A bus that takes the connection and says nothing.
+fn a_bus_that_hangs_is_left(lab: &Lab) {
+    if !lab.view.is_v2() || lab.view == View::Systemd {
+        lab.skip("it is tested where cgroup v2 is alone and systemd is not asked");
+    }
+    let socket = lab.path("bus");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["cgroupsPath"] = format!("a.slice:orlop:{}", lab.id("a")).into();
+    let begin = || {
+        let mut command = lab.start_of("run", &bundle, "a", &[]);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", socket.display()));
+        (Instant::now(), lab.begin(command))
+    };
+    let (_, running) = begin();
+    until("the container", || lab.root().join(lab.id("a")).join("config.json").exists());
+    // Whether it waits already or not.
+    running.signal("SIGTERM");
+    assert!(running.end().fails().contains("interrupted"));
+    let (begun, running) = begin();
+    let said = refused(&running.end(), 1);
+    let end = format!("at \"unix:path={}\" did not answer in time", socket.display());
+    assert_eq!(said, format!("orlop run failed: the system bus {end}"));
+    assert!(begun.elapsed() < Duration::from_secs(28), "{:?}", begun.elapsed());
 }

@@ -40,7 +40,7 @@ pub(super) use unit::is_meant;
 
 /// How long one conversation with systemd may take. A manager that reloads answers
 /// nobody meanwhile.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// How long systemd may take to remove a cgroup that is empty, when it can't be
 /// asked.
