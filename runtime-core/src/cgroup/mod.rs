@@ -216,7 +216,9 @@ impl Manager {
         if let Self::Systemd(systemd) = self {
             // Before systemd writes the first of them.
             systemd.v2.check(&settings)?;
+            let exact = systemd.v2.exact(&settings)?;
             systemd.update(&Properties::for_update(&mut settings))?;
+            systemd.v2.restore(exact)?;
         }
         self.apply(&settings)
     }

@@ -13,6 +13,8 @@ use super::settings::Settings;
 use super::{apply, bpf, empty_and_thawed};
 use crate::error::Result;
 
+const QUOTA: &str = "cpu.max";
+
 /// One directory with every controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct V2 {
@@ -79,6 +81,25 @@ impl V2 {
             Some(check) => apply::check_usage(&Directory::open(self.group.directory())?, check),
             None => Ok(()),
         }
+    }
+
+    /// The limit that systemd knows in whole percents only, and writes again when
+    /// it is told of any other; none when it is about to be changed.
+    pub(super) fn exact(&self, settings: &Settings) -> Result<Option<String>> {
+        let cgroup = Directory::open(self.group.directory())?;
+        let changed = settings.writes.iter().any(|write| write.file == QUOTA);
+        Ok(if changed { None } else { cgroup.read(QUOTA).ok() })
+    }
+
+    /// Writes it as it was.
+    pub(super) fn restore(&self, exact: Option<String>) -> Result<()> {
+        let Some(value) = exact else { return Ok(()) };
+        let cgroup = Directory::open(self.group.directory())?;
+        if cgroup.read(QUOTA).is_ok_and(|now| now == value) {
+            return Ok(());
+        }
+        let failed = |errno| refused(errno, "writing cpu.max of the cgroup", cgroup.path());
+        cgroup.write(QUOTA, value.trim_end()).map_err(failed)
     }
 
     pub(super) fn apply(&self, settings: &Settings) -> Result<()> {

@@ -254,24 +254,31 @@ fn bytes(text: &str) -> Option<u64> {
         "M" | "m" => 20,
         "G" | "g" => 30,
         "T" | "t" => 40,
+        "P" | "p" => 50,
+        "E" | "e" => 60,
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// The bits of a list such as `0-3,7`, the first byte has the first eight.
+/// The bits of a list such as `0-3,7` or `0-31:2/16`, which is two of every 16; the
+/// first byte has the first eight.
 fn mask(list: &str) -> Option<Variant<'static>> {
     // More than any kernel is built for.
     const MOST: usize = 8192;
     let mut bits: Vec<u8> = Vec::new();
     for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+        let (range, group) = range.split_once(':').unwrap_or((range, "1/1"));
+        let (used, group) = group.split_once('/')?;
+        let (used, group) = (used.parse::<usize>().ok()?, group.parse::<usize>().ok()?);
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        if first > last || last >= MOST {
+        if first > last || last >= MOST || used > group || group == 0 {
             return None;
         }
         bits.resize(bits.len().max(last / 8 + 1), 0);
-        (first..=last).for_each(|bit| bits[bit / 8] |= 1 << (bit % 8));
+        let chosen = (first..=last).filter(|bit| (bit - first) % group < used);
+        chosen.for_each(|bit| bits[bit / 8] |= 1 << (bit % 8));
     }
     (!bits.is_empty()).then(|| self::list(&Signature::U8, bits.into_iter().map(Variant::U8)))
 }

@@ -70,8 +70,8 @@ fn resources() -> Vec<(Value, Vec<&'static str>)> {
             json!({"cpu": {"cpus": "0-2,9", "mems": "0"}}),
             vec!["AllowedCPUs=00000111 00000010", "AllowedMemoryNodes=00000001"],
         ),
-        // The kernel knows more forms than we tell systemd of.
-        (json!({"cpu": {"cpus": "0-31:2/16"}}), vec![]),
+        (json!({"cpu": {"cpus": "1-9:2/4,12"}}), vec!["AllowedCPUs=01100110 00010010"]),
+        (json!({"cpu": {"cpus": "0-3:2/0"}}), vec![]),
         // systemd makes 500 of 4500 for bfq: 100 + (4500 - 100) * 900 / 9900.
         (json!({"blockIO": {"weight": 500}}), vec!["IOWeight=4500"]),
         (json!({"blockIO": {"weight": 10}}), vec!["IOWeight=10"]),
