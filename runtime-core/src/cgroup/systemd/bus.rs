@@ -4,7 +4,7 @@
 //! the other end. What is called with which arguments is decided by others.
 //!
 //! All that opens a conversation (authentication, `Hello`, the match for a signal)
-//! goes out with the first call in one piece, so that it costs no way there and
+//! goes out in one piece and is not waited for, so that it costs no way there and
 //! back: the answers come in the order of the questions.
 
 use std::collections::VecDeque;
@@ -199,7 +199,11 @@ impl Bus {
         Ok(Serial(self.serial))
     }
 
-    fn flush(&mut self) -> Result<()> {
+    /// Sends what is to go out, if anything is.
+    ///
+    /// # Errors
+    /// A bus that is gone or takes nothing in time.
+    pub(super) fn flush(&mut self) -> Result<()> {
         let mut sent = 0;
         while sent < self.outgoing.len() {
             let fd = self.socket.as_raw_fd();
