@@ -87,7 +87,7 @@ fn what_was_opened_before_never_touches_the_next_of_its_id(lab: &Lab) {
 
 fn a_forced_deletion_that_comes_too_late_is_fine(lab: &Lab) {
     let mut next = lab.bundle(&["sleep"]);
-    next.config["linux"]["cgroupsPath"] = format!("/{}-next", lab.tag()).into();
+    next.cgroup(lab, &lab.id("next"));
     for replaced in [false, true] {
         lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
         let (folder, aside) = (lab.root().join(lab.id("a")), lab.path("aside"));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::lab::Lab;
+use super::view::View;
 
 /// A bundle that a test may change until it runs it.
 pub(crate) struct Bundle {
@@ -72,6 +73,15 @@ impl Bundle {
             namespace["path"] = json!(path);
         }
         self.config["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
+    }
+
+    /// In a cgroup of this name.
+    pub(crate) fn cgroup(&mut self, lab: &Lab, name: &str) {
+        let path = match lab.view {
+            View::Systemd => format!(":orlop:{name}"),
+            View::Host | View::V2 => format!("/{name}"),
+        };
+        self.config["linux"]["cgroupsPath"] = path.into();
     }
 
     /// One more mount.
