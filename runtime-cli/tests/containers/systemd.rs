@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_unit_that_failed_is_removed,
     a_unit_that_exists_is_left_alone,
     a_unit_that_stopped_is_no_hindrance,
+    another_pid_namespace_is_noticed,
     limits_are_told_to_systemd,
     a_reload_changes_no_limit,
     a_reload_changes_no_device_rule,
@@ -168,6 +169,18 @@ fn a_unit_that_stopped_is_no_hindrance(lab: &Lab) {
     lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
     assert_eq!(shown(&unit, "ActiveState"), "active");
     lab.delete("a");
+}
+
+/// A number of ours would be another process's for systemd.
+fn another_pid_namespace_is_noticed(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    let command = lab.start_of("run", &bundle, "a", &[]);
+    let mut inside = Command::new("unshare");
+    inside.args(["--pid", "--fork", "--mount-proc", "--"]).arg(command.get_program());
+    inside.args(command.get_args());
+    let said = lab.begin(inside).end().fails();
+    assert!(said.contains("systemd is in another pid namespace"), "{said}");
+    assert_eq!(shown(&unit(lab, "a"), "LoadState"), "not-found");
 }
 
 /// The limits of a container in both their forms: in files and as properties.

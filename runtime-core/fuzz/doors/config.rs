@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use orlop::bundle::Bundle;
-use orlop::cgroup::{Driver, Manager, Settings};
+use orlop::cgroup::{Driver, Manager, Properties, Settings};
 use orlop::compile::{self, CgroupDir, Options};
 use orlop::host::{Cgroups, Hierarchy, HostFacts, IdMappers};
 use orlop::{Error, plan};
@@ -25,7 +25,11 @@ pub(crate) fn run(data: &[u8]) {
                 Vec::new()
             }
         };
-        if let Err(errors) = Settings::for_create(linux, &host, host.rootless()) {
+        let settings = Settings::for_create(linux, &host, host.rootless());
+        let settings = settings.and_then(|mut settings| {
+            Properties::for_create(&mut settings, spec.annotations().as_ref(), "c1")
+        });
+        if let Err(errors) = settings {
             one_line_each(&errors);
         }
         let bundle = PathBuf::from("/bundle");

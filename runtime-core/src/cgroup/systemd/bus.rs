@@ -8,6 +8,7 @@
 //! back: the answers come in the order of the questions.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket,
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt, send, socket,
+    sockopt,
 };
 use nix::unistd::read;
 use serde::Serialize;
@@ -113,6 +115,21 @@ impl Bus {
     /// Gives the rest of the conversation another deadline.
     pub(super) fn extend(&mut self, deadline: Instant) {
         self.deadline = deadline;
+    }
+
+    /// Whether who listens there counts processes as we do. Numbers of processes are
+    /// told on the bus: in another pid namespace they are somebody else's.
+    pub(super) fn counts_like_us(&self) -> bool {
+        let Ok(peer) = getsockopt(&self.socket, sockopt::PeerCredentials) else { return false };
+        // The kernel says 0 for one that we can't see; and of one that is further down
+        // it tells the numbers of all namespaces on the way. One that has ended had a
+        // number of ours.
+        let status = fs::read_to_string(format!("/proc/{}/status", peer.pid()));
+        let numbers = status.ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+            Some(line.split_whitespace().count())
+        });
+        peer.pid() > 0 && numbers.is_none_or(|count| count == 1)
     }
 
     /// Wants the signals of this rule (D-Bus specification, "Match Rules").

@@ -242,3 +242,9 @@ fn a_bus_that_reads_nothing_is_left_at_the_deadline() {
     assert_eq!(bus.send(&method, &(long,)).unwrap_err().kind(), Kind::Timeout);
     drop(server.join().unwrap());
 }
+
+#[test]
+fn who_listens_here_counts_like_us() {
+    let (place, _listener) = Place::new();
+    assert!(place.open(LONG).unwrap().counts_like_us());
+}

@@ -101,7 +101,7 @@ impl Systemd {
         properties: Properties,
         interrupt: Option<Arc<OwnedFd>>,
     ) -> Result<Scope> {
-        let mut bus = conversation(&self.unit)?.interrupted_by(interrupt);
+        let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         watch(&mut bus, &self.unit)?;
         // Now, so that the bus is busy with it while we are with the clone.
         bus.flush()?;
@@ -125,7 +125,7 @@ impl Systemd {
 
     /// Moves a process into the scope.
     pub(super) fn attach(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
-        let mut bus = conversation(&self.unit)?.interrupted_by(interrupt);
+        let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         let method = Method { member: "AttachProcessesToUnit", arguments: "ssau", ..MANAGER };
         let arguments = (&self.unit.name, "", vec![pid.cast_unsigned()]);
         match bus.call(&method, &arguments)? {
@@ -241,6 +241,17 @@ fn is_user(host: &HostFacts) -> bool {
 
 fn conversation(unit: &Unit) -> Result<Bus> {
     Bus::open(Address::find(unit.user)?, Instant::now() + PATIENCE)
+}
+
+/// One in which processes are told of.
+fn of_processes(unit: &Unit) -> Result<Bus> {
+    let bus = conversation(unit)?;
+    if bus.counts_like_us() {
+        return Ok(bus);
+    }
+    let what = "systemd is in another pid namespace, where the container's process has \
+                another number";
+    Err(Error::new(Kind::Unsupported, what))
 }
 
 /// Wants to know when jobs of the unit end.
