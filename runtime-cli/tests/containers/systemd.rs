@@ -2,8 +2,11 @@
 //! unit that failed changes what is true. Runs where systemd does.
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::json;
 
@@ -20,6 +23,7 @@ pub(crate) const TESTS: &[Test] = tests![
     limits_are_told_to_systemd,
     a_reload_changes_no_limit,
     a_reload_changes_no_device_rule,
+    containers_come_and_go_while_it_reloads,
     a_container_whose_unit_was_stopped_is_deleted,
     a_lost_state_is_deleted,
     a_user_has_a_manager_of_his_own,
@@ -277,6 +281,30 @@ fn a_reload_changes_no_device_rule(lab: &Lab) {
         assert_eq!(lab.exec("a", &[], &["try", "open-node", "open-null"]).ok(), wanted);
         lab.delete("a");
     }
+}
+
+/// Whatever systemd is doing when it is asked.
+fn containers_come_and_go_while_it_reloads(lab: &Lab) {
+    let bundle = lab.bundle(&["say", "hello"]);
+    bundle.write();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for verb in ["daemon-reload", "daemon-reexec"].into_iter().cycle() {
+                systemctl(&[verb]);
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let runs = catch_unwind(AssertUnwindSafe(|| {
+            for _ in 0..10 {
+                assert_eq!(lab.run(&bundle, "a", &[]).ok(), "hello\n");
+            }
+        }));
+        over.store(true, Ordering::Relaxed);
+        runs.unwrap_or_else(|panic| resume_unwind(panic));
+    });
 }
 
 fn a_container_whose_unit_was_stopped_is_deleted(lab: &Lab) {

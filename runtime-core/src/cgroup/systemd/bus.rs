@@ -41,6 +41,9 @@ const BUS: Method = Method {
 /// right in a user namespace too, where our own number is not the one it knows.
 const AUTHENTICATION: &[u8] = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
 
+/// How long it is waited before a call is sent again.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// The longest text of an authentication that is read.
 const LINES: usize = 1024;
 
@@ -59,6 +62,7 @@ pub(super) struct Bus {
     silent: Vec<u32>,
     signals: VecDeque<Message>,
     interrupt: Option<Arc<OwnedFd>>,
+    lost: bool,
 }
 
 /// The answer to a call.
@@ -101,6 +105,7 @@ impl Bus {
             silent: Vec::new(),
             signals: VecDeque::new(),
             interrupt: None,
+            lost: false,
         };
         let hello = bus.queue(&Method { member: "Hello", ..BUS }, &())?;
         bus.silent.push(hello.0);
@@ -179,7 +184,9 @@ impl Bus {
         }
     }
 
-    /// Sends a call and waits for its answer.
+    /// Sends a call and waits for its answer. It is sent again when who was called
+    /// went away instead, as systemd does when it executes itself anew: he may have
+    /// carried it out.
     ///
     /// # Errors
     /// As [`Self::answer`].
@@ -187,22 +194,40 @@ impl Bus {
     where
         B: Serialize + DynamicType,
     {
-        let serial = self.send(method, arguments)?;
-        self.answer(serial)
+        loop {
+            let serial = self.send(method, arguments)?;
+            match self.answer(serial)? {
+                Answer::Refused(why) if why.is("NoReply") => self.lost = true,
+                answer => return Ok(answer),
+            }
+            if Instant::now() >= self.deadline {
+                return Err(late(&self.address));
+            }
+            sleep(AGAIN);
+        }
     }
 
-    /// The next signal of that name.
+    /// Whether an answer was lost, and a call sent again.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The next signal of that name, if one comes within that time.
     ///
     /// # Errors
-    /// A bus that is gone, or none in time.
-    pub(super) fn signal(&mut self, member: &str) -> Result<Message> {
+    /// A bus that is gone, or the conversation's deadline.
+    pub(super) fn signal(&mut self, member: &str, within: Duration) -> Result<Option<Message>> {
+        let until = (Instant::now() + within).min(self.deadline);
         loop {
             let message = match self.signals.pop_front() {
                 Some(message) => message,
-                None => self.next()?,
+                None if self.has_message()? => self.next()?,
+                None if self.wait_until(PollFlags::POLLIN, until)? => self.next()?,
+                None if until == self.deadline => return Err(late(&self.address)),
+                None => return Ok(None),
             };
             if message.what == What::Signal && message.member == member {
-                return Ok(message);
+                return Ok(Some(message));
             }
         }
     }
@@ -240,18 +265,27 @@ impl Bus {
             self.authenticate()?;
         }
         loop {
-            if let Some(prefix) = self.incoming.first_chunk::<PREFIX>() {
-                let length = Message::length(prefix).ok_or_else(|| {
-                    let what = format!("{} sent what is no message of D-Bus", self.address);
-                    Error::new(Kind::Internal, what)
-                })?;
-                if self.incoming.len() >= length {
-                    let rest = self.incoming.split_off(length);
-                    return Message::parse(std::mem::replace(&mut self.incoming, rest));
-                }
+            if let Some(length) = self.whole()? {
+                let rest = self.incoming.split_off(length);
+                return Message::parse(std::mem::replace(&mut self.incoming, rest));
             }
             self.receive()?;
         }
+    }
+
+    /// Whether a message has come that nobody has looked at.
+    fn has_message(&self) -> Result<bool> {
+        Ok(self.authenticated && self.whole()?.is_some())
+    }
+
+    /// The length of the next message, if all of it has come.
+    fn whole(&self) -> Result<Option<usize>> {
+        let Some(prefix) = self.incoming.first_chunk::<PREFIX>() else { return Ok(None) };
+        let length = Message::length(prefix).ok_or_else(|| {
+            let what = format!("{} sent what is no message of D-Bus", self.address);
+            Error::new(Kind::Internal, what)
+        })?;
+        Ok(Some(length).filter(|length| self.incoming.len() >= *length))
     }
 
     /// Reads one line of the authentication.
@@ -297,10 +331,18 @@ impl Bus {
     }
 
     fn wait(&self, flags: PollFlags) -> Result<()> {
+        match self.wait_until(flags, self.deadline)? {
+            true => Ok(()),
+            false => Err(late(&self.address)),
+        }
+    }
+
+    /// Whether it came to that before that moment.
+    fn wait_until(&self, flags: PollFlags, until: Instant) -> Result<bool> {
         loop {
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(late(&self.address));
+                return Ok(false);
             }
             // Rounded up, so that the last round does not spin.
             let timeout = PollTimeout::try_from(left + Duration::from_millis(1))
@@ -310,7 +352,7 @@ impl Bus {
                 .extend(self.interrupt.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
             match poll(&mut polled, timeout) {
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if polled[0].any() == Some(true) => return Ok(()),
+                Ok(_) if polled[0].any() == Some(true) => return Ok(true),
                 Ok(_) => return Err(self.interrupted()),
                 Err(errno) => return Err(self.failed(errno)),
             }

@@ -41,17 +41,20 @@ impl Place {
 
 /// A message of that kind that answers `serial`, with a string in it.
 fn message(kind: u8, serial: u32, text: &str) -> Vec<u8> {
+    named(kind, serial, text, "org.freedesktop.systemd1.UnitExists")
+}
+
+/// The same, under this name if it is a refusal.
+fn named(kind: u8, serial: u32, text: &str, name: &str) -> Vec<u8> {
     let mut bytes = vec![b'l', kind, 1, 1];
     bytes.extend((text.len() as u32 + 5).to_le_bytes());
     bytes.extend([9, 0, 0, 0]);
     let mut fields = vec![5, 1, b'u', 0];
     fields.extend(serial.to_le_bytes());
     fields.extend([8, 1, b'g', 0, 1, b's', 0, 0]);
-    let name = b"org.freedesktop.systemd1.UnitExists";
     fields.extend([4, 1, b's', 0]);
     fields.extend((name.len() as u32).to_le_bytes());
-    fields.extend(name);
-    fields.push(0);
+    fields.extend(name.bytes().chain([0]));
     if kind == 4 {
         fields.resize(fields.len().next_multiple_of(8), 0);
         fields.extend([3, 1, b's', 0, 2, 0, 0, 0, b'U', b'p', 0]);
@@ -103,7 +106,10 @@ fn a_call_is_answered_and_signals_are_kept() {
         }
         Answer::Refused(why) => panic!("{why:?}"),
     }
-    assert_eq!(bus.signal("Up").unwrap().arguments::<(String,)>().unwrap().0, "a signal");
+    assert_eq!(
+        bus.signal("Up", LONG).unwrap().unwrap().arguments::<(String,)>().unwrap().0,
+        "a signal"
+    );
     drop(server.join().unwrap());
 }
 
@@ -119,6 +125,23 @@ fn a_refusal_is_an_answer() {
         }
         Answer::Done(_) => panic!("not refused"),
     }
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn a_call_whose_answer_is_lost_is_sent_again() {
+    let (place, listener) = Place::new();
+    let lost = |serial| named(3, serial, "gone", "org.freedesktop.DBus.Error.NoReply");
+    let answers = vec![WELCOME.to_vec(), lost(2), lost(3), message(2, 4, "here")];
+    let server = serve(listener, answers);
+    let mut bus = place.open(LONG).unwrap();
+    match bus.call(&PING, &()).unwrap() {
+        Answer::Done(message) => {
+            assert_eq!(message.arguments::<(String,)>().unwrap().0, "here");
+        }
+        Answer::Refused(why) => panic!("{why:?}"),
+    }
+    assert!(bus.has_lost());
     drop(server.join().unwrap());
 }
 
@@ -187,7 +210,8 @@ fn a_bus_that_does_not_answer_is_left_at_the_deadline() {
     let server = serve(listener, vec![WELCOME.to_vec(), message(2, 2, "")]);
     let mut bus = place.open(SHORT).unwrap();
     assert!(matches!(bus.call(&PING, &()), Ok(Answer::Done(_))));
-    assert_eq!(bus.signal("Up").unwrap_err().kind(), Kind::Timeout);
+    assert!(bus.signal("Up", Duration::from_millis(1)).unwrap().is_none());
+    assert_eq!(bus.signal("Up", LONG).unwrap_err().kind(), Kind::Timeout);
     drop(server.join().unwrap());
 }
 

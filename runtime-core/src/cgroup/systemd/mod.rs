@@ -45,6 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// How long systemd may take to notice that a cgroup is empty.
 const NOTICING: Duration = Duration::from_secs(1);
 
+/// When a job's end is looked for that nobody has told: the word of it is lost when
+/// systemd executes itself anew.
+const UNTOLD: Duration = Duration::from_millis(500);
+
+/// The same for a job that is not even known.
+const UNKNOWN: Duration = Duration::from_millis(5);
+
 /// How long it is tried to take a scope back that did not come about.
 const TAKING_BACK: Duration = Duration::from_secs(5);
 
@@ -72,7 +79,7 @@ pub struct Systemd {
 pub struct Scope {
     bus: Bus,
     unit: Unit,
-    cgroup: PathBuf,
+    group: Group,
     properties: Properties,
 }
 
@@ -105,8 +112,8 @@ impl Systemd {
         watch(&mut bus, &self.unit)?;
         // Now, so that the bus is busy with it while we are with the clone.
         bus.flush()?;
-        let (unit, cgroup) = (self.unit.clone(), self.v2.group.path.clone());
-        Ok(Scope { bus, unit, cgroup, properties })
+        let (unit, group) = (self.unit.clone(), self.v2.group.clone());
+        Ok(Scope { bus, unit, group, properties })
     }
 
     /// Changes properties of the scope.
@@ -159,7 +166,7 @@ impl Systemd {
     fn stop(&self) -> Result<()> {
         let mut bus = conversation(&self.unit)?;
         watch(&mut bus, &self.unit)?;
-        stop(&mut bus, &self.unit)
+        stop(&mut bus, &self.unit, &self.v2.group.directory())
     }
 }
 
@@ -172,29 +179,41 @@ impl Scope {
     /// scope begins without one.
     pub fn start(mut self, pid: i32) -> Result<()> {
         let job = match self.request(pid)? {
-            Ok(job) => job,
+            Ok(job) => Some(job),
+            // It is ours, of the call whose answer was lost.
+            Err(why) if why.is("UnitExists") && self.bus.has_lost() => None,
             // One that failed, or that systemd has not yet forgotten.
             Err(why) if why.is("UnitExists") => {
                 reset(&mut self.bus, &self.unit)?;
-                self.request(pid)?.map_err(|why| refused(&why, "starting", &self.unit))?
+                Some(self.request(pid)?.map_err(|why| refused(&why, "starting", &self.unit))?)
             }
             Err(why) => return Err(refused(&why, "starting", &self.unit)),
         };
-        self.started(&job, pid).inspect_err(|_| {
+        self.started(job.as_ref(), pid).inspect_err(|_| {
+            // Without a job it was another's after all.
+            if job.is_none() {
+                return;
+            }
             // A process that dies while it is moved is moved for the kernel and for
             // systemd, and its end is no event: the scope would stay. What failed
             // first is told.
             self.bus.extend(Instant::now() + TAKING_BACK);
-            let _ = stop(&mut self.bus, &self.unit);
+            let _ = stop(&mut self.bus, &self.unit, &self.group.directory());
         })
     }
 
-    fn started(&mut self, job: &OwnedObjectPath, pid: i32) -> Result<()> {
-        match &*ended(&mut self.bus, job)? {
-            "done" => self.check(pid),
-            result => {
-                let what = format!("systemd could not start {:?}: {result}", self.unit.name);
-                Err(Error::new(Kind::Cgroup, what))
+    /// Waits until the process is in the scope.
+    fn started(&mut self, job: Option<&OwnedObjectPath>, pid: i32) -> Result<()> {
+        let pause = if job.is_some() { UNTOLD } else { UNKNOWN };
+        loop {
+            match ended(&mut self.bus, job, pause)?.as_deref() {
+                Some("done") => return self.check(pid),
+                Some(result) => {
+                    let what = format!("systemd could not start {:?}: {result}", self.unit.name);
+                    return Err(Error::new(Kind::Cgroup, what));
+                }
+                None if self.check(pid).is_ok() => return Ok(()),
+                None => {}
             }
         }
     }
@@ -221,10 +240,10 @@ impl Scope {
         let text = fs::read_to_string(&path)
             .map_err(|error| Error::io(&error, "reading").at_path(&path))?;
         let found = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-        if Path::new(found) == self.cgroup {
+        let wanted = &self.group.path;
+        if Path::new(found) == wanted {
             return Ok(());
         }
-        let wanted = &self.cgroup;
         let what = format!("systemd put the container into the cgroup {found:?}, not {wanted:?}");
         Err(Error::new(Kind::Cgroup, what))
     }
@@ -264,15 +283,15 @@ fn watch(bus: &mut Bus, unit: &Unit) -> Result<()> {
     ))
 }
 
-/// Waits for the end of a job, and tells how it ended.
-fn ended(bus: &mut Bus, job: &OwnedObjectPath) -> Result<String> {
-    loop {
-        let signal = bus.signal("JobRemoved")?;
+/// How a job ended, if that is told within that time.
+fn ended(bus: &mut Bus, job: Option<&OwnedObjectPath>, within: Duration) -> Result<Option<String>> {
+    while let Some(signal) = bus.signal("JobRemoved", within)? {
         let (_, path, _, result) = signal.arguments::<(u32, OwnedObjectPath, String, String)>()?;
-        if path == *job {
-            return Ok(result);
+        if Some(&path) == job {
+            return Ok(Some(result));
         }
     }
+    Ok(None)
 }
 
 /// Whether a cgroup is gone within that time.
@@ -290,12 +309,12 @@ fn goes(path: &Path, within: Duration) -> bool {
 }
 
 /// Stops the unit, and waits until it has.
-fn stop(bus: &mut Bus, unit: &Unit) -> Result<()> {
+fn stop(bus: &mut Bus, unit: &Unit, path: &Path) -> Result<()> {
     let method = Method { member: "StopUnit", arguments: "ss", ..MANAGER };
     match bus.call(&method, &(&unit.name, "replace"))? {
         Answer::Done(message) => {
             let (job,) = message.arguments::<(OwnedObjectPath,)>()?;
-            ended(bus, &job)?;
+            while ended(bus, Some(&job), UNTOLD)?.is_none() && path.exists() {}
         }
         Answer::Refused(why) if why.is("NoSuchUnit") => return Ok(()),
         Answer::Refused(why) => return Err(refused(&why, "stopping", unit)),
