@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 #[derive(Debug)]
 pub(crate) struct Console {
     listener: UnixListener,
+    reader: Option<JoinHandle<()>>,
     text: Arc<Mutex<String>>,
 }
 
@@ -31,7 +33,7 @@ impl Console {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).context("the console socket")?;
         listener.set_nonblocking(true)?;
-        Ok(Self { listener, text: Arc::default() })
+        Ok(Self { listener, reader: None, text: Arc::default() })
     }
 
     /// Takes the master, which must have been sent by now.
@@ -42,7 +44,7 @@ impl Console {
             anyhow::anyhow!("{} descriptors were sent as the terminal", fds.len())
         })?;
         let text = Arc::clone(&self.text);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let (mut master, mut bytes) = (File::from(master), [0; 4096]);
             // The other end's last close is an error here.
             while let Ok(count @ 1..) = master.read(&mut bytes) {
@@ -50,7 +52,18 @@ impl Console {
                 text.lock().unwrap_or_else(PoisonError::into_inner).push_str(&piece);
             }
         });
+        self.reader = Some(reader);
         Ok(())
+    }
+
+    /// Waits until all is read of a container that has ended.
+    pub(super) fn drain(&self) {
+        let begun = Instant::now();
+        while self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
+            && begun.elapsed() < Duration::from_secs(2)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// What was printed so far.

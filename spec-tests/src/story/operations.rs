@@ -108,6 +108,9 @@ impl Story<'_> {
         loop {
             let state = self.ask()?;
             if state["status"] == status {
+                if let (Some(console), "stopped") = (&self.console, status) {
+                    console.drain();
+                }
                 return Ok(());
             }
             if begun.elapsed() > PATIENCE {
