@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, umount2};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -135,6 +136,23 @@ pub(crate) fn kill_all(of: Pid) {
         if descendants(of).contains(&pid) {
             let _ = pidfd_send_signal(&held, Signal::KILL);
         }
+    }
+}
+
+/// Removes a case's folder and, when it was the last, the one around it, if nothing
+/// is mounted below: that could be a file system of the host.
+pub(crate) fn remove(folder: &Path) {
+    let below = || -> Vec<PathBuf> {
+        let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        points.filter(|point| point.starts_with(folder)).collect()
+    };
+    for point in below().iter().rev() {
+        let _ = umount2(point, MntFlags::MNT_DETACH);
+    }
+    if below().is_empty() {
+        let _ = fs::remove_dir_all(folder);
+        let _ = folder.parent().map(fs::remove_dir);
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case;
 use crate::host::{self, CGROUPS};
-use crate::leftovers::Before;
+use crate::leftovers::{self, Before};
 use crate::runtime::Runtime;
 use crate::story::{Places, Story};
 
@@ -82,7 +82,7 @@ fn begin() -> Result<Outcome> {
         return Ok(Outcome::Skipped(reason));
     }
     let places = Places::new(&order.folder)?;
-    watch(places.tag(), places.state());
+    watch(&places);
     let mut story = Story::new(&case, &order.runtime, &places);
     let prepared = story.prepare();
     let before = Before::new(places.tag(), places.state());
@@ -118,25 +118,28 @@ fn own_namespaces(order: &Order, network: bool) -> Result<()> {
 }
 
 /// Ends the case when its time is over, or when nobody waits for it any more.
-fn watch(tag: &str, state: PathBuf) {
-    let before = Before::new(tag, state);
+fn watch(places: &Places) {
+    let before = Before::new(places.tag(), places.state());
+    let folder = places.folder().to_owned();
     std::thread::spawn(move || {
         let begun = Instant::now();
-        loop {
-            let left = DEADLINE.saturating_sub(begun.elapsed());
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let input = std::io::stdin();
-            let mut waited = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-            let ended = match poll(&mut waited, left) {
-                Ok(0) => true,
-                Ok(_) => matches!(std::io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)),
-                Err(_) => false,
-            };
-            if ended {
-                before.sweep();
-                say(&Outcome::Failed(format!("it did not end within {DEADLINE:?}")));
-                exit(1);
-            }
-        }
+        while !is_over(begun) {}
+        before.sweep();
+        leftovers::remove(&folder);
+        say(&Outcome::Failed(format!("it did not end within {DEADLINE:?}")));
+        exit(1);
     });
+}
+
+/// Waits for the end of the time or of the standard input.
+fn is_over(begun: Instant) -> bool {
+    let left = DEADLINE.saturating_sub(begun.elapsed());
+    let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+    let input = std::io::stdin();
+    let mut waited = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut waited, left) {
+        Ok(0) => true,
+        Ok(_) => matches!(std::io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)),
+        Err(_) => false,
+    }
 }

@@ -7,28 +7,29 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tempfile::{Builder, TempDir};
+use tempfile::Builder;
 
-/// The folder of a case.
+/// The folder of a case. Whoever started the worker removes it: in here something
+/// of the host may be mounted below it.
 #[derive(Debug)]
 pub(crate) struct Places {
-    folder: TempDir,
+    folder: PathBuf,
     tag: String,
 }
 
 impl Places {
     /// A new one below another. Users of other ids may pass through it.
     pub(crate) fn new(below: &Path) -> Result<Self> {
-        let folder = Builder::new().prefix("spec-").tempdir_in(below)?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        let name = folder.path().file_name().and_then(|name| name.to_str());
+        let folder = Builder::new().prefix("spec-").tempdir_in(below)?.keep();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+        let name = folder.file_name().and_then(|name| name.to_str());
         let tag = name.context("a folder with a name of letters")?.to_owned();
         Ok(Self { folder, tag })
     }
 
     /// Its folder.
     pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Part of every name outside of the folder.
