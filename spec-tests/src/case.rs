@@ -61,8 +61,9 @@ fn just_report() -> Vec<String> {
 /// The lists, by name.
 const LISTS: &[(&str, &str)] = &[
     ("bundle", include_str!("../cases/bundle.json")),
-    ("hooks", include_str!("../cases/hooks.json")),
     ("lifecycle", include_str!("../cases/lifecycle.json")),
+    ("process", include_str!("../cases/process.json")),
+    ("hooks", include_str!("../cases/hooks.json")),
     ("mounts", include_str!("../cases/mounts.json")),
     ("namespaces", include_str!("../cases/namespaces.json")),
     ("devices", include_str!("../cases/devices.json")),
@@ -70,7 +71,6 @@ const LISTS: &[(&str, &str)] = &[
     ("seccomp", include_str!("../cases/seccomp.json")),
     ("network", include_str!("../cases/network.json")),
     ("features", include_str!("../cases/features.json")),
-    ("process", include_str!("../cases/process.json")),
 ];
 
 /// The config that each case changes.

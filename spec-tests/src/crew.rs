@@ -1,8 +1,10 @@
 //! Runs cases, some at once, each in a process of its own.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use serde::Serialize;
 
 use crate::case::Case;
 use crate::leftovers;
+use crate::probe;
 use crate::runtime::Runtime;
 use crate::worker::{self, Order, Outcome};
 
@@ -41,25 +44,25 @@ pub(crate) struct Ended {
 }
 
 /// Runs them all; `tell` hears of each when it ends.
-pub(crate) fn run(cases: &[Case], bench: &Bench, tell: &(dyn Fn(&Ended) + Sync)) -> Vec<Ended> {
+pub(crate) fn run(
+    cases: &[Case],
+    bench: &Bench,
+    tell: &(dyn Fn(&Ended) + Sync),
+) -> Result<Vec<Ended>> {
     let queue: Mutex<VecDeque<&Case>> = Mutex::new(cases.iter().collect());
     let ended: Mutex<Vec<Ended>> = Mutex::new(Vec::new());
     let work = || {
         while let Some(case) = lock(&queue).pop_front() {
             let begun = Instant::now();
-            let order = Order {
-                case: case.id.clone(),
-                runtime: bench.runtime.clone(),
-                folder: bench.folder.clone(),
-                only_v2: bench.only_v2,
-            };
-            let outcome = one(&order).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+            let outcome =
+                one(case, bench).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
             let seconds = begun.elapsed().as_secs_f64();
             let one = Ended { id: case.id.clone(), outcome, seconds };
             tell(&one);
             lock(&ended).push(one);
         }
     };
+    put_probe(&bench.folder)?;
     std::thread::scope(|scope| {
         for _ in 0..bench.jobs.max(1) {
             scope.spawn(work);
@@ -67,7 +70,14 @@ pub(crate) fn run(cases: &[Case], bench: &Bench, tell: &(dyn Fn(&Ended) + Sync))
     });
     let ended = ended.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let of = |case: &Case| ended.iter().find(|ended| ended.id == case.id).cloned();
-    cases.iter().filter_map(of).collect()
+    Ok(cases.iter().filter_map(of).collect())
+}
+
+/// This program, once for all cases.
+fn put_probe(folder: &Path) -> Result<()> {
+    let probe = folder.join(probe::NAME);
+    fs::copy(std::env::current_exe()?, &probe).context("copying the probe")?;
+    Ok(fs::set_permissions(probe, fs::Permissions::from_mode(0o755))?)
 }
 
 /// A thread that panicked has said so; the list is still a list.
@@ -75,13 +85,21 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn one(order: &Order) -> Result<Outcome> {
+fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
+    // It ends with us: what the case has mounted below it is not to be seen from here.
+    let folder = tempfile::Builder::new().prefix("spec-").tempdir_in(&bench.folder)?;
+    let order = Order {
+        case: case.id.clone(),
+        runtime: bench.runtime.clone(),
+        folder: folder.path().to_owned(),
+        only_v2: bench.only_v2,
+    };
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(worker::NAME).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().context("starting a worker")?;
     let mut input = child.stdin.take().context("its input")?;
     let output = child.stdout.take().context("its output")?;
-    writeln!(input, "{}", serde_json::to_string(order)?)?;
+    writeln!(input, "{}", serde_json::to_string(&order)?)?;
     let heard = std::thread::spawn(move || {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).map(|_| line)

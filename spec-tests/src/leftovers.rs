@@ -139,8 +139,8 @@ pub(crate) fn kill_all(of: Pid) {
     }
 }
 
-/// Removes a case's folder and, when it was the last, the one around it, if nothing
-/// is mounted below: that could be a file system of the host.
+/// Removes the folder of a run whose first process is gone, if nothing is mounted
+/// below: that could be a file system of the host.
 pub(crate) fn remove(folder: &Path) {
     let below = || -> Vec<PathBuf> {
         let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -152,7 +152,6 @@ pub(crate) fn remove(folder: &Path) {
     }
     if below().is_empty() {
         let _ = fs::remove_dir_all(folder);
-        let _ = folder.parent().map(fs::remove_dir);
     }
 }
 

@@ -111,7 +111,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let (only_v2, jobs) = (arguments.only_v2, arguments.jobs);
     let bench = crew::Bench { runtime, folder: folder.path().to_owned(), only_v2, jobs };
-    let ended = crew::run(&cases, &bench, &tell);
+    let ended = crew::run(&cases, &bench, &tell)?;
     let verdicts = ended.iter().filter_map(judge).collect();
     let report =
         Report::new(clause::edition()?, identity.clone(), host.clone(), verdicts, clause::all()?);

@@ -4,8 +4,9 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, exit};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -58,8 +59,16 @@ pub(crate) fn main() -> ExitCode {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed(format!("{error:#}")),
     };
+    let _held = ending();
     say(&outcome);
     ExitCode::SUCCESS
+}
+
+/// Held by whoever ends the process.
+static ENDING: Mutex<()> = Mutex::new(());
+
+fn ending() -> MutexGuard<'static, ()> {
+    ENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn say(outcome: &Outcome) {
@@ -120,26 +129,42 @@ fn own_namespaces(order: &Order, network: bool) -> Result<()> {
 /// Ends the case when its time is over, or when nobody waits for it any more.
 fn watch(places: &Places) {
     let before = Before::new(places.tag(), places.state());
-    let folder = places.folder().to_owned();
+    let run = places.folder().parent().map(Path::to_owned);
     std::thread::spawn(move || {
         let begun = Instant::now();
-        while !is_over(begun) {}
+        let over = loop {
+            if let Some(over) = is_over(begun) {
+                break over;
+            }
+        };
+        // A main thread that is woken by what is ended here waits for our exit.
+        let _held = ending();
         before.sweep();
-        leftovers::remove(&folder);
+        if let (Over::Alone, Some(run)) = (&over, run) {
+            leftovers::remove(&run);
+        }
         say(&Outcome::Failed(format!("it did not end within {DEADLINE:?}")));
         exit(1);
     });
 }
 
+/// Why a case is ended.
+enum Over {
+    Time,
+    Alone,
+}
+
 /// Waits for the end of the time or of the standard input.
-fn is_over(begun: Instant) -> bool {
+fn is_over(begun: Instant) -> Option<Over> {
     let left = DEADLINE.saturating_sub(begun.elapsed());
     let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     let input = std::io::stdin();
     let mut waited = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
     match poll(&mut waited, left) {
-        Ok(0) => true,
-        Ok(_) => matches!(std::io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)),
-        Err(_) => false,
+        Ok(0) => Some(Over::Time),
+        Ok(_) => {
+            matches!(std::io::stdin().read(&mut [0; 64]), Ok(0) | Err(_)).then_some(Over::Alone)
+        }
+        Err(_) => None,
     }
 }

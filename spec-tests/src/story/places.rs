@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::probe;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tempfile::Builder;
 
 /// The folder of a case. Whoever started the worker removes it: in here something
 /// of the host may be mounted below it.
@@ -18,18 +18,22 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// A new one below another. Users of other ids may pass through it.
-    pub(crate) fn new(below: &Path) -> Result<Self> {
-        let folder = Builder::new().prefix("spec-").tempdir_in(below)?.keep();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    /// In that folder. Users of other ids may pass through it.
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         let name = folder.file_name().and_then(|name| name.to_str());
         let tag = name.context("a folder with a name of letters")?.to_owned();
-        Ok(Self { folder, tag })
+        Ok(Self { folder: folder.to_owned(), tag })
     }
 
     /// Its folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The probe, which all cases of a run share.
+    pub(super) fn probe(&self) -> PathBuf {
+        self.folder.with_file_name(probe::NAME)
     }
 
     /// Part of every name outside of the folder.
