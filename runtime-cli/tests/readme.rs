@@ -34,6 +34,7 @@ const SKIPPED: &[(&str, &str)] = &[
     ("cargo engines docker", "takes minutes and an engine"),
     ("cargo runtime-bench", "takes minutes"),
     ("cargo lab", "takes minutes and a virtual machine"),
+    ("cargo spec-tests", "takes minutes"),
     ("docker run", "needs an engine with our settings: cargo engines docker has one"),
     ("podman ", "needs Podman and an image"),
     ("cd runtime-core", "there is only fuzzing behind it"),

@@ -107,7 +107,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
             println!("{}", table::line(&verdict));
         }
     };
-    let folder = tempfile::Builder::new().prefix("orlop-spec-").tempdir()?;
+    // Not /tmp: devices of a root file system don't work where that is a tmpfs.
+    let base = std::env::var_os("TMPDIR").map_or_else(|| "/var/tmp".into(), PathBuf::from);
+    let folder = tempfile::Builder::new().prefix("orlop-spec-").tempdir_in(base)?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
     let (only_v2, jobs) = (arguments.only_v2, arguments.jobs);
     let bench = crew::Bench { runtime, folder: folder.path().to_owned(), only_v2, jobs };

@@ -20,7 +20,7 @@ fn named_paths(text: &str) -> Vec<&str> {
 }
 
 fn is_path(word: &str) -> bool {
-    let tree = ["runtime-core/", "runtime-cli/", "integration/", ".cargo/", ".ci/"];
+    let tree = ["runtime-core/", "runtime-cli/", "integration/", "spec-tests/", ".cargo/", ".ci/"];
     let file = [".rs", ".md", ".toml", ".S"].iter().any(|end| word.ends_with(end));
     let plain = word.chars().all(|c| c.is_alphanumeric() || "._-/".contains(c));
     plain && (file || tree.iter().any(|start| word.starts_with(start)))

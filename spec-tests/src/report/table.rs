@@ -1,10 +1,10 @@
 //! The report as text for a terminal: a line a case while it runs, the clauses of
 //! each file at the end.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{Report, word};
+use crate::clause::Clause;
 use crate::verdict::{Mark, Verdict};
 
 /// The line of a case.
@@ -21,34 +21,32 @@ pub(crate) fn line(verdict: &Verdict) -> String {
 pub(crate) fn clauses(report: &Report) -> String {
     let mut files: Vec<&str> = report.clauses.iter().map(|clause| clause.file.as_str()).collect();
     files.dedup();
-    let mut text =
-        format!("{:20} {:>8} {:>8} {:>8} {:>8}\n", "file", "clauses", "hold", "do not", "no case");
-    for file in files {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let clauses = report.clauses.iter().filter(|clause| clause.file == file);
-        for clause in clauses.clone() {
-            let cases = report.of(clause);
-            let bad = |case: &&&Verdict| {
-                matches!(case.mark, Mark::Known | Mark::Differs | Mark::Unsupported)
-            };
-            let good = |case: &&&Verdict| case.mark == Mark::Passed;
-            let state = match () {
-                () if clause.untested.is_some() => "no case",
-                () if cases.iter().any(|case| bad(&case)) => "bad",
-                () if cases.iter().any(|case| good(&case)) => "good",
-                () => "not run",
-            };
-            *counts.entry(state).or_default() += 1;
-        }
-        let count = |state: &str| counts.get(state).copied().unwrap_or_default();
-        let all = clauses.count();
-        let _ = writeln!(
-            text,
-            "{file:20} {all:>8} {:>8} {:>8} {:>8}",
-            count("good"),
-            count("bad"),
-            count("no case") + count("not run")
-        );
+    let mut text = format!("{:18}", "clauses of");
+    for column in COLUMNS {
+        let _ = write!(text, " {column:>8}");
     }
-    text
+    for file in files {
+        let _ = write!(text, "\n{file:18}");
+        let clauses: Vec<_> = report.clauses.iter().filter(|clause| clause.file == file).collect();
+        for column in COLUMNS {
+            let count = clauses.iter().filter(|clause| state(report, clause) == column).count();
+            let _ = write!(text, " {count:>8}");
+        }
+    }
+    text + "\n"
+}
+
+const COLUMNS: [&str; 4] = ["hold", "do not", "not run", "no case"];
+
+/// A clause holds if a case of it passed and none failed.
+fn state(report: &Report, clause: &Clause) -> &'static str {
+    let cases = report.of(clause);
+    let failed =
+        |case: &&Verdict| matches!(case.mark, Mark::Known | Mark::Differs | Mark::Unsupported);
+    match () {
+        () if clause.untested.is_some() => "no case",
+        () if cases.iter().any(failed) => "do not",
+        () if cases.iter().any(|case| case.mark == Mark::Passed) => "hold",
+        () => "not run",
+    }
 }
