@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = tests![
     descriptors_are_passed_and_no_others,
     scheduling_and_personality,
     memory_policies_with_nodes_and_without,
+    an_exec_has_an_affinity_and_the_init_has_not,
 ];
 
 /// Runs the bundle with its probe told to print /proc/self/status.
@@ -168,4 +169,24 @@ fn memory_policies_with_nodes_and_without(lab: &Lab) {
         // numa(7): the address of a mapping, its policy, its pages.
         assert_eq!(text.split(' ').nth(1), Some(shown));
     }
+}
+
+/// With an affinity to begin with, an exec joins cgroup v2 by itself.
+fn an_exec_has_an_affinity_and_the_init_has_not(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "0" });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let pid = lab.state("a")["pid"].as_i64().unwrap();
+    let cpus = |status: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+        line.unwrap().to_owned()
+    };
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let init = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert_eq!(cpus(&init), cpus(&own));
+    assert_eq!(cpus(&lab.exec("a", &[], &["cat", "/proc/self/status"]).ok()), "0");
+    let groups = lab.exec("a", &[], &["cat", "/proc/self/cgroup"]).ok();
+    let v2 = groups.lines().find(|line| line.starts_with("0::")).unwrap();
+    assert!(v2.contains(lab.tag()) || v2 == "0::/", "{groups}");
+    lab.delete("a");
 }

@@ -236,16 +236,20 @@ impl Manager {
         }
     }
 
-    /// One descriptor for each v1 hierarchy, in the order of [`Self::groups`]. A
-    /// process with one thread joins by writing "0" to each. None on v2, where
-    /// the clone does it.
+    /// One descriptor for each hierarchy, in the order of [`Self::groups`]. A
+    /// process with one thread joins by writing "0" to each, but for v2 where the
+    /// clone does it.
     ///
     /// # Errors
     /// A cgroup that does not exist.
     pub fn procs(&self) -> Result<Vec<OwnedFd>> {
         match self {
-            Self::None | Self::V2(_) | Self::Systemd(_) => Ok(Vec::new()),
-            Self::V1(v1) => v1.entries(),
+            Self::None => Ok(Vec::new()),
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => Ok(vec![v2::entry(&v2.group)?]),
+            Self::V1(v1) => {
+                let unified = v1.unified.as_ref().map(v2::entry).transpose()?;
+                Ok(v1.entries()?.into_iter().chain(unified).collect())
+            }
         }
     }
 

@@ -126,6 +126,13 @@ pub(super) fn for_clone(group: &Group) -> Result<OwnedFd> {
     open(&path, flags, Mode::empty()).map_err(|errno| refused(errno, "opening the cgroup", &path))
 }
 
+/// The file by which a process joins that is not cloned into it.
+pub(super) fn entry(group: &Group) -> Result<OwnedFd> {
+    let path = group.directory().join("cgroup.procs");
+    open(&path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno| refused(errno, "opening the cgroup's list of processes", &path))
+}
+
 /// Kills every process of a v2 cgroup at once, a frozen one too. False where
 /// the kernel can't. KERNEL(<5.14): absent.
 pub(super) fn kill(cgroup: &Directory) -> Result<bool> {
