@@ -68,7 +68,7 @@ pub(crate) fn lacks(need: &str) -> Option<String> {
         // In whichever version of cgroups.
         [name @ ("cpuset" | "memory" | "hugetlb")] => controller(name),
         ["no", "rdma"] => !controller("rdma"),
-        ["realtime"] => realtime(),
+        ["no", "realtime", "groups"] => no_realtime_groups(),
         ["disk"] => disk()["major"].is_u64(),
         ["file", path] => Path::new(path).exists(),
         ["no", "file", path] => !Path::new(path).exists(),
@@ -120,10 +120,12 @@ fn controller(name: &str) -> bool {
     v1_controller(name) || v2_controller(CGROUPS, name)
 }
 
-/// Whether a process in a cgroup of its own can have a realtime policy: v1 wants
-/// a share of the time for it, which cases give.
-fn realtime() -> bool {
-    v1_controller("cpu") || !Path::new("/proc/sys/kernel/sched_rt_runtime_us").exists()
+/// Whether the kernel has no shares of the time for realtime processes, so that
+/// they need none. Only what Debian's kernels leave in /boot can tell.
+fn no_realtime_groups() -> bool {
+    let release = read("/proc/sys/kernel/osrelease");
+    let config = read(&format!("/boot/config-{}", release.trim()));
+    config.contains("# CONFIG_RT_GROUP_SCHED is not set")
 }
 
 fn kernel() -> [u32; 3] {

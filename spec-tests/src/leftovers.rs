@@ -56,12 +56,11 @@ impl Before {
             cgroups(&self.tag).into_iter().map(|path| format!("cgroup {}", path.display()));
         let mounts =
             mounts().difference(&self.mounts).map(|m| format!("mount {m}")).collect::<Vec<_>>();
+        // A runtime may keep things of its own there: a cache.
         let state = fs::read_dir(&self.state).into_iter().flatten().flatten();
-        // crun keeps an empty folder of its own there.
-        let full = |path: &Path| {
-            !path.is_dir() || fs::read_dir(path).is_ok_and(|mut d| d.next().is_some())
-        };
-        let state = state.map(|entry| entry.path()).filter(|path| full(path));
+        let state = state.map(|entry| entry.path()).filter(|path| {
+            path.to_string_lossy().rsplit('/').next().unwrap_or("").contains(&self.tag)
+        });
         processes
             .chain(groups)
             .chain(mounts)
