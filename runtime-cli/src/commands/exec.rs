@@ -9,6 +9,7 @@ use clap::Args;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
 use orlop::Error;
 use orlop::bundle::Bundle;
+use orlop::cgroup::Inner;
 use orlop::container::{Container, ExecOptions, Terminal};
 
 use super::Call;
@@ -31,8 +32,9 @@ struct Arguments {
     /// Exec in a paused container too; the process starts when it is resumed
     #[arg(long)]
     ignore_paused: bool,
-    /// Put the process into this cgroup (not built: refused)
-    #[arg(long, value_name = "CGROUP")]
+    /// Put the process into this cgroup below the container's; with cgroup v1 for
+    /// these controllers alone
+    #[arg(long, value_name = "[CONTROLLERS:]CGROUP")]
     cgroup: Vec<String>,
     /// Read the process from this file; the flags below do not count then
     #[arg(short, long, value_name = "FILE")]
@@ -80,7 +82,6 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let mut arguments: Arguments = call.parse()?;
     let id = arguments.arguments.remove(0);
     let container = call.open(&id)?;
-    ensure!(arguments.cgroup.is_empty(), "--cgroup: not built");
     let process = match &arguments.process {
         Some(file) => read(file)?,
         None => arguments.changes.apply(own(&container)?, arguments.arguments)?,
@@ -91,6 +92,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
         pid_file: arguments.pid_file,
         preserve_fds: arguments.preserve_fds,
+        cgroups: inner_cgroups(&arguments.cgroup)?,
         ignore_paused: arguments.ignore_paused,
     };
     if arguments.detach {
@@ -106,6 +108,31 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     super::warn(&started.warnings);
     drop(options);
     u8::try_from(foreground.wait(&started)?).context("the exit status is out of range")
+}
+
+/// COMPAT(runc): the form and the texts.
+fn inner_cgroups(values: &[String]) -> anyhow::Result<Vec<Inner>> {
+    let mut known: Vec<String> = Vec::new();
+    let one = |value: &String| {
+        let Some((names, path)) = value.split_once(':') else {
+            let alone = values.len() == 1;
+            ensure!(alone, "invalid --cgroup argument: {value} (missing <controller>: prefix)");
+            return Ok(Inner { controllers: Vec::new(), path: value.into() });
+        };
+        let controllers: Vec<String> = names.split(',').map(ToOwned::to_owned).collect();
+        for name in &controllers {
+            let given = !name.is_empty();
+            ensure!(given, "invalid --cgroup argument: {value} (empty <controller> prefix)");
+            let twice = known.contains(name);
+            ensure!(
+                !twice,
+                "invalid --cgroup argument(s): controller {name} specified multiple times"
+            );
+            known.push(name.clone());
+        }
+        Ok(Inner { controllers, path: path.into() })
+    };
+    values.iter().map(one).collect()
 }
 
 fn read(file: &Path) -> anyhow::Result<Process> {

@@ -11,6 +11,9 @@ pub(crate) const TESTS: &[Test] = tests![
     update_changes_them,
     a_paused_container_is_resumed_or_deleted,
     devices_are_forbidden,
+    exec_goes_below,
+    exec_follows_the_init,
+    exec_is_on_its_processors_first,
 ];
 
 /// The text of a file in whichever of the test's cgroups has it.
@@ -104,4 +107,85 @@ fn devices_are_forbidden(lab: &Lab) {
     bundle.config["linux"]["resources"]["devices"] = json!([all, own]);
     let text = lab.run(&bundle, "a", &[]).ok();
     assert_eq!(text, "mknod ok\nopen-node ok\nopen-null ok\n");
+}
+
+fn exec_goes_below(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    for cgroup in cgroups(lab.tag()) {
+        fs::create_dir(cgroup.join("inner")).unwrap();
+    }
+    let cat = ["cat", "/proc/self/cgroup"];
+    let in_it = |text: &str| -> Vec<String> {
+        let names = text.lines().filter(|line| line.ends_with("/inner"));
+        names.map(|line| line.split(':').nth(1).unwrap().to_owned()).collect()
+    };
+    let flag = if lab.view.is_v2() { "/inner" } else { "pids,freezer:inner" };
+    let mut joined = in_it(&lab.exec("a", &["--cgroup", flag], &cat).ok());
+    joined.sort();
+    let wanted: &[&str] = if lab.view.is_v2() { &[""] } else { &["freezer", "pids"] };
+    assert_eq!(joined, wanted);
+    assert!(in_it(&lab.exec("a", &["--cgroup", "/"], &cat).ok()).is_empty());
+    for (flags, why) in [
+        (&["--cgroup", "../x"][..], "bad sub cgroup path"),
+        (&["--cgroup", "nope"], "no such file or directory"),
+        (&["--cgroup", "nope:inner"], "no cgroup of the controller \"nope\""),
+        (&["--cgroup", ":inner"], "empty <controller> prefix"),
+        (&["--cgroup", "a", "--cgroup", "b:c"], "missing <controller>: prefix"),
+        (&["--cgroup", "pids:a", "--cgroup", "pids:b"], "pids specified multiple times"),
+    ] {
+        let message = lab.exec("a", flags, &cat).fails();
+        assert!(message.contains(why), "{flags:?}: {message}");
+    }
+    lab.delete("a");
+}
+
+/// Which has moved, and given a controller to its cgroups, so that none of its
+/// processes may be in the container's own any more.
+fn exec_follows_the_init(lab: &Lab) {
+    if !lab.view.is_v2() {
+        return;
+    }
+    let bundle = lab.bundle(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let [cgroup] = cgroups(lab.tag()).try_into().unwrap();
+    let controllers = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap();
+    let Some(first) = controllers.split_whitespace().next() else {
+        lab.delete("a");
+        lab.skip("cgroup v2 has no controller")
+    };
+    fs::create_dir(cgroup.join("inner")).unwrap();
+    let pid = lab.state("a")["pid"].to_string();
+    fs::write(cgroup.join("inner/cgroup.procs"), pid).unwrap();
+    fs::write(cgroup.join("cgroup.subtree_control"), format!("+{first}")).unwrap();
+    let cat = ["cat", "/proc/self/cgroup"];
+    assert!(lab.exec("a", &[], &cat).ok().ends_with("/inner\n"));
+    let message = lab.exec("a", &["--cgroup", "/"], &cat).fails();
+    assert!(message.contains("has controllers enabled for cgroups below it"), "{message}");
+    lab.delete("a");
+}
+
+/// The initial affinity holds before the process is in the cgroup, so it is not
+/// born there.
+fn exec_is_on_its_processors_first(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let file = lab.path("process.json");
+    let files = ["/proc/self/status", "/proc/self/cgroup"];
+    let process = json!({
+        "args": ["/bin/probe", "cat", files[0], files[1]], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "execCPUAffinity": { "initial": "0" },
+    });
+    fs::write(&file, process.to_string()).unwrap();
+    let text = lab.on("a", &["exec", "--process", file.to_str().unwrap()], &[]).ok();
+    assert!(text.contains("Cpus_allowed_list:\t0\n"), "{text}");
+    // Of every hierarchy the container's, not the caller's.
+    let id = lab.id("a");
+    let mut cgroups = text.lines().filter(|line| line.contains(":/"));
+    let right = match lab.view.is_v2() {
+        true => cgroups.any(|line| line == "0::/"),
+        false => cgroups.all(|line| line.ends_with(&id)),
+    };
+    assert!(right, "{text}");
+    lab.delete("a");
 }

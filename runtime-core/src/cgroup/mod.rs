@@ -20,6 +20,7 @@ mod devices;
 mod directory;
 mod freezer;
 mod group;
+mod inner;
 mod kill;
 mod program;
 mod settings;
@@ -42,6 +43,7 @@ use freezer::Freezer;
 
 pub use directory::Claim;
 pub use group::{Group, Mode, Record};
+pub use inner::Inner;
 pub use settings::{Missing, Properties, Settings, Write};
 pub use systemd::{Scope, Systemd, Unit};
 pub use v1::V1;
@@ -257,6 +259,19 @@ impl Manager {
     pub fn note(&mut self, properties: &Properties) {
         if let Self::Systemd(systemd) = self {
             systemd.unit.kept = !properties.collects_failed();
+        }
+    }
+
+    /// The same for the v2 hierarchy, which is the last one: for a process that shall
+    /// not be born in its cgroup.
+    ///
+    /// # Errors
+    /// A cgroup that does not exist.
+    pub fn procs_of_v2(&self) -> Result<Option<OwnedFd>> {
+        match self {
+            Self::None => Ok(None),
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2::entry(&v2.group).map(Some),
+            Self::V1(v1) => v1.unified.as_ref().map(v2::entry).transpose(),
         }
     }
 

@@ -7,6 +7,7 @@ use oci_spec::runtime::Process;
 
 use super::state::State;
 use super::{Container, Started, Terminal, write_pid_file};
+use crate::cgroup::Inner;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
@@ -26,6 +27,10 @@ pub struct ExecOptions {
     /// How many descriptors from 3 on the process inherits. All must be open
     /// without close-on-exec.
     pub preserve_fds: u32,
+    /// Cgroups below the container's that the process shall be in, which must be
+    /// there. Without any it is in the container's own, or, where that may hold no
+    /// process (cgroup v2), in that of the init.
+    pub cgroups: Vec<Inner>,
     /// Exec in a paused container too; the process runs when it is resumed, for
     /// which the call waits two minutes at most.
     pub ignore_paused: bool,
@@ -53,7 +58,7 @@ impl Container {
         }
         let spec = self.spec()?;
         let host = HostFacts::probe()?;
-        let manager = self.record.manager();
+        let manager = self.record.manager().below(&options.cgroups)?;
         let mut compile_options = self.record.options(options.preserve_fds);
         compile_options.placed = manager.only_by_adding();
         let mut plan =
@@ -66,7 +71,10 @@ impl Container {
             return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
         }
         let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
-        let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
+        let mut procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
+        if !plan.outside.into_cgroup && plan.writes_cgroups() {
+            procs.extend(manager.procs_of_v2()?);
+        }
         let kit = Kit {
             cgroup: directory.as_ref().map(AsFd::as_fd),
             cgroup_procs: &procs,
@@ -76,7 +84,14 @@ impl Container {
             interrupt: self.store.interrupt.clone(),
             ..Kit::default()
         };
-        let mut child = launch(&plan, &kit)?;
+        let mut child = match launch(&plan, &kit) {
+            // COMPAT(runc): the init's cgroup then, unless one is asked for.
+            Err(error) if error.errno() == Some(libc::EBUSY) && options.cgroups.is_empty() => {
+                let inner = manager.at_process(self.record.pid).ok_or(error)?.directory()?;
+                launch(&plan, &Kit { cgroup: inner.as_ref().map(AsFd::as_fd), ..kit })?
+            }
+            launched => launched?,
+        };
         if compile_options.placed {
             let interrupt = &self.store.interrupt;
             child.pass(&plan, Gate::Placed, |pid| manager.add(pid, interrupt.clone()))?;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
-use super::directory;
+use super::directory::{self, Directory};
 use super::group::Group;
 use super::settings::{Properties, Property};
 use super::v2::V2;
@@ -130,11 +130,20 @@ impl Systemd {
         }
     }
 
-    /// Moves a process into the scope.
+    /// Moves a process into the scope, or into a cgroup below that of the scope, which
+    /// must be there.
     pub(super) fn attach(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
+        // systemd would make it.
+        Directory::open(self.v2.group.directory())?;
+        let mut parts = self.v2.group.path.iter();
+        parts.any(|part| part == self.unit.name.as_str());
+        let inner = match parts.as_path() {
+            none if none.as_os_str().is_empty() => PathBuf::new(),
+            below => Path::new("/").join(below),
+        };
         let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         let method = Method { member: "AttachProcessesToUnit", arguments: "ssau", ..MANAGER };
-        let arguments = (&self.unit.name, "", vec![pid.cast_unsigned()]);
+        let arguments = (&self.unit.name, inner.to_string_lossy(), vec![pid.cast_unsigned()]);
         match bus.call(&method, &arguments)? {
             Answer::Done(_) => Ok(()),
             Answer::Refused(why) => Err(refused(&why, "moving a process into", &self.unit)),

@@ -1,0 +1,136 @@
+//! Cgroups below the container's: those that a further process is told to join, and
+//! the one to which the container has moved its first.
+//!
+//! Says where they are; they are the container's own to make.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Group, Manager, Systemd, V2};
+use crate::error::{Error, Kind, Result};
+
+/// A cgroup below the container's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inner {
+    /// The cgroup v1 controllers whose hierarchy is meant; empty for every one.
+    pub controllers: Vec<String>,
+    /// Where, seen from the container's own.
+    pub path: PathBuf,
+}
+
+impl Manager {
+    /// The same cgroups, but those further below that are asked for.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidConfig`]: a path that leads out, a controller that is not
+    /// there, or a container without a cgroup.
+    pub fn below(&self, wanted: &[Inner]) -> Result<Self> {
+        let refused = |what: String| Err(Error::new(Kind::InvalidConfig, what));
+        let mut record = self.record();
+        if record.groups.is_empty() && !wanted.is_empty() {
+            return refused("the container has no cgroup to go below".to_owned());
+        }
+        for Inner { controllers, path } in wanted {
+            let is_named = |group: &Group, name: &String| group.controllers.contains(name);
+            let groups = &record.groups;
+            if let Some(name) =
+                controllers.iter().find(|name| !groups.iter().any(|group| is_named(group, name)))
+            {
+                return refused(format!("the container has no cgroup of the controller {name:?}"));
+            }
+            let Some(path) = inside(path) else {
+                // COMPAT(runc): the first words.
+                return refused(format!("bad sub cgroup path: {path:?} leads out of it"));
+            };
+            let meant = |group: &Group| {
+                controllers.is_empty() || controllers.iter().any(|name| is_named(group, name))
+            };
+            for group in record.groups.iter_mut().filter(|group| meant(group)) {
+                group.path.extend(path.components());
+            }
+        }
+        Ok(Self::from_record(record))
+    }
+
+    /// The same for the cgroup of process `pid`, if it is one further below: where
+    /// the container has given controllers to others below its own, no process can
+    /// be in that one any more (cgroup v2).
+    #[must_use]
+    pub fn at_process(&self, pid: i32) -> Option<Self> {
+        let (Self::V2(V2 { group, .. }) | Self::Systemd(Systemd { v2: V2 { group, .. }, .. })) =
+            self
+        else {
+            return None;
+        };
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
+        // Where only a part of the hierarchy is mounted the two are not of one kind.
+        let below = path.strip_prefix(&group.path).ok().and_then(inside)?;
+        let other = !below.as_os_str().is_empty();
+        let inner = Inner { controllers: Vec::new(), path: below };
+        if other { self.below(&[inner]).ok() } else { None }
+    }
+}
+
+/// A path without `..`, relative.
+fn inside(path: &Path) -> Option<PathBuf> {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => parts.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::{Mode, Record};
+
+    fn manager(mode: Mode, groups: &[&[&str]]) -> Manager {
+        let group = |names: &&[&str]| Group {
+            controllers: names.iter().map(|name| (*name).to_owned()).collect(),
+            mount: "/cg".into(),
+            path: "/c1".into(),
+        };
+        Manager::from_record(Record {
+            mode,
+            groups: groups.iter().map(group).collect(),
+            unit: None,
+        })
+    }
+
+    fn inner(controllers: &[&str], path: &str) -> Inner {
+        let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
+        Inner { controllers, path: path.into() }
+    }
+
+    fn paths(manager: &Manager) -> Vec<String> {
+        manager.groups().iter().map(|group| group.path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn each_hierarchy_has_its_own() {
+        let v1 = manager(Mode::V1, &[&["cpu", "cpuacct"], &["pids"], &[]]);
+        assert_eq!(paths(&v1.below(&[]).unwrap()), ["/c1", "/c1", "/c1"]);
+        let all = v1.below(&[inner(&[], "/x/./y")]).unwrap();
+        assert_eq!(paths(&all), ["/c1/x/y", "/c1/x/y", "/c1/x/y"]);
+        let some = [inner(&["cpuacct"], "a"), inner(&["pids"], "b")];
+        assert_eq!(paths(&v1.below(&some).unwrap()), ["/c1/a", "/c1/b", "/c1"]);
+        let root = v1.below(&[inner(&[], "/")]).unwrap();
+        assert_eq!(paths(&root), ["/c1", "/c1", "/c1"]);
+    }
+
+    #[test]
+    fn none_lies_outside() {
+        let v2 = manager(Mode::V2, &[&[]]);
+        for path in ["..", "a/../..", "a/..", "/../x"] {
+            assert!(v2.below(&[inner(&[], path)]).is_err(), "{path}");
+        }
+        assert!(v2.below(&[inner(&["pids"], "a")]).is_err());
+        assert!(manager(Mode::None, &[]).below(&[inner(&[], "a")]).is_err());
+    }
+}
