@@ -1,14 +1,17 @@
 //! Namespaces, new and joined.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Lab, Test, tests};
+use crate::harness::{Bundle, Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     each_kind_is_new_or_the_hosts,
     each_kind_is_joined_by_its_path,
+    the_mounts_may_be_the_hosts,
+    the_mounts_may_be_those_of_a_path,
     a_user_namespace_maps_ids,
     a_time_namespace_has_offsets,
     a_user_namespace_has_offsets_limits_and_a_score,
@@ -97,6 +100,57 @@ fn each_kind_is_joined_by_its_path(lab: &Lab) {
     assert_eq!(lab.exec("b", &[], &["say", "joined"]).ok(), "joined\n");
     lab.delete("b");
     lab.delete("pod");
+}
+
+/// A bundle for a mount namespace in which nothing may be mounted.
+fn unmounted(lab: &Lab) -> Bundle {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["mounts"] = json!([]);
+    bundle.config["linux"]["maskedPaths"] = json!([]);
+    bundle.config["linux"]["readonlyPaths"] = json!([]);
+    bundle.config["root"]["readonly"] = json!(false);
+    bundle
+}
+
+/// The root is the bundle's for whoever comes in, and nothing else is changed: the
+/// oracle sees every mount.
+fn in_its_root(lab: &Lab, bundle: &Bundle, mounts: &str) {
+    let output = lab.create(bundle, "a", &[]);
+    assert!(output.stderr.contains("the root is a chroot"), "{}", output.stderr);
+    output.ok();
+    lab.on("a", &["start"], &[]).ok();
+    let pid = lab.state("a")["pid"].to_string();
+    assert_eq!(of(&pid, "mnt"), mounts);
+    let root = fs::read_link(format!("/proc/{pid}/root")).unwrap();
+    assert_eq!(root, bundle.rootfs());
+    let text = lab.exec("a", &[], &["ls", "/"]).ok();
+    assert_eq!(text, "bin\ndev\netc\nproc\nsys\ntmp\nwork\n");
+    assert_eq!(lab.exec("a", &[], &["try", "open-null"]).ok(), "open-null ok\n");
+    assert_eq!(lab.exec("a", &["--cwd", "/tmp"], &["cwd"]).ok(), "/tmp\n");
+    assert!(fs::read_dir(bundle.rootfs().join("dev")).unwrap().count() > 6);
+    lab.delete("a");
+}
+
+fn the_mounts_may_be_the_hosts(lab: &Lab) {
+    let mut bundle = unmounted(lab);
+    bundle.without_namespace("mount");
+    in_its_root(lab, &bundle, &of("self", "mnt"));
+}
+
+fn the_mounts_may_be_those_of_a_path(lab: &Lab) {
+    let mut holder = Command::new("unshare");
+    holder.args(["--mount", "sleep", "1000"]).stdin(Stdio::null());
+    let mut holder = holder.spawn().unwrap();
+    let pid = holder.id().to_string();
+    until("the namespace", || of(&pid, "mnt") != of("self", "mnt"));
+    let table = || fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let before = table();
+    let mut bundle = unmounted(lab);
+    bundle.namespace("mount", Some(&format!("/proc/{pid}/ns/mnt")));
+    in_its_root(lab, &bundle, &of(&pid, "mnt"));
+    assert_eq!(table(), before);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
 }
 
 fn a_user_namespace_maps_ids(lab: &Lab) {

@@ -3,7 +3,7 @@
 use core::ffi::CStr;
 
 use crate::mount;
-use crate::op::{CHDIR_MAKE, CHDIR_TRY};
+use crate::op::{CHDIR_MAKE, CHDIR_TRY, DEVICE_BOUND, DEVICE_MADE};
 use crate::path::{self, Make, PathBuf};
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, abi};
@@ -43,17 +43,19 @@ pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr, replace: boo
 
 /// Makes a node, or binds the host's. One that is there must be the same device:
 /// an image may have put anything in its place.
-pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: bool) -> Done {
+pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: u32) -> Done {
     let (parent, name) = path::open_parent(stage.root, at)?;
     let number = abi::device_number(node.major, node.minor);
-    if bind {
+    if bind == DEVICE_BOUND {
         return bind_device(parent, name.as_c_str(), at, node);
     }
     let made = match sys::mknodat(parent, name.as_c_str(), node.mode, number) {
         Ok(()) => true,
         Err(Errno(abi::EEXIST)) => false,
         // An outer container's device cgroup, most often.
-        Err(Errno(abi::EPERM)) => return bind_device(parent, name.as_c_str(), at, node),
+        Err(Errno(abi::EPERM)) if bind == DEVICE_MADE => {
+            return bind_device(parent, name.as_c_str(), at, node);
+        }
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
     };
     if !made || (node.uid, node.gid) != (0, 0) {

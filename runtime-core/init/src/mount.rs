@@ -73,6 +73,12 @@ pub fn root_tree(stage: &mut Stage, path: &'static CStr) -> Done {
     Ok(())
 }
 
+pub fn root_directory(stage: &mut Stage, path: &'static CStr) -> Done {
+    let flags = abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC;
+    stage.root = sys::openat(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
+    Ok(())
+}
+
 /// Opens the place of a mount, made if it may be, and checks that it is neither
 /// the root itself nor inside a procfs: what is mounted there could fake what
 /// programs believe.
@@ -390,6 +396,12 @@ pub fn move_root(stage: &Stage) -> Done {
         .map_err(in_part(Part::Open))?;
     sys::move_mount(stage.root, top).map_err(in_part(Part::Attach))?;
     sys::close(top);
+    sys::chroot(c".").map_err(in_part(Part::Whole))?;
+    sys::chdir(c"/").map_err(in_part(Part::Resolve))
+}
+
+pub fn change_root(stage: &Stage) -> Done {
+    sys::fchdir(stage.root).map_err(in_part(Part::Resolve))?;
     sys::chroot(c".").map_err(in_part(Part::Whole))?;
     sys::chdir(c"/").map_err(in_part(Part::Resolve))
 }

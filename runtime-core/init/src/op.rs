@@ -86,6 +86,12 @@ pub const CHDIR_MUST: u32 = 0;
 pub const CHDIR_MAKE: u32 = 1;
 /// In `Chdir`: one that root may not enter is left for later.
 pub const CHDIR_TRY: u32 = 2;
+/// In `Device`: made, or bound when the kernel does not let us.
+pub const DEVICE_MADE: u32 = 0;
+/// In `Device`: the host's own, bound.
+pub const DEVICE_BOUND: u32 = 1;
+/// In `Device`: made or there already, since nothing may be mounted.
+pub const DEVICE_NEVER_BOUND: u32 = 2;
 /// In `Mount`, `below`: what lies in the directory is copied into it.
 pub const BELOW_COPY: u32 = 1;
 /// In `Mount`, `below`: it takes the mode of a directory that was there.
@@ -131,6 +137,8 @@ ops! {
     ParentPrivate { path: Str }
     /// The root: a clone of the tree at `path`, mounted onto itself.
     RootTree { path: Str }
+    /// The root as it is, in a mount namespace where nothing of ours is mounted.
+    RootDirectory { path: Str }
     /// Mount a new file system. `options` are pairs of key and value, an empty
     /// value being a flag. `keep` is 1 when it is the procfs for our own writes.
     /// `below` is [`BELOW_COPY`] and [`BELOW_MODE`]. When the kernel answers EPERM
@@ -156,8 +164,8 @@ ops! {
     /// A symbolic link in the root. What is there stays; with `replace` a file
     /// that can be unlinked does not.
     Symlink { at: Str, to: Str, replace: u32 }
-    /// A device node; the host's own one bound when `bind` is 1, or when the
-    /// kernel does not let us make one.
+    /// A device node; `bind` is [`DEVICE_MADE`], [`DEVICE_BOUND`] or
+    /// [`DEVICE_NEVER_BOUND`].
     Device { at: Str, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, bind: u32 }
     /// Hide a path: an empty read-only directory or the host's /dev/null on it.
     /// A path that does not exist is left alone.
@@ -173,6 +181,8 @@ ops! {
     PivotRoot {}
     /// Move the root over / where pivot_root is impossible (an initramfs).
     MoveRoot {}
+    /// chroot(2) into the root.
+    ChangeRoot {}
     /// Propagation of the new root.
     RootPropagation { kind: u64, recursive: u32 }
     /// The new root read-only.

@@ -116,6 +116,7 @@ impl Stage {
 
             Op::Propagation { kind, recursive } => mount::propagation(kind, recursive == 1),
             Op::RootTree { path } => mount::root_tree(self, self.plan.str(path)),
+            Op::RootDirectory { path } => mount::root_directory(self, self.plan.str(path)),
             Op::ParentPrivate { path } => mount::parent_private(self.plan.str(path)),
             Op::Mount {
                 fs_type,
@@ -179,7 +180,7 @@ impl Stage {
             }
             Op::Device { at, mode, major, minor, uid, gid, bind } => {
                 let node = file::Node { mode, major, minor, uid, gid };
-                file::device(self, self.plan.str(at), &node, bind == 1)
+                file::device(self, self.plan.str(at), &node, bind)
             }
             Op::Mask { at } => mount::mask(self, self.plan.str(at)),
             Op::ReadOnly { at } => mount::read_only(self, self.plan.str(at)),
@@ -188,6 +189,7 @@ impl Stage {
                 file::sysctl(self, self.plan.str(key), self.plan.bytes(value))
             }
             Op::PivotRoot {} => mount::pivot_root(self),
+            Op::ChangeRoot {} => mount::change_root(self),
             Op::MoveRoot {} => mount::move_root(self),
             Op::RootPropagation { kind, recursive } => {
                 mount::root_propagation(kind, recursive == 1)

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
+use orlop_init::op::{DEVICE_BOUND, DEVICE_MADE, DEVICE_NEVER_BOUND};
 use orlop_init::sys::abi::{S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT};
 
 use super::{Context, mounts, rootfs};
@@ -98,9 +99,14 @@ fn make(plan: &mut Builder, context: &Context<'_>, node: &Node) {
     let may_make = !context.namespaces.user()
         && !host.in_user_namespace
         && (host.capabilities & host.bounding) >> MKNOD & 1 == 1;
-    // Nobody is denied a FIFO.
-    let bind = !may_make && node.mode & S_IFMT != S_IFIFO;
-    let verb = if bind { "binding" } else { "making" };
+    let bind = match node.mode & S_IFMT {
+        _ if !context.namespaces.own_mounts() => DEVICE_NEVER_BOUND,
+        // Nobody is denied a FIFO.
+        S_IFIFO => DEVICE_MADE,
+        _ if may_make => DEVICE_MADE,
+        _ => DEVICE_BOUND,
+    };
+    let verb = if bind == DEVICE_BOUND { "binding" } else { "making" };
     let doing = format!("{verb} the device {:?}", node.at);
     let op = Op::Device {
         at: plan.str(&node.at),
@@ -109,7 +115,7 @@ fn make(plan: &mut Builder, context: &Context<'_>, node: &Node) {
         minor: node.number.1,
         uid: node.owner.0,
         gid: node.owner.1,
-        bind: bind.into(),
+        bind,
     };
     plan.push(op, node.pointer.clone(), doing);
 }

@@ -120,7 +120,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     rootfs::cover(&mut plan, &context);
     rootfs::enter(&mut plan, &context);
     process::directory(&mut plan, &context, process, "/process");
-    process::console(&mut plan, process, "/process", true);
+    process::console(&mut plan, process, "/process", context.namespaces.own_mounts());
     rootfs::finish(&mut plan, &context);
     process::names(&mut plan, &context);
 
@@ -162,6 +162,7 @@ pub fn exec(
     plan.push(Op::Undumpable {}, "", "hiding the process");
     lsm::from_outside(&mut plan, &context, process, "");
     namespaces::join_container(&mut plan, &context, process);
+    rootfs::join(&mut plan, &context);
     plan.push(Op::Session {}, "", "starting a session");
     process::keyring(&mut plan, &context);
     process::directory(&mut plan, &context, process, "");

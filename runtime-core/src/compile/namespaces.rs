@@ -77,6 +77,11 @@ impl Namespaces {
         self.has(USER)
     }
 
+    /// Whether nobody else is in the container's mount namespace.
+    pub(super) fn own_mounts(&self) -> bool {
+        self.is_new(MOUNT)
+    }
+
     fn joined_kinds(&self) -> u32 {
         self.joined.iter().fold(0, |kinds, joined| kinds | joined.kind)
     }
@@ -111,14 +116,6 @@ pub(super) fn validate(plan: &mut Builder, context: &Context) {
             let what = format!("namespace path {path:?} must be absolute");
             plan.error(Error::config(format!("{pointer}/path"), what));
         }
-    }
-    // Without one the root would be mounted, and pivoted, for the whole host.
-    if namespaces.joins(MOUNT) {
-        let what = "joining a mount namespace is not supported: the root is pivoted in a new one";
-        plan.error(Error::unsupported("/linux/namespaces", what));
-    } else if !namespaces.is_new(MOUNT) {
-        let what = "a container without a private mount namespace is not supported";
-        plan.error(Error::unsupported("/linux/namespaces", what));
     }
     if !host.may_mount() && !namespaces.user() {
         // COMPAT(runc): the text.

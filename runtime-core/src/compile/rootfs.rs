@@ -44,7 +44,41 @@ pub(super) fn text(path: &Path, pointer: impl FnOnce() -> String) -> Result<&str
     }
 }
 
-/// Takes the root out of the host's propagation and opens it.
+/// Refuses what takes mounts where others would see them: in the runtime's own mount
+/// namespace, or in one that the container joins. Nothing is mounted there, and the
+/// root is a chroot(2).
+///
+/// COMPAT(runc): the text about paths. It mounts in such a namespace, pivots the root
+/// of one that is joined, and leaves both behind.
+pub(super) fn validate(plan: &mut Builder, context: &Context<'_>) {
+    let Context { spec, linux, namespaces, .. } = context;
+    if namespaces.own_mounts() {
+        return;
+    }
+    let mut refuse = |there: bool, pointer: &str, what: &'static str| {
+        if there {
+            plan.error(Error::unsupported(pointer, what));
+        }
+    };
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let what = "a user namespace needs a mount namespace of the container's own";
+    refuse(namespaces.user(), "/linux/namespaces", what);
+    let mounts = spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty());
+    let what = "nothing can be mounted without a mount namespace of the container's own";
+    refuse(mounts, "/mounts", what);
+    let what = "unable to restrict sys entries without a private MNT namespace";
+    refuse(some(linux.masked_paths()), "/linux/maskedPaths", what);
+    refuse(some(linux.readonly_paths()), "/linux/readonlyPaths", what);
+    let what = "the root is no mount without a mount namespace of the container's own";
+    let read_only = spec.root().as_ref().and_then(|root| root.readonly()) == Some(true);
+    refuse(read_only, "/root/readonly", what);
+    let propagation = linux.rootfs_propagation().as_ref().is_some_and(|kind| !kind.is_empty());
+    refuse(propagation, "/linux/rootfsPropagation", what);
+    plan.warn("the root is a chroot, which is left by whoever has CAP_SYS_CHROOT");
+}
+
+/// Opens the root, and takes it out of the host's propagation if mounts will be
+/// made in it.
 pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
     let Some(root) = context.spec.root().as_ref() else {
         plan.error(Error::config("/root", "the container has no root"));
@@ -56,6 +90,10 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
         Ok(path) => plan.str(clean(path).as_deref().unwrap_or("/")),
         Err(error) => return plan.error(error),
     };
+    if !context.namespaces.own_mounts() {
+        plan.push(Op::RootDirectory { path }, "/root/path", "opening the root");
+        return;
+    }
     let (kind, recursive) = host_propagation(plan, context);
     plan.push(
         Op::Propagation { kind, recursive: recursive.into() },
@@ -143,10 +181,21 @@ fn covered(plan: &mut Builder, path: &str, pointer: String) -> Option<String> {
 
 /// Makes the root the root.
 pub(super) fn enter(plan: &mut Builder, context: &Context<'_>) {
-    if context.options.no_pivot {
+    if !context.namespaces.own_mounts() {
+        plan.push(Op::ChangeRoot {}, "/root/path", "changing the root");
+    } else if context.options.no_pivot {
         plan.push(Op::MoveRoot {}, "/root/path", "moving the root over \"/\"");
     } else {
         plan.push(Op::PivotRoot {}, "/root/path", "pivoting into the root");
+    }
+}
+
+/// For `exec`: the root of a container that is in a mount namespace of others is not
+/// that namespace's.
+pub(super) fn join(plan: &mut Builder, context: &Context<'_>) {
+    if !context.namespaces.own_mounts() {
+        prepare(plan, context);
+        enter(plan, context);
     }
 }
 

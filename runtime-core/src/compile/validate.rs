@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{LinuxIdMapping, Process};
 
-use super::{Context, environment, limits, lsm, namespaces, scheduling};
+use super::{Context, environment, limits, lsm, namespaces, rootfs, scheduling};
 use crate::error::Error;
 use crate::plan::Builder;
 
@@ -20,6 +20,7 @@ pub(super) fn create(plan: &mut Builder, context: &Context) {
     version(plan, spec.version());
     sections(plan, context);
     namespaces::validate(plan, context);
+    rootfs::validate(plan, context);
     names(plan, context);
     if spec.annotations().as_ref().is_some_and(|map| map.contains_key("")) {
         plan.error(Error::config("/annotations", "the key of an annotation must not be empty"));

@@ -2,7 +2,7 @@
 //! the fuzzer call it; a plan that breaks one is a bug of the compiler.
 
 use super::{Gate, Op, Plan, Slot, View};
-use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, OP_COUNT};
+use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, DEVICE_NEVER_BOUND, OP_COUNT};
 use orlop_init::plan::Shown;
 
 /// Checks every invariant.
@@ -56,6 +56,8 @@ struct Order {
     proc: bool,
     rooted: bool,
     pivoted: bool,
+    /// The mount namespace is others' too.
+    shared: bool,
     read_only: bool,
     identified: bool,
     capable: bool,
@@ -113,7 +115,7 @@ impl Order {
             }
             Op::Mount { keep: 1, .. } if !self.pivoted => self.proc = true,
             Op::RootReadOnly {} => self.read_only = true,
-            Op::RootTree { .. } => {
+            Op::RootTree { .. } | Op::RootDirectory { .. } => {
                 if self.rooted {
                     return Err("comes twice");
                 }
@@ -121,15 +123,18 @@ impl Order {
                     return Err("opens the root in a process that is not hidden");
                 }
                 self.rooted = true;
+                self.shared = matches!(op, Op::RootDirectory { .. });
             }
+            op if self.shared && mounts(op) => return Err("mounts where others would see it"),
             Op::Mount { .. } | Op::Bind { .. } | Op::Mask { .. } | Op::ReadOnly { .. }
                 if self.pivoted =>
             {
                 return Err("needs the host's mounts, which are gone");
             }
-            Op::PivotRoot {} | Op::MoveRoot {} => {
-                if !self.rooted || self.pivoted {
-                    return Err("needs a root, and only once");
+            Op::PivotRoot {} | Op::MoveRoot {} | Op::ChangeRoot {} => {
+                let kind = matches!(op, Op::ChangeRoot {}) == self.shared;
+                if !self.rooted || self.pivoted || !kind {
+                    return Err("needs a root of its kind, and only once");
                 }
                 self.pivoted = true;
             }
@@ -183,5 +188,24 @@ impl Order {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Whether an op changes what is mounted.
+fn mounts(op: &Op) -> bool {
+    match op {
+        Op::Propagation { .. }
+        | Op::ParentPrivate { .. }
+        | Op::Mount { .. }
+        | Op::Bind { .. }
+        | Op::MountAttributes { .. }
+        | Op::Reconfigure { .. }
+        | Op::Mask { .. }
+        | Op::ReadOnly { .. }
+        | Op::RootPropagation { .. }
+        | Op::RootReadOnly {}
+        | Op::Console { bind: 1, .. } => true,
+        Op::Device { bind, .. } => *bind != DEVICE_NEVER_BOUND,
+        _ => false,
     }
 }

@@ -27,12 +27,12 @@ fn a_node_is_made_and_belongs_to_its_owner() {
             return;
         }
         let wanted = Node { uid: 7, gid: 8, ..node(abi::S_IFCHR, 1, 3) };
-        device(&bed.stage, c"/dev/mine", &wanted, false).expect("made");
+        device(&bed.stage, c"/dev/mine", &wanted, DEVICE_MADE).expect("made");
         let made = fs::symlink_metadata(bed.path("dev/mine")).expect("made");
         assert!(made.file_type().is_char_device());
         assert_eq!((made.rdev(), made.uid(), made.gid()), (0x103, 7, 8));
         // A second time it is already there.
-        device(&bed.stage, c"/dev/mine", &wanted, false).expect("the same device");
+        device(&bed.stage, c"/dev/mine", &wanted, DEVICE_MADE).expect("the same device");
     });
 }
 
@@ -42,9 +42,9 @@ fn what_an_image_put_in_a_devices_place_is_refused() {
         bed.dir("dev");
         bed.file("dev/null", "fake");
         bed.link("dev/zero", "/dev/null");
-        let result = device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), false);
+        let result = device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_MADE);
         assert_eq!(failure(result), (Part::Verify, abi::EEXIST));
-        let result = device(&bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), false);
+        let result = device(&bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_MADE);
         assert_eq!(failure(result), (Part::Verify, abi::EEXIST));
     });
 }
@@ -54,16 +54,18 @@ fn a_bound_device_is_the_hosts_and_the_one_that_was_meant() {
     run(|bed| {
         bed.dir("dev");
         bed.link("dev/zero", "/etc/passwd");
-        device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), true).expect("bound");
-        device(&bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), true).expect("over a link");
+        device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("bound");
+        device(&bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_BOUND)
+            .expect("over a link");
         let bound = fs::symlink_metadata(bed.path("dev/null")).expect("bound");
         assert_eq!((bound.file_type().is_char_device(), bound.rdev()), (true, 0x103));
         let bound = fs::symlink_metadata(bed.path("dev/zero")).expect("bound");
         assert_eq!((bound.file_type().is_char_device(), bound.rdev()), (true, 0x105));
         // The host's /dev/full is not this number.
-        let result = device(&bed.stage, c"/dev/full", &node(abi::S_IFCHR, 1, 8), true);
+        let result = device(&bed.stage, c"/dev/full", &node(abi::S_IFCHR, 1, 8), DEVICE_BOUND);
         assert_eq!(failure(result), (Part::Verify, abi::EEXIST));
-        let result = device(&bed.stage, c"/dev/orlop-none", &node(abi::S_IFCHR, 1, 8), true);
+        let result =
+            device(&bed.stage, c"/dev/orlop-none", &node(abi::S_IFCHR, 1, 8), DEVICE_BOUND);
         assert_eq!(failure(result), (Part::Open, abi::ENOENT));
     });
 }
@@ -71,7 +73,7 @@ fn a_bound_device_is_the_hosts_and_the_one_that_was_meant() {
 #[test]
 fn a_fifo_is_made_for_everybody() {
     run(|bed| {
-        device(&bed.stage, c"/run/pipe", &node(abi::S_IFIFO, 0, 0), false).expect("made");
+        device(&bed.stage, c"/run/pipe", &node(abi::S_IFIFO, 0, 0), DEVICE_MADE).expect("made");
         let made = fs::symlink_metadata(bed.path("run/pipe")).expect("made");
         assert!(made.file_type().is_fifo());
     });
@@ -105,7 +107,7 @@ fn nothing_is_made_outside_through_a_linked_dev() {
         bed.link("dev", host.to_str().expect("ours"));
         symlink(&bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("inside");
         symlink(&bed.stage, c"/dev/fd", c"/proc/self/fd", false).expect("inside");
-        device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), true).expect("inside");
+        device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("inside");
         mkdir(&bed.stage, c"/dev/shm", 0o755).expect("inside");
         assert_eq!(fs::read_to_string(host.join("ptmx")).expect("there"), "marker");
         assert_eq!(fs::read_dir(host).expect("there").count(), 1);
