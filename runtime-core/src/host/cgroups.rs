@@ -59,13 +59,14 @@ impl Cgroups {
     /// A `/proc` that can't be read.
     pub fn probe() -> Result<Self> {
         let own = read("/proc/self/cgroup")?;
-        if statfs(USUAL).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC) {
-            let path = own_v2(&own, "/");
-            // In a container without a cgroup namespace a part of the hierarchy may
-            // be all that is mounted; only the table tells which.
-            if in_mount(Path::new(USUAL), &path).exists() {
-                return Ok(unified(PathBuf::from(USUAL), path));
-            }
+        let (mount, path) = (PathBuf::from(USUAL), own_v2(&own, "/"));
+        // In a container without a cgroup namespace a part of the hierarchy may be all
+        // that is mounted, where the caller's own is not; only the table tells then.
+        let place = mount.join(path.strip_prefix("/").unwrap_or(&path));
+        if statfs(&place).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC)
+            && let Ok(controllers) = controllers(&mount)
+        {
+            return Ok(Self::Unified { mount, own: path, controllers });
         }
         Ok(parse(&own, &read("/proc/self/mountinfo")?))
     }
@@ -76,9 +77,14 @@ fn read(path: &str) -> Result<String> {
 }
 
 fn unified(mount: PathBuf, own: PathBuf) -> Cgroups {
-    let names = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-    let controllers = names.split_whitespace().map(str::to_owned).collect();
+    let controllers = controllers(&mount).unwrap_or_default();
     Cgroups::Unified { mount, own, controllers }
+}
+
+/// The controllers of the hierarchy that is mounted there.
+fn controllers(mount: &Path) -> std::io::Result<Vec<String>> {
+    let names = fs::read_to_string(mount.join("cgroup.controllers"))?;
+    Ok(names.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The caller's v2 cgroup, seen from a mount of `root`. One outside the caller's
@@ -86,10 +92,6 @@ fn unified(mount: PathBuf, own: PathBuf) -> Cgroups {
 fn own_v2(own: &str, root: &str) -> PathBuf {
     let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
     below(path, root)
-}
-
-fn in_mount(mount: &Path, path: &Path) -> PathBuf {
-    mount.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn below(path: &str, root: &str) -> PathBuf {
