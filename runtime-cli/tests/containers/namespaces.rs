@@ -1,8 +1,10 @@
 //! Namespaces, new and joined.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use crate::harness::{Bundle, Lab, Test, tests, until};
@@ -102,6 +104,33 @@ fn each_kind_is_joined_by_its_path(lab: &Lab) {
     lab.delete("pod");
 }
 
+/// A file system for devices, which /tmp need not be, on a bundle's /dev until this
+/// is dropped.
+struct Devices(PathBuf);
+
+impl Devices {
+    fn new(bundle: &Bundle) -> Self {
+        let (at, tmpfs) = (bundle.rootfs().join("dev"), Some("tmpfs"));
+        mount(tmpfs, &at, tmpfs, MsFlags::empty(), Some("mode=755")).unwrap();
+        Self(at)
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+/// A process in namespaces of its own, until this is dropped.
+struct Holder(Child);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).unwrap();
+    }
+}
+
 /// A bundle for a mount namespace in which nothing may be mounted.
 fn unmounted(lab: &Lab) -> Bundle {
     let mut bundle = lab.bundle(&["sleep"]);
@@ -134,23 +163,23 @@ fn in_its_root(lab: &Lab, bundle: &Bundle, mounts: &str) {
 fn the_mounts_may_be_the_hosts(lab: &Lab) {
     let mut bundle = unmounted(lab);
     bundle.without_namespace("mount");
+    let _devices = Devices::new(&bundle);
     in_its_root(lab, &bundle, &of("self", "mnt"));
 }
 
 fn the_mounts_may_be_those_of_a_path(lab: &Lab) {
+    let mut bundle = unmounted(lab);
+    let _devices = Devices::new(&bundle);
     let mut holder = Command::new("unshare");
     holder.args(["--mount", "sleep", "1000"]).stdin(Stdio::null());
-    let mut holder = holder.spawn().unwrap();
-    let pid = holder.id().to_string();
+    let holder = Holder(holder.spawn().unwrap());
+    let pid = holder.0.id().to_string();
     until("the namespace", || of(&pid, "mnt") != of("self", "mnt"));
     let table = || fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let before = table();
-    let mut bundle = unmounted(lab);
     bundle.namespace("mount", Some(&format!("/proc/{pid}/ns/mnt")));
     in_its_root(lab, &bundle, &of(&pid, "mnt"));
     assert_eq!(table(), before);
-    holder.kill().unwrap();
-    holder.wait().unwrap();
 }
 
 fn a_user_namespace_maps_ids(lab: &Lab) {

@@ -102,6 +102,9 @@ fn hint(op: &Op, part: Part, errno: i32) -> &'static str {
         (Op::Mount { .. }, Part::MakeMount, abi::EPERM) => {
             "a part of the one that is mounted here is masked, which a user namespace can't undo"
         }
+        (Op::Stdio { .. }, Part::Open, abi::EACCES) => {
+            "no device can be opened on a file system that is mounted \"nodev\""
+        }
         _ => "",
     }
 }

@@ -277,6 +277,9 @@ fn those_of_others_cannot_be_written(lab: &Lab) {
             change(&mut bundle.config, proc.clone());
             let mut of_root = lab.bundle(&["cat", "/proc/self/mountinfo"]);
             change(&mut of_root.config, proc);
+            // Where the bundle is, a device may be of no use.
+            let dev = mount("/dev", "tmpfs", &["mode=755"]);
+            of_root.config["mounts"].as_array_mut().unwrap().push(dev);
             for bundle in [&mut bundle, &mut of_root] {
                 bundle.without_namespace("cgroup");
                 if namespace {
