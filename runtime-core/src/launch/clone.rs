@@ -174,6 +174,10 @@ fn clone_failed(errno: i32, request: &Request<'_>) -> Error {
         abi::EBUSY if request.cgroup.is_some() => error
             .of_kind(Kind::Cgroup)
             .hint("the cgroup has controllers enabled for cgroups below it"),
+        // cgroups(7), "Delegation containment".
+        libc::EACCES if request.cgroup.is_some() => error
+            .of_kind(Kind::Cgroup)
+            .hint("a process may be moved only between cgroups below one that is the caller's"),
         // clone(2): a limit on nested namespaces.
         libc::ENOSPC => error.hint("too many namespaces, see /proc/sys/user"),
         libc::EPERM if request.flags & abi::CLONE_NEWUSER != 0 => {

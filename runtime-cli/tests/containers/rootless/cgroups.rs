@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     limits_hold_in_a_delegated_cgroup,
     a_range_of_ids_is_no_hindrance,
     a_full_one_is_told,
+    one_that_is_out_of_reach_is_told,
     where_none_can_be_had_it_goes_without,
     a_limit_or_a_path_needs_one,
     whether_it_needs_one_can_be_said,
@@ -147,6 +148,23 @@ fn a_full_one_is_told(lab: &Lab) {
     let path = delegated.path.join(lab.id("a"));
     assert!(message.contains(&format!("making the cgroup {path:?}: ")), "{message}");
     assert!(message.contains("cgroup.max.descendants"), "{message}");
+}
+
+/// It is the account's, but nothing above both it and the caller is.
+fn one_that_is_out_of_reach_is_told(lab: &Lab) {
+    let Some(delegated) = Delegated::new(lab) else { return };
+    let account = Account::new(lab);
+    let mut bundle = account.bundle(&["sleep"]);
+    account.run(&bundle, "a", &["--detach"]).ok();
+    fs::write(delegated.before.join("cgroup.procs"), getpid().to_string()).unwrap();
+    let words = "(a process may be moved only between cgroups below one that is the caller's)";
+    let message = account.on("a", &["exec"], &["/bin/probe", "say", "x"]).fails();
+    assert!(message.ends_with(words), "{message}");
+    account.delete("a");
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("/{}-user/x", lab.tag()));
+    let message = account.run(&bundle, "a", &[]).fails();
+    assert!(message.ends_with(words), "{message}");
+    assert!(!delegated.path.join("x").exists());
 }
 
 /// The container stays in the caller's.
