@@ -262,19 +262,6 @@ impl Manager {
         }
     }
 
-    /// The same for the v2 hierarchy, which is the last one: for a process that shall
-    /// not be born in its cgroup.
-    ///
-    /// # Errors
-    /// A cgroup that does not exist.
-    pub fn procs_of_v2(&self) -> Result<Option<OwnedFd>> {
-        match self {
-            Self::None => Ok(None),
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2::entry(&v2.group).map(Some),
-            Self::V1(v1) => v1.unified.as_ref().map(v2::entry).transpose(),
-        }
-    }
-
     /// Whether the container's first process must exist before its cgroup does, and
     /// waits for it: a scope of systemd.
     #[must_use]

@@ -71,10 +71,7 @@ impl Container {
             return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
         }
         let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
-        let mut procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
-        if !plan.outside.into_cgroup && plan.writes_cgroups() {
-            procs.extend(manager.procs_of_v2()?);
-        }
+        let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let kit = Kit {
             cgroup: directory.as_ref().map(AsFd::as_fd),
             cgroup_procs: &procs,
