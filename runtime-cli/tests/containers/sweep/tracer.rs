@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -186,12 +187,17 @@ impl Tracer {
         let executed = self.tracees.get(&pid).map_or(0, |tracee| tracee.executed);
         let counted = match self.victim {
             Victim::Parent => pid == self.parent && executed > 0,
-            // Not before it is the stage, nor when it is the container's program.
-            Victim::Stage => pid != self.parent && executed != 2,
+            // No thread of the command's, nor when it is the container's program.
+            Victim::Stage => !is_thread(pid, self.parent) && executed != 2,
         };
         // It may be gone already, by another's kill.
         let _ = if counted { ptrace::syscall(pid, signal) } else { ptrace::cont(pid, signal) };
     }
+}
+
+/// Whether it is a thread of that process, as its first one is.
+fn is_thread(pid: Pid, process: Pid) -> bool {
+    Path::new(&format!("/proc/{process}/task/{pid}")).exists()
 }
 
 /// What a tracee that has made another stops with.
