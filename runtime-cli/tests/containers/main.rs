@@ -19,6 +19,7 @@ mod process;
 mod rootless;
 mod seccomp;
 mod security;
+mod sharing;
 mod spy;
 mod sweep;
 mod systemd;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         terminal::TESTS,
         throwaway::TESTS,
         crowd::TESTS,
+        sharing::TESTS,
         sweep::TESTS,
     ];
     let rooms = [rooms, rootless::ROOMS, bad_inputs::ROOMS, security::ROOMS].concat();

@@ -257,6 +257,21 @@ fn children(path: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// Whether a cgroup and those below it have no processes, if they get some time to
+/// end.
+pub(super) fn empties(path: &Path) -> Result<bool> {
+    let deadline = Instant::now() + REMOVAL;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        let empty = processes(path)?.is_empty();
+        if empty || Instant::now() >= deadline {
+            return Ok(empty);
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
 /// Removes a cgroup and those below it. One that holds dying processes is tried
 /// again for a while; a missing one is fine.
 pub(super) fn remove(path: &Path) -> Result<()> {

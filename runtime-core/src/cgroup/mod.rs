@@ -391,6 +391,15 @@ impl Manager {
         self.groups().into_iter().all(gone)
     }
 
+    /// Whether the cgroup has no processes. Dying ones are waited for, two seconds at
+    /// most.
+    ///
+    /// # Errors
+    /// A list that can't be read.
+    pub fn empties(&self) -> Result<bool> {
+        self.main().map_or(Ok(true), |group| directory::empties(&group.directory()))
+    }
+
     /// Removes the cgroup and everything below it. Dying processes are waited
     /// for, two seconds at most; what is missing already is fine.
     ///

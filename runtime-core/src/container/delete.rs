@@ -83,9 +83,7 @@ impl Container {
         // systemd may have been asked for a cgroup that is still to come.
         let asked = self.record.phase == Phase::Creating && manager.needs_process();
         if asked || !manager.remove_empty() {
-            // What the init left behind in a shared pid namespace.
-            manager.kill()?;
-            manager.remove()?;
+            remove_cgroup(&manager, self.is_over()?)?;
         }
         let hooks = match self.poststop_hooks() {
             Ok(hooks) => hooks,
@@ -179,13 +177,27 @@ impl Store {
                     "the container's state can't be read: its cgroup is taken to be {directory:?}"
                 );
             }
-            manager.kill()?;
-            manager.remove()?;
+            remove_cgroup(&manager, self.is_taken(id, &manager.record()))?;
         }
         folder.remove()?;
         drop(lock);
         Ok(())
     }
+}
+
+/// Removes a cgroup, with what the init left behind in a shared pid namespace. What
+/// is in there when the container is `over` is another's, and so is the cgroup.
+fn remove_cgroup(manager: &Manager, over: bool) -> Result<()> {
+    if !over {
+        manager.kill()?;
+    } else if !manager.empties()? {
+        if let Some(group) = manager.groups().last() {
+            let directory = group.directory();
+            log::warn!("the cgroup {directory:?} is left: it has processes of others in it");
+        }
+        return Ok(());
+    }
+    manager.remove()
 }
 
 fn is_of(lock: &Lock, folder: &Metadata) -> Result<bool> {

@@ -4,8 +4,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use orlop_init::sys::{self, Errno};
 
-use super::{Container, Started};
-use crate::cgroup::Manager;
+use super::state::Phase;
+use super::{Container, Started, Store};
+use crate::cgroup;
 use crate::error::{Error, Kind, Result};
 use crate::launch::owned;
 
@@ -37,11 +38,12 @@ impl Container {
         }
     }
 
-    /// What v1's freezer holds dies only when it is let go. COMPAT(runc): it thaws
-    /// too.
+    /// What v1's freezer holds dies only when it is let go. So does, with either, a
+    /// process that came from outside and has not yet joined the pid namespace: once
+    /// the init has ended, nobody can tell whose it is. COMPAT(runc): it thaws too.
     fn let_die(&self) -> Result<()> {
         let manager = self.record.manager();
-        if matches!(manager, Manager::V1(_)) && manager.is_frozen()? {
+        if manager.is_frozen()? {
             manager.thaw()?;
         }
         Ok(())
@@ -71,9 +73,24 @@ impl Container {
         Ok(())
     }
 
+    /// Whether nothing of the container can be alive. What is in its cgroup is
+    /// another's then: one that is empty may be taken, and its name says nothing.
+    ///
+    /// While the init lives, nobody else can have it.
+    pub(super) fn is_over(&self) -> Result<bool> {
+        if self.init()?.is_some() {
+            return Ok(false);
+        }
+        let all_ended = self.record.own_pids && self.record.pid != 0;
+        Ok(all_ended || self.store.is_taken(&self.record.id, &self.record.cgroup))
+    }
+
     /// Kills every process. Only of one that is known to be there: its cgroup may be
     /// another container's by now.
     pub(super) fn kill_all(&self) -> Result<()> {
+        if self.is_over()? {
+            return Ok(());
+        }
         // Also where there is no cgroup; with a pid namespace this is all.
         self.kill_init()?;
         self.record.manager().kill()
@@ -102,6 +119,22 @@ impl Container {
         };
         // After the pidfd is there, the number can't be taken over unnoticed.
         Ok(self.record.is_alive()?.then_some(pidfd))
+    }
+}
+
+impl Store {
+    /// Whether a container other than `id` is alive in that cgroup, or about to be.
+    pub(super) fn is_taken(&self, id: &str, cgroup: &cgroup::Record) -> bool {
+        self.ids().is_ok_and(|ids| {
+            ids.iter().filter(|other| *other != id).any(|other| {
+                let folder = self.folder(other);
+                folder.read().is_ok_and(|record| {
+                    record.cgroup == *cgroup
+                        && (record.is_alive().is_ok_and(|alive| alive)
+                            || record.phase == Phase::Creating && folder.is_locked())
+                })
+            })
+        })
     }
 }
 

@@ -108,6 +108,17 @@ impl Store {
     /// # Errors
     /// The directory can't be read.
     pub fn list(&self) -> Result<Vec<Result<Status>>> {
+        let status = |name: String| match self.open(&name) {
+            Ok(container) => Some(container.status()),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        Ok(self.ids()?.into_iter().filter_map(status).collect())
+    }
+
+    /// The ids of all containers, sorted.
+    fn ids(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -118,13 +129,7 @@ impl Store {
             .filter(|name| check_id(name).is_ok())
             .collect();
         names.sort();
-        let status = |name: String| match self.open(&name) {
-            Ok(container) => Some(container.status()),
-            // Deleted since the directory was read.
-            Err(error) if error.kind() == Kind::NotFound => None,
-            Err(error) => Some(Err(error)),
-        };
-        Ok(names.into_iter().filter_map(status).collect())
+        Ok(names)
     }
 
     fn folder(&self, id: &str) -> Folder {
@@ -170,7 +175,8 @@ impl Container {
     /// # Errors
     /// The cgroup can't be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.record.manager().processes()
+        // What is in the cgroup of one that has ended may be another's.
+        if self.is_over()? { Ok(Vec::new()) } else { self.record.manager().processes() }
     }
 
     fn folder(&self) -> Folder {

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
@@ -46,6 +47,9 @@ pub(super) struct Record {
     /// Its start in clock ticks since boot (proc(5)): with the pid, its identity.
     pub start_time: u64,
     pub cgroup: cgroup::Record,
+    /// Whether the init is process 1 of a pid namespace, and all others end with it.
+    #[serde(default)]
+    pub own_pids: bool,
     pub hooks: HookKinds,
     /// How it was created, for a plan that is compiled once more.
     pub no_pivot: bool,
@@ -133,6 +137,7 @@ impl Record {
             pid: 0,
             start_time: 0,
             cgroup,
+            own_pids: own_pids(spec),
             hooks: HookKinds {
                 start_container: any(hooks.and_then(|hooks| hooks.start_container().as_ref())),
                 poststart: any(hooks.and_then(|hooks| hooks.poststart().as_ref())),
@@ -180,7 +185,8 @@ impl Record {
         self.created == other.created
     }
 
-    /// Whether the init process is there and no zombie.
+    /// Whether the init process is there and no zombie. One of its threads is enough:
+    /// as long as it lives, so does all of its pid namespace.
     pub(super) fn is_alive(&self) -> Result<bool> {
         Ok(self.pid > 0 && start_time(self.pid)? == Some(self.start_time))
     }
@@ -248,7 +254,16 @@ pub(super) fn cgroup_dirs(manager: &Manager) -> Vec<CgroupDir> {
         .collect()
 }
 
-/// When a process started; `None` when it is gone or a zombie (proc(5), `stat`).
+fn own_pids(spec: &Spec) -> bool {
+    let listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
+    let own = |namespace: &LinuxNamespace| {
+        namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+    };
+    listed.flatten().any(own)
+}
+
+/// When a process started; `None` when it is gone or a zombie (proc(5), `stat`),
+/// which a process is not whose first thread alone has ended.
 fn start_time(pid: i32) -> Result<Option<u64>> {
     let path = format!("/proc/{pid}/stat");
     let mut line = [0; 1024];
@@ -263,9 +278,9 @@ fn start_time(pid: i32) -> Result<Option<u64>> {
     // The name may hold anything, a parenthesis too.
     let line = String::from_utf8_lossy(&line[..length]);
     let mut fields = line.rsplit(')').next().unwrap_or_default().split_whitespace();
-    match (fields.next(), fields.nth(18).map(str::parse)) {
-        (Some("Z" | "X"), _) => Ok(None),
-        (Some(_), Some(Ok(ticks))) => Ok(Some(ticks)),
+    match (fields.next(), fields.nth(16), fields.nth(1).map(str::parse)) {
+        (Some("X"), ..) | (Some("Z"), Some("0" | "1"), _) => Ok(None),
+        (Some(_), Some(_), Some(Ok(ticks))) => Ok(Some(ticks)),
         _ => Err(Error::new(Kind::Os, format!("{path} is not as proc(5) describes it"))),
     }
 }
