@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     many_run_at_once,
     what_was_opened_before_never_touches_the_next_of_its_id,
     a_forced_deletion_that_comes_too_late_is_fine,
+    a_forced_deletion_that_comes_too_early_ends_what_is_created,
 ];
 
 /// How many containers each of the eight runs, unless ORLOP_TEST_RUNS says more.
@@ -111,4 +112,24 @@ fn a_forced_deletion_that_comes_too_late_is_fine(lab: &Lab) {
         fs::rename(&aside, &folder).unwrap();
         lab.delete("a");
     }
+}
+
+/// Nothing but the record tells of the process: there is no cgroup.
+fn a_forced_deletion_that_comes_too_early_ends_what_is_created(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    bundle.write();
+    let id = lab.id("a");
+    let mut command = lab.command(&["--cgroup-manager", "disabled", "run", "--detach", "--bundle"]);
+    command.arg(&bundle.path).arg(&id);
+    lab.begin(command).end().ok();
+    let (folder, aside) = (lab.root().join(&id), lab.path("aside"));
+    let lock = Flock::lock(File::open(&folder).unwrap(), FlockArg::LockExclusive);
+    // As if it was being created.
+    let record = folder.join("state.json");
+    fs::rename(&record, &aside).unwrap();
+    let running = lab.begin(lab.command(&["delete", "--force", &id]));
+    until("the deletion", || running.has_open(&folder));
+    fs::rename(&aside, &record).unwrap();
+    drop(lock.unwrap());
+    running.end().ok();
 }

@@ -1,8 +1,6 @@
 //! `delete`: what a container made is taken back, however its creation ended.
 
-use std::fs::{self, Metadata};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::folder::Lock;
@@ -142,19 +140,14 @@ impl Store {
     /// config is there too and says where.
     fn delete_remains(&self, id: &str) -> Result<()> {
         let folder = self.folder(id);
-        if !folder.path().exists() {
-            return Ok(());
-        }
-        let lock = folder.lock()?;
-        match fs::metadata(folder.path()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            // While we waited it became whole, or it was deleted and the id is
-            // another one's.
-            Ok(now) if self.open(id).is_ok() || !is_of(&lock, &now)? => {
-                drop(lock);
-                return self.delete_force(id);
-            }
-            _ => {}
+        let lock = match folder.lock() {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            lock => lock?,
+        };
+        // While we waited it became whole.
+        if self.open(id).is_ok() {
+            drop(lock);
+            return self.delete_force(id);
         }
         if let Ok(bytes) = folder.read_config()
             && let Ok(config) = Bundle::parse(&bytes)
@@ -198,11 +191,6 @@ fn remove_cgroup(manager: &Manager, over: bool) -> Result<()> {
         return Ok(());
     }
     manager.remove()
-}
-
-fn is_of(lock: &Lock, folder: &Metadata) -> Result<bool> {
-    let locked = lock.metadata().map_err(|error| Error::io(&error, "looking at the lock"))?;
-    Ok((locked.dev(), locked.ino()) == (folder.dev(), folder.ino()))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! A container's folder: its files, and the lock.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -45,10 +45,6 @@ impl Folder {
         Self { path, id: id.to_owned() }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Makes the folder, and the root above it, and takes the lock.
     pub(super) fn make(&self) -> Result<Lock> {
         let doing = "making the state directory";
@@ -59,16 +55,29 @@ impl Folder {
         match DirBuilder::new().mode(0o711).create(&self.path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // COMPAT(runc): its words.
-                let words = "container with given ID already exists";
-                return Err(Error::new(Kind::AlreadyExists, words).at_path(&self.path));
+                return Err(self.already_exists());
             }
             Err(error) => return Err(Error::io(&error, doing).at_path(&self.path)),
         }
-        self.lock().inspect_err(|_| drop(fs::remove_dir(&self.path)))
+        match self.lock() {
+            // Another creation's, if ours was removed and made again meanwhile.
+            Ok(_) if self.path.join(STATE).exists() => Err(self.already_exists()),
+            // By a forced deletion, which has told that there is nothing any more.
+            Err(error) if error.kind() == Kind::NotFound => {
+                let words = "the container was deleted while it was being created";
+                Err(Error::new(Kind::NotFound, words))
+            }
+            lock => lock.inspect_err(|_| drop(fs::remove_dir(&self.path))),
+        }
     }
 
-    /// Waits for the lock.
+    /// COMPAT(runc): its words.
+    fn already_exists(&self) -> Error {
+        let words = "container with given ID already exists";
+        Error::new(Kind::AlreadyExists, words).at_path(&self.path)
+    }
+
+    /// Waits for the lock on the folder that is there when it is had.
     pub(super) fn lock(&self) -> Result<Lock> {
         self.lock_while(|| {})
     }
@@ -80,7 +89,9 @@ impl Folder {
         let mut file = self.open()?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
+                Ok(lock) if self.is(&lock)? => return Ok(lock),
+                // Whose lock that was is deleted, and the id may be another's by now.
+                Ok(_) => file = self.open()?,
                 Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                     file = back;
                     taken();
@@ -98,18 +109,23 @@ impl Folder {
         }
     }
 
+    /// Whether an open folder is what is found at the path.
+    fn is(&self, open: &File) -> Result<bool> {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let failed = |error| Error::io(&error, "looking at the lock").at_path(&self.path);
+        let open = open.metadata().map(identity).map_err(failed)?;
+        Ok(fs::metadata(&self.path).map(identity).is_ok_and(|found| found == open))
+    }
+
     /// Whether somebody holds the lock now.
     pub(super) fn is_locked(&self) -> bool {
         self.open().is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
     }
 
     fn open(&self) -> Result<File> {
-        File::open(&self.path).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                self.does_not_exist()
-            } else {
-                Error::io(&error, "opening the state directory").at_path(&self.path)
-            }
+        File::open(&self.path).map_err(|error| match gone(&error) {
+            true => self.does_not_exist(),
+            false => Error::io(&error, "opening the state directory").at_path(&self.path),
         })
     }
 
@@ -120,12 +136,9 @@ impl Folder {
 
     pub(super) fn read(&self) -> Result<Record> {
         let path = self.path.join(STATE);
-        let bytes = fs::read(&path).map_err(|error| match error.kind() {
-            // A name that is too long is nobody's.
-            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
-                self.does_not_exist()
-            }
-            _ => Error::io(&error, "reading the container's state").at_path(&path),
+        let bytes = fs::read(&path).map_err(|error| match gone(&error) {
+            true => self.does_not_exist(),
+            false => Error::io(&error, "reading the container's state").at_path(&path),
         })?;
         Record::parse(&bytes).map_err(|error| error.at_path(&path))
     }
@@ -211,12 +224,52 @@ impl Folder {
     }
 }
 
+/// Whether there is nothing of that name. One that is too long is nobody's.
 fn gone(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound
+    use ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lock of a folder that is replaced while somebody waits for it.
+    fn locked_after(replace: impl FnOnce(&Folder)) -> Result<(Folder, Lock)> {
+        let root = tempfile::tempdir().expect("a temporary folder").keep();
+        let folder = Folder::new(root.join("a"), "a");
+        let mut before = Some((folder.make().expect("made"), replace));
+        let result = folder.lock_while(|| {
+            if let Some((lock, replace)) = before.take() {
+                fs::rename(&folder.path, root.join("deleted")).expect("renamed");
+                replace(&folder);
+                drop(lock);
+            }
+        });
+        let held = result.as_ref().is_ok_and(|lock| folder.is(lock).expect("a folder"));
+        assert_eq!(held, result.is_ok(), "a lock on what is not there");
+        fs::remove_dir_all(&root).expect("removed");
+        result.map(|lock| (folder, lock))
+    }
+
+    #[test]
+    fn the_lock_is_that_of_the_folder_that_is_there() {
+        locked_after(|folder| drop(folder.make().expect("made again"))).expect("locked");
+        let Err(error) = locked_after(|_| {}) else { panic!("nothing is there") };
+        assert_eq!(error.kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn a_folder_that_another_creation_has_is_not_made() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::new(root.path().join("a"), "a");
+        drop(folder.make().expect("made"));
+        assert_eq!(folder.make().unwrap_err().kind(), Kind::AlreadyExists);
+    }
 }

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::thread::sleep;
@@ -118,6 +119,13 @@ impl Lab {
 }
 
 impl Running {
+    /// Whether it has something open.
+    pub(crate) fn has_open(&self, path: &Path) -> bool {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten();
+        let opened = |entry: fs::DirEntry| fs::read_link(entry.path());
+        entries.flatten().any(|entry| opened(entry).is_ok_and(|opened| opened == path))
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: &str) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
