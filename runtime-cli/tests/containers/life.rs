@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_created_container_is_deleted,
     the_pid_file_names_the_init,
     a_pid_file_is_written_through_no_link,
+    a_pid_file_that_has_no_room_leaves_nothing,
     exec_passes_codes_and_detaches,
     an_exec_in_a_dying_container_ends,
     kill_all_reaches_every_process,
@@ -284,6 +285,22 @@ fn a_pid_file_is_written_through_no_link(lab: &Lab) {
         lab.delete("a");
         fs::remove_file(&file).unwrap();
     }
+}
+
+fn a_pid_file_that_has_no_room_leaves_nothing(lab: &Lab) {
+    let full = lab.path("full");
+    fs::create_dir(&full).unwrap();
+    mount(Some("tmpfs"), &full, Some("tmpfs"), MsFlags::empty(), Some("size=4k")).unwrap();
+    fs::write(full.join("filler"), [1; 4096]).unwrap();
+    let file = full.join("pid");
+    let flags = ["--pid-file", file.to_str().unwrap()];
+    let message = lab.create(&lab.bundle(&["sleep"]), "a", &flags).fails();
+    let names: Vec<_> =
+        fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    umount(&full).unwrap();
+    assert!(message.contains("writing the pid file"), "{message}");
+    assert!(message.ends_with("no space left on device"), "{message}");
+    assert_eq!(names, ["filler"]);
 }
 
 fn exec_passes_codes_and_detaches(lab: &Lab) {

@@ -268,10 +268,9 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     // One that a killed creator left; and never through a link that somebody put
     // there to have another file overwritten.
     let _ = fs::remove_file(&draft);
-    fs::File::create_new(&draft)
-        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
-        .map_err(|error| failed(&error))?;
-    fs::rename(&draft, path).map_err(|error| {
+    let mut file = fs::File::create_new(&draft).map_err(|error| failed(&error))?;
+    let written = file.write_all(pid.to_string().as_bytes());
+    written.and_then(|()| fs::rename(&draft, path)).map_err(|error| {
         let _ = fs::remove_file(&draft);
         failed(&error)
     })
