@@ -11,6 +11,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -220,10 +222,35 @@ impl std::error::Error for Error {}
 /// The text of an errno, in lower case.
 ///
 /// COMPAT(runc): engines look for "no such file or directory" and "permission
-/// denied" in lower case, as Go prints them.
+/// denied" in lower case, as Go prints them. Its words are glibc's, and people search
+/// for those; the table has the ones that nix says in another way.
 #[must_use]
 pub fn errno_text(errno: i32) -> String {
-    nix::errno::Errno::from_raw(errno).desc().to_lowercase()
+    let text = match errno {
+        libc::EIO => "input/output error",
+        libc::EBADF => "bad file descriptor",
+        libc::EAGAIN => "resource temporarily unavailable",
+        libc::ENOMEM => "cannot allocate memory",
+        libc::EXDEV => "invalid cross-device link",
+        libc::ENFILE => "too many open files in system",
+        libc::ENOTTY => "inappropriate ioctl for device",
+        libc::EDOM => "numerical argument out of domain",
+        libc::ERANGE => "numerical result out of range",
+        libc::EDEADLK => "resource deadlock avoided",
+        libc::ENOLCK => "no locks available",
+        libc::ELOOP => "too many levels of symbolic links",
+        libc::EBADMSG => "bad message",
+        libc::EILSEQ => "invalid or incomplete multibyte or wide character",
+        libc::EOPNOTSUPP => "operation not supported",
+        libc::ENETRESET => "network dropped connection on reset",
+        libc::EDQUOT => "disk quota exceeded",
+        _ => match Errno::from_raw(errno) {
+            // The kernel's own, which was not meant for programs: 524 is one.
+            Errno::UnknownErrno => return format!("errno {errno}"),
+            known => return known.desc().to_lowercase(),
+        },
+    };
+    text.to_owned()
 }
 
 #[cfg(test)]
@@ -246,6 +273,20 @@ mod tests {
     fn a_line_break_in_a_name_is_none_in_the_error() {
         let error = Error::config("/a\nb", "no kind \"x\ny\u{1b}[2Jé\"").hint("a\tb");
         assert_eq!(error.to_string(), "no kind \"x\\ny\\u{1b}[2Jé\" (config.json: /a\\nb) (a\\tb)");
+    }
+
+    #[test]
+    fn an_errno_has_the_words_that_people_search_for() {
+        for (errno, text) in [
+            (libc::ENOENT, "no such file or directory"),
+            (libc::EACCES, "permission denied"),
+            (libc::EINVAL, "invalid argument"),
+            (libc::ERANGE, "numerical result out of range"),
+            (libc::ELOOP, "too many levels of symbolic links"),
+            (524, "errno 524"),
+        ] {
+            assert_eq!(errno_text(errno), text);
+        }
     }
 
     #[test]

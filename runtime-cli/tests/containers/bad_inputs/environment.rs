@@ -51,7 +51,7 @@ fn row_41_descriptors_to_pass_on(lab: &Lab) {
             let command = lab.start_of(verb, &bundle, "a", &["--preserve-fds", count]);
             let said = refused(&redirected(lab, redirections, &command), 1);
             let wanted = format!("unable to stat preserved-fd {missing} (of {count})");
-            assert_eq!(said, format!("orlop {verb} failed: {wanted}: bad file number"));
+            assert_eq!(said, format!("orlop {verb} failed: {wanted}: bad file descriptor"));
             lab.delete("a");
         }
     }

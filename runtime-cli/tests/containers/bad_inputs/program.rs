@@ -158,7 +158,7 @@ fn row_13_directory(lab: &Lab) {
             Case::patch("below a file", cwd("/bin/probe/x"))
                 .fails("chdir to cwd (\"/bin/probe/x\") set in config.json failed: finding the place in the root (config.json: /process/cwd): not a directory"),
             Case::patch("a descriptor", cwd("/proc/self/fd/7"))
-                .fails("chdir to cwd (\"/proc/self/fd/7\") set in config.json failed: finding the place in the root (config.json: /process/cwd): too many symbolic links encountered"),
+                .fails("chdir to cwd (\"/proc/self/fd/7\") set in config.json failed: finding the place in the root (config.json: /process/cwd): too many levels of symbolic links"),
             Case::patch("a descriptor that the stage has", cwd("/proc/self/fd/3"))
                 .fails("chdir to cwd (\"/proc/self/fd/3\") set in config.json failed: creating the place in the root (config.json: /process/cwd): no such file or directory"),
         ],

@@ -90,7 +90,7 @@ fn row_32_numbers(lab: &Lab) {
             Case::patch("cpus x", cpu(json!({"cpus": "x"})))
                 .fails_on("writing \"x\" to \"/sys/fs/cgroup/cpuset/ID/cpuset.cpus\" (config.json: /linux/resources/cpu/cpus): invalid argument", "the cgroup controller \"cpuset\" is not available (config.json: /linux/resources/cpu/cpus)"),
             Case::patch("cpus 999", cpu(json!({"cpus": "999"})))
-                .fails_on("writing \"999\" to \"/sys/fs/cgroup/cpuset/ID/cpuset.cpus\" (config.json: /linux/resources/cpu/cpus): math result not representable", "the cgroup controller \"cpuset\" is not available (config.json: /linux/resources/cpu/cpus)"),
+                .fails_on("writing \"999\" to \"/sys/fs/cgroup/cpuset/ID/cpuset.cpus\" (config.json: /linux/resources/cpu/cpus): numerical result out of range", "the cgroup controller \"cpuset\" is not available (config.json: /linux/resources/cpu/cpus)"),
         ],
     );
 }
