@@ -41,8 +41,11 @@ pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr, replace: boo
     Ok(())
 }
 
-/// Makes a node, or binds the host's. One that is there must be the same device:
-/// an image may have put anything in its place.
+/// Makes a node, or binds the host's. One that is there must be the same device: an
+/// image may have put anything in its place. It is left as it is: its directory may be
+/// the host's, and so would the node be.
+///
+/// COMPAT(runc): that an owner and a mode are those of a new node only.
 pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: u32) -> Done {
     let (parent, name) = path::open_parent(stage.root, at)?;
     let number = abi::device_number(node.major, node.minor);
@@ -61,7 +64,9 @@ pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: u32) -> Done 
     if !made || (node.uid, node.gid) != (0, 0) {
         let fd = path::open_child(parent, name.as_c_str()).map_err(in_part(Part::Verify))?;
         verify(fd, node)?;
-        sys::chown_fd(fd, node.uid, node.gid).map_err(in_part(Part::SetAttributes))?;
+        if made {
+            sys::chown_fd(fd, node.uid, node.gid).map_err(in_part(Part::SetAttributes))?;
+        }
         sys::close(fd);
     }
     sys::close(parent);

@@ -36,6 +36,22 @@ fn a_node_is_made_and_belongs_to_its_owner() {
     });
 }
 
+/// Its directory may be one of the host.
+#[test]
+fn a_node_that_is_there_is_left_as_it_is() {
+    run(|bed| {
+        if !may_make() {
+            return;
+        }
+        let there = Node { uid: 1, gid: 2, ..node(abi::S_IFCHR, 1, 3) };
+        device(&bed.stage, c"/dev/net/tun", &there, DEVICE_MADE).expect("made");
+        let wanted = Node { mode: abi::S_IFCHR | 0o666, ..node(abi::S_IFCHR, 1, 3) };
+        device(&bed.stage, c"/dev/net/tun", &wanted, DEVICE_MADE).expect("the same device");
+        let left = fs::symlink_metadata(bed.path("dev/net/tun")).expect("made");
+        assert_eq!((left.uid(), left.gid(), left.mode() & 0o7777), (1, 2, 0o600));
+    });
+}
+
 #[test]
 fn what_an_image_put_in_a_devices_place_is_refused() {
     run(|bed| {
