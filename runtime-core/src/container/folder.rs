@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, major, minor};
 use nix::unistd::mkfifo;
 
 use super::state::Record;
@@ -98,9 +98,13 @@ impl Folder {
                     sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(50));
                 }
-                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
                     let words = "another operation on the container did not end";
-                    return Err(Error::new(Kind::Timeout, words).at_path(&self.path));
+                    let error = Error::new(Kind::Timeout, words).at_path(&self.path);
+                    return Err(match holder(&file) {
+                        Some(pid) => error.hint(format!("it is the process {pid}")),
+                        None => error,
+                    });
                 }
                 Err((_, errno)) => {
                     return Err(Error::os(errno as i32, "locking").at_path(&self.path));
@@ -224,6 +228,18 @@ impl Folder {
     }
 }
 
+/// Who has the lock on a file, as far as /proc/locks (proc(5)) tells us.
+fn holder(file: &File) -> Option<i32> {
+    let metadata = file.metadata().ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    let wanted = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [_, "FLOCK", _, _, pid, file, ..] if file == wanted => pid.parse().ok(),
+        _ => None,
+    })
+}
+
 /// Whether there is nothing of that name. One that is too long is nobody's.
 fn gone(error: &std::io::Error) -> bool {
     use ErrorKind::{InvalidFilename, NotADirectory, NotFound};
@@ -263,6 +279,18 @@ mod tests {
         locked_after(|folder| drop(folder.make().expect("made again"))).expect("locked");
         let Err(error) = locked_after(|_| {}) else { panic!("nothing is there") };
         assert_eq!(error.kind(), Kind::NotFound);
+    }
+
+    #[test]
+    fn who_has_the_lock_is_known() {
+        // Not every file system tells /proc and stat(2) the same number.
+        let root = tempfile::tempdir_in("/dev/shm").expect("a tmpfs");
+        let folder = Folder::new(root.path().join("a"), "a");
+        let lock = folder.make().expect("made");
+        let other = folder.open().expect("there");
+        assert_eq!(holder(&other), Some(std::process::id().cast_signed()));
+        drop(lock);
+        assert_eq!(holder(&other), None);
     }
 
     #[test]
