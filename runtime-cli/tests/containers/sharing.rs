@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = tests![
     who_has_the_cgroup_next_outlives_the_first,
     who_has_the_cgroup_next_outlives_a_creation_that_died,
     who_has_the_cgroup_next_outlives_a_lost_record,
+    a_record_of_a_later_version_says_where_the_cgroup_is,
     what_an_init_leaves_in_a_shared_pid_namespace_is_ended,
     what_joins_a_paused_container_ends_with_it,
     an_init_without_its_first_thread_is_alive,
@@ -79,6 +80,24 @@ fn who_has_the_cgroup_next_outlives_a_lost_record(lab: &Lab) {
     taken_over(lab, false);
     change_record(lab, |record| *record = json!("lost"));
     delete_first(lab, &["--force"]);
+}
+
+/// The config tells only where it is for who stands where the creator stood.
+fn a_record_of_a_later_version_says_where_the_cgroup_is(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    change_record(lab, |record| {
+        record["version"] = json!(1_000_000);
+        record["pid"] = json!("a word");
+    });
+    bundle.config["linux"]["cgroupsPath"] = json!("elsewhere");
+    bundle.write();
+    let copy = lab.root().join(lab.id("a")).join("config.json");
+    fs::copy(bundle.path.join("config.json"), copy).unwrap();
+    let output = lab.on("a", &["delete", "--force"], &[]);
+    assert_eq!(output.stderr, "");
+    output.ok();
 }
 
 fn what_an_init_leaves_in_a_shared_pid_namespace_is_ended(lab: &Lab) {

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::folder::Lock;
+use super::folder::{Folder, Lock};
 use super::state::{Phase, Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
@@ -136,8 +136,8 @@ impl Store {
     }
 
     /// A folder without a record that can be read: its creator was killed before
-    /// it wrote one, or the disk was full. If it came as far as a cgroup, the
-    /// config is there too and says where.
+    /// it wrote one, or it was changed. If there is a cgroup, what can be read of the
+    /// record says where, or else the config.
     fn delete_remains(&self, id: &str) -> Result<()> {
         let folder = self.folder(id);
         let lock = match folder.lock() {
@@ -149,33 +149,39 @@ impl Store {
             drop(lock);
             return self.delete_force(id);
         }
-        if let Ok(bytes) = folder.read_config()
-            && let Ok(config) = Bundle::parse(&bytes)
-        {
-            let linux = config.value.linux().as_ref();
-            let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-            let host = HostFacts::probe()?;
-            // Who made it is not known: a unit that is there tells.
-            let scope = Manager::new(&host, Driver::Systemd, path, id);
-            let manager = match scope {
-                Ok(scope) if !scope.remove_empty() => scope,
-                _ => Manager::new(&host, Driver::ByPath, path, id)?,
-            };
-            if path.is_none_or(Path::is_relative)
-                && let Some(group) = manager.groups().last()
-            {
-                // Its creator may have stood elsewhere.
-                let directory = group.directory();
-                log::warn!(
-                    "the container's state can't be read: its cgroup is taken to be {directory:?}"
-                );
-            }
+        let manager = match folder.read_cgroup() {
+            Some(record) => Some(Manager::from_record(record)),
+            None => likely_manager(&folder, id)?,
+        };
+        if let Some(manager) = manager {
             remove_cgroup(&manager, self.is_taken(id, &manager.record()))?;
         }
         folder.remove()?;
         drop(lock);
         Ok(())
     }
+}
+
+/// The cgroup that the config asks for, if that is there and can be read.
+fn likely_manager(folder: &Folder, id: &str) -> Result<Option<Manager>> {
+    let config = folder.read_config().and_then(|bytes| Bundle::parse(&bytes));
+    let Ok(config) = config else { return Ok(None) };
+    let linux = config.value.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    let host = HostFacts::probe()?;
+    // Who made it is not known: a unit that is there tells.
+    let manager = match Manager::new(&host, Driver::Systemd, path, id) {
+        Ok(scope) if !scope.remove_empty() => scope,
+        _ => Manager::new(&host, Driver::ByPath, path, id)?,
+    };
+    if path.is_none_or(Path::is_relative)
+        && let Some(group) = manager.groups().last()
+    {
+        // Its creator may have stood elsewhere.
+        let directory = group.directory();
+        log::warn!("the container's state can't be read: its cgroup is taken to be {directory:?}");
+    }
+    Ok(Some(manager))
 }
 
 /// Removes a cgroup, with what the init left behind in a shared pid namespace. What

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, major, minor};
 use nix::unistd::mkfifo;
+use serde::Deserialize;
 
 use super::state::Record;
+use crate::cgroup;
 use crate::error::{Error, Kind, Result};
 
 /// How long an operation waits for another one on the same container.
@@ -29,6 +31,12 @@ const REPORT: &str = "report";
 pub(super) struct Folder {
     path: PathBuf,
     id: String,
+}
+
+/// What of a record is enough to delete its container by force.
+#[derive(Deserialize)]
+struct Remains {
+    cgroup: cgroup::Record,
 }
 
 /// The lock on a container, held until it is dropped.
@@ -145,6 +153,12 @@ impl Folder {
             false => Error::io(&error, "reading the container's state").at_path(&path),
         })?;
         Record::parse(&bytes).map_err(|error| error.at_path(&path))
+    }
+
+    /// The cgroup in a record that can't be read otherwise: a later version wrote it.
+    pub(super) fn read_cgroup(&self) -> Option<cgroup::Record> {
+        let bytes = fs::read(self.path.join(STATE)).ok()?;
+        serde_json::from_slice(&bytes).ok().map(|Remains { cgroup }| cgroup)
     }
 
     /// Replaces the record, at once and whole.
