@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,9 @@ impl Runtime {
 pub(crate) fn run(mut command: Command, folder: &Path, name: &str) -> Result<Said> {
     let out = folder.join(format!("{name}.out"));
     let err = folder.join(format!("{name}.err"));
-    command.stdin(Stdio::null());
+    // With nothing in it. A runtime may give what it finds there to a container's
+    // user: the null device would be the whole host's.
+    command.stdin(std::io::pipe().context("making a pipe")?.0);
     command.stdout(File::create(&out)?).stderr(File::create(&err)?);
     let line = line(&command);
     let mut child = command.spawn().with_context(|| format!("starting \"{line}\""))?;
@@ -170,5 +172,14 @@ mod tests {
         let said = runtime.run(folder.path(), &["echo yes; echo no >&2; exit 3"]).unwrap();
         assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (3, "yes\n", "no\n"));
         assert!(said.success().is_err());
+    }
+
+    #[test]
+    fn the_standard_input_is_no_device_of_the_host() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Runtime { path: "/bin/sh".into(), arguments: vec!["-c".into()] };
+        let script = "cat; stat -L -c %F /proc/$$/fd/0";
+        let said = runtime.run(folder.path(), &[script]).unwrap().success().unwrap();
+        assert_eq!(said, "fifo\n");
     }
 }
