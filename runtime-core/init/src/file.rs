@@ -151,7 +151,7 @@ fn push_number(path: &mut PathBuf, number: u32) -> sys::Sys<()> {
 
 /// The standard streams: the host's null device becomes the container's, so that
 /// no descriptor of the host's /dev stays open, and what is left belongs to the
-/// container's user, who could not open it again otherwise.
+/// container's user, who could not open it again otherwise, but for other devices.
 pub fn stdio(stage: &Stage, uid: u32, gid: u32) -> Done {
     let mut null = sys::NO_FD;
     for stream in 0..3 {
@@ -161,7 +161,7 @@ pub fn stdio(stage: &Stage, uid: u32, gid: u32) -> Done {
                 null = open_null(stage)?;
             }
             sys::dup3(null, stream, 0).map_err(in_part(Part::Attach))?;
-        } else if stat.uid != uid || stat.gid != gid {
+        } else if stat.uid != uid && !is_shared(stream, &stat) {
             match sys::chown_fd(stream, uid, gid) {
                 // Ids that are not mapped, a file system that has no owners.
                 Ok(()) | Err(Errno(abi::EPERM | abi::EINVAL | abi::EROFS | abi::ENOSYS)) => {}
@@ -171,6 +171,14 @@ pub fn stdio(stage: &Stage, uid: u32, gid: u32) -> Done {
     }
     sys::close(null);
     Ok(())
+}
+
+/// A device is everybody's who can reach it, unless it is the caller's terminal:
+/// giving it to one container would take it from the host. A terminal has a line
+/// discipline. COMPAT(runc): gives away all but the null device.
+fn is_shared(stream: Fd, stat: &abi::Statx) -> bool {
+    let device = matches!(stat.kind(), abi::S_IFCHR | abi::S_IFBLK);
+    device && sys::ioctl_u32(stream, abi::TIOCGETD, &mut 0).is_err()
 }
 
 /// The container's /dev/null, if it is one; reading and writing anything else

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = tests![
     dev_is_a_link_out,
     null_is_no_cover,
     null_is_no_stream,
+    a_device_stays_whose_it_is,
     a_console_is_made_inside,
     a_terminal_is_the_kernels,
 ];
@@ -164,6 +165,40 @@ fn null_is_no_stream(lab: &Lab) {
             assert_eq!(decoy.uid(), 0, "{fake}, {verb}");
             lab.delete("a");
         }
+    }
+}
+
+/// The host's null device became a container's, and with it the whole host's.
+fn a_device_stays_whose_it_is(lab: &Lab) {
+    let streams = ["null", "zero", "file"].map(|name| lab.path(name));
+    for (path, minor) in streams.iter().zip([3, 5]) {
+        mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, minor)).unwrap();
+    }
+    fs::write(&streams[2], "").unwrap();
+    for verb in ["run", "exec"] {
+        for path in &streams {
+            chown(path, Some(5), None).unwrap();
+        }
+        let mut bundle = lab.bundle(&["exit", "0"]);
+        let user = json!({"uid": 1000, "gid": 1000});
+        let command = if verb == "run" {
+            bundle.config["process"]["user"] = user;
+            lab.start_of("run", &bundle, "a", &[])
+        } else {
+            bundle.args(&["sleep"]);
+            lab.run(&bundle, "a", &["--detach"]).ok();
+            let mut exec = lab.command(&["exec", "--user", "1000:1000"]);
+            exec.arg(lab.id("a")).args(["/bin/probe", "exit", "0"]);
+            exec
+        };
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "exec \"$@\" <\"$NULL\" >\"$FILE\" 2>\"$ZERO\"", "sh"]);
+        shell.env("NULL", &streams[0]).env("ZERO", &streams[1]).env("FILE", &streams[2]);
+        shell.arg(command.get_program()).args(command.get_args());
+        lab.begin(shell).end().ok();
+        let owners = streams.each_ref().map(|path| fs::metadata(path).unwrap().uid());
+        assert_eq!(owners, [5, 5, 1000], "{verb}");
+        lab.delete("a");
     }
 }
 

@@ -145,6 +145,7 @@ pub const TIOCSPTLCK: u32 = 0x4004_5431;
 pub const TIOCGPTPEER: u32 = 0x5441;
 pub const TIOCSCTTY: u32 = 0x540e;
 pub const TIOCSWINSZ: u32 = 0x5414;
+pub const TIOCGETD: u32 = 0x5424;
 
 pub const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
 pub const KEYCTL_SETPERM: u32 = 5;
