@@ -47,7 +47,8 @@ impl Scene {
 
     fn update(&self, resources: &str) -> orlop::Result<()> {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        let settings = Settings::for_update(&resources, &self.host);
+        let settings =
+            Settings::for_update(&resources, &self.host, self.manager.quota().as_deref());
         self.manager.apply(&settings.unwrap_or_else(|e| panic!("{e:?}")))
     }
 

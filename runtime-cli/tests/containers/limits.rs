@@ -9,6 +9,7 @@ use crate::harness::{Lab, Test, cgroups, tests, until};
 pub(crate) const TESTS: &[Test] = tests![
     limits_are_in_the_files,
     update_changes_them,
+    update_keeps_the_other_half_of_a_cpu_limit,
     a_paused_container_is_resumed_or_deleted,
     devices_are_forbidden,
     exec_goes_below,
@@ -70,6 +71,38 @@ fn update_changes_them(lab: &Lab) {
     assert_eq!(value(lab, "memory.limit_in_bytes", "memory.max"), "52428800");
     lab.on("a", &["update", "--pids-limit", "-1"], &[]).ok();
     assert_eq!(value(lab, "pids.max", "pids.max"), "max");
+    lab.delete("a");
+}
+
+/// The CPU limit as v2 writes it.
+fn quota(lab: &Lab) -> String {
+    if lab.view.is_v2() {
+        return file(lab, "cpu.max").unwrap();
+    }
+    let [quota, period] =
+        ["cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|name| file(lab, name).unwrap());
+    format!("{} {period}", quota.replace("-1", "max"))
+}
+
+fn update_keeps_the_other_half_of_a_cpu_limit(lab: &Lab) {
+    if lab.view.is_v2() && !controllers().split_whitespace().any(|found| found == "cpu") {
+        lab.skip("cgroup v2 has no cpu controller");
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["resources"] = json!({ "cpu": { "quota": 50_000 } });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    assert_eq!(quota(lab), "50000 100000");
+    for (flags, wanted) in [
+        (&["--cpu-period", "200000"][..], "50000 200000"),
+        (&["--cpu-quota", "30000"], "30000 200000"),
+        (&["--cpu-share", "512"], "30000 200000"),
+        (&["--cpu-quota", "-1"], "max 200000"),
+        (&["--cpu-period", "100000"], "max 100000"),
+        (&["--cpu-quota", "10000", "--cpu-period", "20000"], "10000 20000"),
+    ] {
+        lab.on("a", &[&["update"], flags].concat(), &[]).ok();
+        assert_eq!(quota(lab), wanted, "{flags:?}");
+    }
     lab.delete("a");
 }
 

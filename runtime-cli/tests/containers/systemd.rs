@@ -240,6 +240,17 @@ fn limits_are_told_to_systemd(lab: &Lab) {
     // Not rounded when systemd writes it again along with the others.
     assert_eq!(file(lab, "cpu.max"), "1500 100000");
     assert_eq!(shown(&unit(lab, "a"), "TasksMax"), "infinity");
+    // It is told of the half that stays, too.
+    for (flag, value, text, period, percent) in [
+        ("--cpu-quota", "2500", "2500 100000", "100ms", "30ms"),
+        ("--cpu-period", "50000", "2500 50000", "50ms", "50ms"),
+        ("--cpu-quota", "-1", "max 50000", "50ms", "infinity"),
+    ] {
+        lab.on("a", &["update", flag, value], &[]).ok();
+        assert_eq!(file(lab, "cpu.max"), text);
+        assert_eq!(shown(&unit(lab, "a"), "CPUQuotaPeriodUSec"), period);
+        assert_eq!(shown(&unit(lab, "a"), "CPUQuotaPerSecUSec"), percent);
+    }
     lab.delete("a");
 }
 

@@ -210,6 +210,16 @@ impl Manager {
         }
     }
 
+    /// The limit of CPU time that a container on v2 has, as its file says it: `quota
+    /// period` in microseconds. None on v1, and without the controller.
+    #[must_use]
+    pub fn quota(&self) -> Option<String> {
+        match self {
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2.quota(),
+            Self::None | Self::V1(_) => None,
+        }
+    }
+
     /// Changes the limits of a container that runs.
     ///
     /// # Errors
@@ -218,7 +228,7 @@ impl Manager {
         if let Self::Systemd(systemd) = self {
             // Before systemd writes the first of them.
             systemd.v2.check(&settings)?;
-            let exact = systemd.v2.exact(&settings)?;
+            let exact = systemd.v2.exact(&settings);
             systemd.update(&Properties::for_update(&mut settings))?;
             systemd.v2.restore(exact)?;
         }

@@ -100,7 +100,7 @@ impl Settings {
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let mut errors = Vec::new();
         let mut settings = match resources {
-            Some(resources) => Self::limits_of(resources, host, &mut errors),
+            Some(resources) => Self::limits_of(resources, host, None, &mut errors),
             None => Self::default(),
         };
         let listed = resources.and_then(|resources| resources.devices().as_deref());
@@ -119,13 +119,19 @@ impl Settings {
     }
 
     /// For a container that runs: its limits, all of them, so that values which
-    /// depend on one another fit. Its devices stay as they are.
+    /// depend on one another fit. Its devices stay as they are, and so does the half
+    /// of a CPU limit that is not named: `quota` is the limit so far
+    /// ([`super::Manager::quota`]).
     ///
     /// # Errors
     /// As [`Settings::for_create`].
-    pub fn for_update(resources: &LinuxResources, host: &HostFacts) -> Result<Self, Vec<Error>> {
+    pub fn for_update(
+        resources: &LinuxResources,
+        host: &HostFacts,
+        quota: Option<&str>,
+    ) -> Result<Self, Vec<Error>> {
         let mut errors = Vec::new();
-        let settings = Self::limits_of(resources, host, &mut errors);
+        let settings = Self::limits_of(resources, host, quota, &mut errors);
         if errors.is_empty() { Ok(settings) } else { Err(errors) }
     }
 
@@ -149,7 +155,12 @@ impl Settings {
         &self.notes
     }
 
-    fn limits_of(resources: &LinuxResources, host: &HostFacts, errors: &mut Vec<Error>) -> Self {
+    fn limits_of(
+        resources: &LinuxResources,
+        host: &HostFacts,
+        quota: Option<&str>,
+        errors: &mut Vec<Error>,
+    ) -> Self {
         let mut list = List { writes: Vec::new(), errors: Vec::new() };
         let mut settings = Self::default();
         if let Some(memory) = resources.memory() {
@@ -160,8 +171,7 @@ impl Settings {
             settings.check = usage_check(memory);
         }
         match &host.cgroups {
-            Cgroups::None => v2::limits(resources, &mut list),
-            Cgroups::Unified { .. } => v2::limits(resources, &mut list),
+            Cgroups::None | Cgroups::Unified { .. } => v2::limits(resources, quota, &mut list),
             Cgroups::Legacy { .. } => v1::limits(resources, &mut list),
         }
         list.require(&host.cgroups);

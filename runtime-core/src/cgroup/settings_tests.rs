@@ -41,6 +41,15 @@ fn v1() -> HostFacts {
 }
 
 fn update(json: &str, host: &HostFacts) -> Result<Vec<String>, Vec<String>> {
+    update_from(None, json, host)
+}
+
+/// The same where the file of the CPU limit says something.
+fn update_from(
+    quota: Option<&str>,
+    json: &str,
+    host: &HostFacts,
+) -> Result<Vec<String>, Vec<String>> {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
     let show = |write: &Write| {
         let (missing, retry) = match &write.missing {
@@ -50,7 +59,7 @@ fn update(json: &str, host: &HostFacts) -> Result<Vec<String>, Vec<String>> {
         };
         format!("{}={:?}{missing}{retry}", write.file, write.value).replace('"', "")
     };
-    match Settings::for_update(&resources, host) {
+    match Settings::for_update(&resources, host, quota) {
         Ok(settings) => Ok(settings.writes().iter().map(show).collect()),
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
     }
@@ -146,6 +155,26 @@ fn limits_become_writes() {
     for (json, first, second) in TABLE {
         assert_eq!(update(json, &v1()).unwrap(), *first, "v1: {json}");
         assert_eq!(update(json, &v2()).unwrap(), *second, "v2: {json}");
+    }
+}
+
+#[test]
+fn an_update_keeps_the_other_half_of_a_cpu_limit() {
+    for (quota, json, wanted) in [
+        ("50000 100000\n", r#"{"cpu":{"period":20000}}"#, &["cpu.max=50000 20000"][..]),
+        ("max 50000\n", r#"{"cpu":{"period":20000}}"#, &["cpu.max=max 20000"]),
+        ("50000 20000\n", r#"{"cpu":{"quota":7000}}"#, &["cpu.max=7000 20000"]),
+        ("50000 20000\n", r#"{"cpu":{"quota":-1}}"#, &["cpu.max=max 20000"]),
+        ("50000 20000\n", r#"{"cpu":{"quota":0,"period":0}}"#, &[]),
+        ("50000 20000\n", r#"{"cpu":{"quota":3000,"period":30000}}"#, &["cpu.max=3000 30000"]),
+        ("50000 20000\n", r#"{"unified":{"cpu.max":"max\n"}}"#, &["cpu.max=max 20000"]),
+        (
+            "50000 20000\n",
+            r#"{"cpu":{"period":40000},"unified":{"cpu.max":"9000"}}"#,
+            &["cpu.max=50000 40000", "cpu.max=9000 40000"],
+        ),
+    ] {
+        assert_eq!(update_from(Some(quota), json, &v2()).unwrap(), wanted, "{quota:?} {json}");
     }
 }
 
@@ -281,6 +310,6 @@ fn devices_are_for_those_who_can_set_them() {
     };
     assert_eq!(required(&inside(v1())), None);
     assert_eq!(required(&inside(v2())), Some(false));
-    let update = Settings::for_update(&LinuxResources::default(), &v2()).unwrap();
+    let update = Settings::for_update(&LinuxResources::default(), &v2(), None).unwrap();
     assert_eq!(update.devices, None);
 }

@@ -83,12 +83,16 @@ impl V2 {
         }
     }
 
+    /// What the file of the CPU limit says.
+    pub(super) fn quota(&self) -> Option<String> {
+        read_value(&self.group.directory().join(QUOTA)).ok()
+    }
+
     /// The limit that systemd knows in whole percents only, and writes again when
     /// it is told of any other; none when it is about to be changed.
-    pub(super) fn exact(&self, settings: &Settings) -> Result<Option<String>> {
-        let cgroup = Directory::open(self.group.directory())?;
+    pub(super) fn exact(&self, settings: &Settings) -> Option<String> {
         let changed = settings.writes.iter().any(|write| write.file == QUOTA);
-        Ok(if changed { None } else { cgroup.read(QUOTA).ok() })
+        if changed { None } else { self.quota() }
     }
 
     /// Writes it as it was.

@@ -40,8 +40,11 @@ impl Container {
         let alive = [State::Running, State::Created, State::Paused];
         container.must_be(&alive, "container not running")?;
         let host = HostFacts::probe()?;
-        let settings = Settings::for_update(resources, &host).map_err(Error::all)?;
-        container.record.manager().update(settings)
+        let manager = container.record.manager();
+        let quota = manager.quota();
+        let settings =
+            Settings::for_update(resources, &host, quota.as_deref()).map_err(Error::all)?;
+        manager.update(settings)
     }
 
     fn must_be(&self, wanted: &[State], words: &str) -> Result<()> {

@@ -144,10 +144,8 @@ impl Properties {
     /// `quota [period]`, both in microseconds.
     fn quota(&mut self, value: &str) {
         let mut words = value.split_whitespace();
-        let (Some(quota), period) = (words.next().and_then(number), words.next()) else { return };
-        let Some(period) = number(period.unwrap_or("100000")).filter(|period| *period > 0) else {
-            return;
-        };
+        let mut word = || words.next().and_then(number);
+        let (Some(quota), Some(period @ 1..)) = (word(), word()) else { return };
         let per_second = match quota {
             INFINITY => INFINITY,
             // COMPAT(runc): systemd keeps whole percents. Rounded up, so that what

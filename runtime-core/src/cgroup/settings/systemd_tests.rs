@@ -8,8 +8,13 @@ use crate::cgroup::settings::tests::v2;
 
 /// The properties of these resources, as `busctl` would write them.
 fn told(resources: Value) -> Vec<String> {
+    told_from(None, resources)
+}
+
+/// The same where the file of the CPU limit says something.
+fn told_from(quota: Option<&str>, resources: Value) -> Vec<String> {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
-    let mut settings = Settings::for_update(&resources, &v2()).unwrap();
+    let mut settings = Settings::for_update(&resources, &v2(), quota).unwrap();
     Properties::for_update(&mut settings).0.iter().map(shown).collect()
 }
 
@@ -142,6 +147,22 @@ fn keys_of_the_unified_hierarchy_become_properties() {
 }
 
 #[test]
+fn both_halves_of_a_cpu_limit_are_told() {
+    for (resources, wanted) in [
+        (json!({"cpu": {"period": 50_000}}), ["50000", "400000"]),
+        (json!({"cpu": {"quota": 40_000}}), ["200000", "200000"]),
+        (json!({"cpu": {"quota": -1}}), ["200000", "infinity"]),
+        (json!({"unified": {"cpu.max": "10000"}}), ["200000", "50000"]),
+    ] {
+        let told = told_from(Some("20000 200000\n"), resources.clone());
+        let [period, quota] = wanted;
+        let wanted =
+            [format!("CPUQuotaPeriodUSec={period}"), format!("CPUQuotaPerSecUSec={quota}")];
+        assert_eq!(told, wanted, "{resources}");
+    }
+}
+
+#[test]
 fn a_key_holds_against_a_limit_that_it_repeats() {
     let told = told(json!({"pids": {"limit": 5}, "unified": {"pids.max": "9"}}));
     assert_eq!(told, ["TasksMax=9"]);
@@ -160,7 +181,7 @@ fn weights_of_both_schedulers_agree() {
     }
     let resources = json!({"blockIO": {"weight": 500}});
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
-    let mut settings = Settings::for_update(&resources, &v2()).unwrap();
+    let mut settings = Settings::for_update(&resources, &v2(), None).unwrap();
     let _ = Properties::for_update(&mut settings);
     assert_eq!(settings.writes()[0].missing, Missing::Skip);
 }

@@ -5,7 +5,15 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::{List, Missing, escape};
 
-pub(super) fn limits(resources: &LinuxResources, list: &mut List) {
+/// The file of the CPU limit, `quota period`.
+const QUOTA: &str = "cpu.max";
+
+/// What it says in a new cgroup.
+const UNLIMITED: (&str, &str) = ("max", "100000");
+
+/// `quota` is what the file of the CPU limit says; nothing for a new cgroup.
+pub(super) fn limits(resources: &LinuxResources, quota: Option<&str>, list: &mut List) {
+    let so_far = quota.and_then(|text| text.trim_end().split_once(' ')).unwrap_or(UNLIMITED);
     list.pids(resources);
     if let Some(memory) = resources.memory() {
         list.check_memory(memory);
@@ -13,7 +21,7 @@ pub(super) fn limits(resources: &LinuxResources, list: &mut List) {
     }
     list.block_io_v2(resources);
     if let Some(cpu) = resources.cpu() {
-        self::cpu(cpu, list);
+        self::cpu(cpu, so_far, list);
         list.cpuset(cpu);
     }
     list.huge_pages(resources, ".max");
@@ -33,6 +41,7 @@ pub(super) fn limits(resources: &LinuxResources, list: &mut List) {
         }
     }
     unified(resources, list);
+    same_period(so_far.1, list);
 }
 
 fn max_or(value: i64) -> String {
@@ -85,7 +94,7 @@ fn memory(memory: &LinuxMemory, list: &mut List) {
     }
 }
 
-fn cpu(cpu: &LinuxCpu, list: &mut List) {
+fn cpu(cpu: &LinuxCpu, so_far: (&str, &str), list: &mut List) {
     if let Some(idle) = cpu.idle() {
         list.push("cpu", "cpu.idle", &idle, "/linux/resources/cpu/idle");
     }
@@ -100,9 +109,14 @@ fn cpu(cpu: &LinuxCpu, list: &mut List) {
     let period = cpu.period().filter(|period| *period != 0);
     if quota.is_some() || period.is_some() {
         let pointer = if quota.is_some() { "quota" } else { "period" };
-        let quota = quota.filter(|quota| *quota > 0).map_or("max".to_owned(), |q| q.to_string());
-        let value = format!("{quota} {}", period.unwrap_or(100_000));
-        list.push("cpu", "cpu.max", &value, format!("/linux/resources/cpu/{pointer}"));
+        // COMPAT(runc): one that is not named stays as it is.
+        let quota = match quota {
+            Some(quota) => max_or(quota.max(-1)),
+            None => so_far.0.to_owned(),
+        };
+        let period = period.map_or(so_far.1.to_owned(), |period| period.to_string());
+        let value = format!("{quota} {period}");
+        list.push("cpu", QUOTA, &value, format!("/linux/resources/cpu/{pointer}"));
     }
     let realtime = [
         ("/linux/resources/cpu/realtimeRuntime", cpu.realtime_runtime().is_some_and(|v| v != 0)),
@@ -155,6 +169,19 @@ fn unified(resources: &LinuxResources, list: &mut List) {
         for line in value.split_inclusive('\n') {
             let write = list.push("", key.clone(), &line, pointer.clone());
             write.controller = controller.to_owned().into();
+        }
+    }
+}
+
+/// A quota without a period keeps the last one. The kernel knows it, systemd has to
+/// be told.
+fn same_period(so_far: &str, list: &mut List) {
+    let mut last = so_far.to_owned();
+    for write in list.writes.iter_mut().filter(|write| write.file == QUOTA) {
+        match write.value.split_whitespace().collect::<Vec<_>>()[..] {
+            [quota] => write.value = format!("{quota} {last}"),
+            [_, period] => last = period.to_owned(),
+            _ => {}
         }
     }
 }
