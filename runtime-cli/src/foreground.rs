@@ -99,7 +99,7 @@ impl Foreground {
         // What came too late for it is not meant for what comes next.
         self.forward(started, None)?;
         if let Some(session) = &mut session {
-            session.drain();
+            session.drain(&self.signals)?;
         }
         match waitid(Id::PIDFd(started.pidfd.as_fd()), WaitPidFlag::WEXITED) {
             Ok(WaitStatus::Exited(_, status)) => Ok(status),
@@ -275,19 +275,35 @@ impl Session {
         }
     }
 
-    /// The process has ended: what it wrote last is still on its way.
-    fn drain(&mut self) {
+    /// The process has ended: what it wrote last is still on its way. No more of it
+    /// than a terminal can hold, since one that it left behind may write for ever; and
+    /// a reader of ours that has stopped is not waited for against the caller's will.
+    fn drain(&mut self, signals: &SignalFd) -> Result<()> {
+        let mut left = BUFFER;
         loop {
-            while self.output_open && ready(self.master.as_fd(), POLL_IN) {
+            while self.output_open && left > 0 && ready(self.master.as_fd(), POLL_IN) {
+                let before = self.to_us.len();
                 self.output_open = fill(self.master.as_fd(), &mut self.to_us);
-                if self.to_us.len() >= BUFFER {
-                    break;
-                }
+                left = left.saturating_sub(self.to_us.len() - before);
             }
             if self.to_us.is_empty() {
-                return;
+                return Ok(());
             }
-            empty(self.output.as_fd(), &mut self.to_us);
+            let wanted = [(self.output.as_fd(), PollFlags::POLLOUT), (signals.as_fd(), POLL_IN)];
+            let mut fds = wanted.map(|(fd, flags)| PollFd::new(fd, flags));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno).context("writing the last of the output"),
+            }
+            if fds[0].any() == Some(true) {
+                empty(self.output.as_fd(), &mut self.to_us);
+            }
+            while let Some(info) = signals.read_signal().context("reading a signal")? {
+                let signal = Signal::try_from(info.ssi_signo.cast_signed());
+                if signal.is_ok_and(Ending::is_asked_by) {
+                    return Ok(());
+                }
+            }
         }
     }
 }

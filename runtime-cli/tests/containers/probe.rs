@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -80,6 +80,7 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             }
         }
         ["terminal"] => terminal()?,
+        ["flood", terminal] => flood(Path::new(terminal)),
         ["fds"] => fds()?,
         ["cwd"] => println!("{}", std::env::current_dir()?.display()),
         ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
@@ -104,6 +105,18 @@ fn wait(signal: Signal) -> std::io::Result<()> {
     println!("ready");
     set.wait()?;
     Ok(())
+}
+
+/// Writes to a terminal for ever, whenever there is one.
+fn flood(terminal: &Path) -> ! {
+    loop {
+        let mut options = fs::File::options();
+        options.write(true).custom_flags(OFlag::O_NOCTTY.bits());
+        if let Ok(mut file) = options.open(terminal) {
+            while file.write_all(&[b'x'; 4096]).is_ok() {}
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Sleeps with that many children.

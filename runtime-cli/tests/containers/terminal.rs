@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_socket_that_takes_nobody_is_given_up,
     exec_has_a_terminal_of_its_own,
     keys_and_sizes_go_through_ours,
+    others_at_its_terminal_keep_nobody,
 ];
 
 fn accept(listener: &UnixListener) -> OwnedFd {
@@ -154,4 +155,32 @@ fn keys_and_sizes_go_through_ours(lab: &Lab) {
     tcsetwinsize(&seat.master, size).unwrap();
     kill(Pid::from_raw(seat.child.id().cast_signed()), Signal::SIGWINCH).unwrap();
     assert_eq!(seat.ends(), 0);
+}
+
+/// A process that goes on writing to the terminal of one that has ended.
+fn others_at_its_terminal_keep_nobody(lab: &Lab) {
+    lab.run(&lab.bundle(&["flood", "/dev/pts/0"]), "a", &["--detach"]).ok();
+    let mut exec = lab.command(&["exec", "--tty"]);
+    exec.arg(lab.id("a")).args(["/bin/probe", "wait", "SIGTERM"]);
+    let running = lab.begin(exec);
+    until("the flood", || running.printed().contains("ready") && running.printed().contains("xx"));
+    running.signal("SIGTERM");
+    running.end().ends(0);
+
+    // Nor does a reader that has stopped, when we are asked to end.
+    let mut exec = lab.command(&["exec", "--tty"]);
+    exec.arg(lab.id("a")).args(["/bin/probe", "wait", "SIGTERM"]);
+    let mut child = exec.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut begun, mut stdout) = ([0; 4096], child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    while !seen.windows(5).any(|word| word == b"ready") {
+        let length = stdout.read(&mut begun).unwrap();
+        seen.extend_from_slice(&begun[..length]);
+    }
+    until("the end", || {
+        // The first one is for the process.
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        child.try_wait().unwrap().is_some_and(|status| status.success())
+    });
+    lab.delete("a");
 }
