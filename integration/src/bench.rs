@@ -44,6 +44,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Stay in the host's cgroup hierarchy even where it is not pure v2.
     pub host_cgroups: bool,
+    /// The runtimes have systemd make their cgroups.
+    pub systemd: bool,
 }
 
 /// Measures everything that is there.
@@ -54,7 +56,7 @@ pub struct Options {
 /// A subject that fails in the middle of a measurement; one that is missing or
 /// fails its probe is only named in the report.
 pub fn run(options: &Options, programs: &Path) -> Result<Report> {
-    let view = View::enter(options.host_cgroups)?;
+    let view = View::enter(options.host_cgroups, options.systemd)?;
     meter::become_subreaper()?;
     let directory = tempfile::Builder::new().prefix("runtime-bench-").tempdir()?;
     let state = directory.path().join("state");
@@ -158,12 +160,13 @@ impl Order {
     }
 }
 
-/// Builds our own programs in release mode beside this one.
+/// Builds our own programs in release mode beside this one, if this one was built just
+/// now: started by itself, as on a machine without cargo, it takes what is there.
 ///
 /// # Errors
 /// When cargo cannot be started, or the build fails.
 pub fn build_programs() -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let status = Command::new(cargo)
         .args(["build", "--release", "--quiet", "-p", "orlop-cli", "-p", "integration", "--bins"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

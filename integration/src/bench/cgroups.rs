@@ -7,16 +7,23 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use crate::command;
 
 const TOP: &str = "/sys/fs/cgroup";
 
 /// Every cgroup of the benchmark has a name that begins so, with our pid behind it.
 const PREFIX: &str = "orlop-bench";
+
+/// How long systemd may take to remove a cgroup that is empty.
+const NOTICING: Duration = Duration::from_secs(1);
 
 /// What is mounted at /sys/fs/cgroup.
 #[derive(Debug)]
@@ -26,16 +33,22 @@ pub struct View {
     hierarchies: Vec<PathBuf>,
     /// The root's controllers for children, by hierarchy, before we came.
     enabled: BTreeSet<String>,
+    systemd: bool,
 }
 
 impl View {
-    /// Chooses the view, and mounts it where it has to be made.
+    /// Chooses the view, and mounts it where it has to be made. With `systemd` it makes
+    /// the cgroups, which are the host's own then.
     ///
     /// # Errors
-    /// Of the mounts: this needs root.
-    pub fn enter(host: bool) -> Result<Self> {
+    /// Of the mounts: this needs root. systemd's cgroups can't be seen or are not v2.
+    pub fn enter(host: bool, systemd: bool) -> Result<Self> {
         private_namespace().context("making a mount namespace")?;
-        let description = if is_cgroup2()? {
+        let description = if systemd {
+            let there = is_cgroup2()? && Path::new("/run/systemd/system").is_dir();
+            ensure!(there, "systemd does not run here with cgroup v2 alone");
+            "pure v2, the host's own mount; those of the runtimes are scopes of systemd"
+        } else if is_cgroup2()? {
             "pure v2, the host's own mount"
         } else if host {
             "the host's own mount, which is not pure v2: crun cannot run here"
@@ -44,13 +57,19 @@ impl View {
             "a private mount namespace with a fresh cgroup2 mount, as the host's is not pure v2"
         };
         let hierarchies = if is_cgroup2()? { Vec::new() } else { mounted()? };
-        Ok(Self { description, hierarchies, enabled: controllers() })
+        Ok(Self { description, hierarchies, enabled: controllers(), systemd })
     }
 
     /// One line for the report.
     #[must_use]
     pub fn describe(&self) -> &'static str {
         self.description
+    }
+
+    /// Whether systemd makes the cgroups of the runtimes.
+    #[must_use]
+    pub fn is_systemd(&self) -> bool {
+        self.systemd
     }
 
     /// Whether cgroup v2 is all there is.
@@ -79,8 +98,13 @@ impl View {
         let mut left = Vec::new();
         let prefix = format!("{PREFIX}-{}-", std::process::id());
         find(Path::new(TOP), &prefix, &mut left);
+        if self.systemd {
+            // It may be about to notice that they are empty.
+            command::until(NOTICING, || left.iter().all(|place| !place.exists()));
+            left.retain(|place| place.exists());
+        }
         for place in &left {
-            fs::remove_dir(place).with_context(|| format!("removing {}", place.display()))?;
+            remove(place).with_context(|| format!("removing {}", place.display()))?;
         }
         Ok(left)
     }
@@ -98,6 +122,17 @@ impl View {
         }
         Ok(left)
     }
+}
+
+/// One of systemd's is removed by itself; it would believe in the unit for ever.
+fn remove(place: &Path) -> Result<()> {
+    let Some(unit) = place.file_name().filter(|_| place.extension() == Some("scope".as_ref()))
+    else {
+        return Ok(fs::remove_dir(place)?);
+    };
+    let status = Command::new("systemctl").arg("stop").arg(unit).status()?;
+    ensure!(status.success() || !place.exists(), "systemctl stop: {status}");
+    Ok(())
 }
 
 fn is_cgroup2() -> Result<bool> {
@@ -163,8 +198,8 @@ fn find(directory: &Path, prefix: &str, found: &mut Vec<PathBuf>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             let path = entry.path();
             find(&path, prefix, found);
-            if path.components().any(|part| part.as_os_str().to_string_lossy().starts_with(prefix))
-            {
+            // Scopes have the runtime's name before it.
+            if path.components().any(|part| part.as_os_str().to_string_lossy().contains(prefix)) {
                 found.push(path);
             }
         }

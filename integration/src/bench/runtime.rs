@@ -17,6 +17,8 @@ pub struct Runtime {
     pub state: PathBuf,
     /// Where its messages go.
     pub log: PathBuf,
+    /// Whether systemd makes its cgroups.
+    pub systemd: bool,
 }
 
 impl Runtime {
@@ -28,6 +30,7 @@ impl Runtime {
         let mut command = peak::command(&self.program, meter);
         let log = File::options().create(true).append(true).open(&self.log)?;
         command.stderr(log).arg("--root").arg(&self.state);
+        command.args(self.systemd.then_some("--systemd-cgroup"));
         Ok(command)
     }
 }

@@ -144,7 +144,8 @@ fn find_runtimes(
         };
         let state = place.directory.join("state").join(name);
         let log = place.directory.join(format!("{name}.log"));
-        runtimes.push((name, Runtime { program, state, log }));
+        let systemd = place.view.is_systemd();
+        runtimes.push((name, Runtime { program, state, log, systemd }));
     }
     let probe_all = || -> Vec<Option<String>> {
         let probe = |(_, runtime)| probe(runtime, place).err().map(|error| format!("{error:#}"));

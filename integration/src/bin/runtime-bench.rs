@@ -19,15 +19,19 @@ struct Arguments {
     /// Stay in the host's cgroup hierarchy even if it is not pure v2
     #[arg(long)]
     host_cgroups: bool,
+    /// The runtimes have systemd make their cgroups
+    #[arg(long)]
+    systemd_cgroup: bool,
 }
 
 fn main() -> Result<()> {
-    let Arguments { iterations, json, only, host_cgroups } = Arguments::parse();
+    let Arguments { iterations, json, only, host_cgroups, systemd_cgroup } = Arguments::parse();
     anyhow::ensure!(iterations > 0, "at least one round is needed");
     bench::build_programs()?;
     let programs = std::env::current_exe()?;
     let programs = programs.parent().context("the directory of this program")?;
-    let report = bench::run(&Options { iterations, only, host_cgroups }, programs)?;
+    let options = Options { iterations, only, host_cgroups, systemd: systemd_cgroup };
+    let report = bench::run(&options, programs)?;
     if json {
         println!("{:#}", report.to_json());
     } else {
