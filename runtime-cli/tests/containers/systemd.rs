@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -195,8 +196,7 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ("memory.swap.max", "0", "MemorySwapMax", "0"),
     ("pids.max", "77", "TasksMax", "77"),
     ("cpu.weight", "59", "CPUWeight", "59"),
-    // A percent is the least that systemd keeps.
-    ("cpu.max", "1500 100000", "CPUQuotaPerSecUSec", "20ms"),
+    ("cpu.max", "2000 100000", "CPUQuotaPerSecUSec", "20ms"),
     ("cpuset.cpus", "0", "AllowedCPUs", "0"),
     ("memory.oom.group", "1", "OOMPolicy", "kill"),
 ];
@@ -213,7 +213,7 @@ fn limited(lab: &Lab) {
     bundle.config["linux"]["resources"] = json!({
         "memory": { "limit": 64 << 20, "swap": 64 << 20, "reservation": 32 << 20 },
         "pids": { "limit": 77 },
-        "cpu": { "shares": 512, "quota": 1500, "period": 100_000, "cpus": "0" },
+        "cpu": { "shares": 512, "quota": 2000, "period": 100_000, "cpus": "0" },
         "unified": { "memory.high": "48M", "memory.oom.group": "1" },
     });
     lab.run(&bundle, "a", &["--detach"]).ok();
@@ -235,6 +235,7 @@ fn limits_are_told_to_systemd(lab: &Lab) {
         assert_eq!(file(lab, name), text, "{name}");
         assert_eq!(shown(&unit(lab, "a"), property), text, "{property}");
     }
+    lab.on("a", &["update", "--cpu-quota", "1500"], &[]).ok();
     lab.on("a", &["update", "--pids-limit", "-1"], &[]).ok();
     assert_eq!(file(lab, "pids.max"), "max");
     // Not rounded when systemd writes it again along with the others.
@@ -268,6 +269,12 @@ fn a_reload_changes_no_limit(lab: &Lab) {
         assert_eq!(shown(&unit(lab, "a"), property), *value, "{property}");
     }
     assert_eq!(lab.exec("a", &[], &["say", "here"]).ok(), "here\n");
+    // It has whole percents only, and may write that at any time: never less than the
+    // limit.
+    lab.on("a", &["update", "--cpu-quota", "1500"], &[]).ok();
+    reload();
+    let quota = file(lab, "cpu.max");
+    assert!(["1500 100000", "2000 100000"].contains(&&*quota), "{quota}");
     lab.delete("a");
 }
 
@@ -302,7 +309,10 @@ fn containers_come_and_go_while_it_reloads(lab: &Lab) {
     thread::scope(|scope| {
         scope.spawn(|| {
             for verb in ["daemon-reload", "daemon-reexec"].into_iter().cycle() {
+                let begun = Instant::now();
                 systemctl(&[verb]);
+                // One that never does anything else serves nobody on the bus.
+                thread::sleep(begun.elapsed());
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
