@@ -104,8 +104,10 @@ mod tests {
 
     fn shell(words: &[&str], tag: &str) -> i32 {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        let mut sh = std::process::Command::new("bash");
-        let output = command::run(sh.args(["-c", &line(&words, tag)]), "", PATIENCE).unwrap();
+        // As sshd starts it; who runs the tests in the background ignores these.
+        let mut env = std::process::Command::new("env");
+        env.args(["--default-signal=INT,QUIT", "bash", "-c", &line(&words, tag)]);
+        let output = command::run(&mut env, "", PATIENCE).unwrap();
         output.code
     }
 
