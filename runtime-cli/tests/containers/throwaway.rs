@@ -43,7 +43,7 @@ fn attempt(lab: &Lab, command: &[&str]) -> Command {
 /// The same with a script that says "up" when it is ready, begun and ready.
 fn up(lab: &Lab, script: &str) -> Running {
     let running = lab.begin(attempt(lab, &["/bin/sh", "-c", script]));
-    until("the script", || running.printed() == "up\n");
+    until("the script", || running.printed() == "up\n" && running.is_past_the_start());
     running
 }
 
@@ -79,7 +79,7 @@ fn a_signal_ends_what_has_no_handler(lab: &Lab) {
         let words: Vec<_> = program.split(' ').collect();
         let running = lab.begin(attempt(lab, &words));
         // No shell, which has handlers.
-        until("the program", || process(&program).is_some());
+        until("the program", || process(&program).is_some() && running.is_past_the_start());
         running.signal(signal);
         running.end().ends(128 + number);
     }
@@ -107,7 +107,7 @@ fn nohup_holds(lab: &Lab) {
     nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(attempt.get_program());
     nohup.args(attempt.get_args()).env("TMPDIR", lab.folder());
     let running = lab.begin(nohup);
-    until("the script", || running.printed() == "up\n");
+    until("the script", || running.printed() == "up\n" && running.is_past_the_start());
     running.signal("SIGHUP");
     // Of several signals the one with the lowest number is read first.
     running.signal("SIGTERM");

@@ -121,9 +121,18 @@ impl Lab {
 impl Running {
     /// Whether it has something open.
     pub(crate) fn has_open(&self, path: &Path) -> bool {
+        self.opened().any(|opened| opened == path)
+    }
+
+    /// Whether it has let go of the stage, by whose socket it hears of the program's
+    /// start. Before that, who interrupts it has stopped a start.
+    pub(crate) fn is_past_the_start(&self) -> bool {
+        !self.opened().any(|opened| opened.to_string_lossy().starts_with("socket:"))
+    }
+
+    fn opened(&self) -> impl Iterator<Item = std::path::PathBuf> {
         let entries = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten();
-        let opened = |entry: fs::DirEntry| fs::read_link(entry.path());
-        entries.flatten().any(|entry| opened(entry).is_ok_and(|opened| opened == path))
+        entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok())
     }
 
     /// Sends it a signal.
