@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use crate::runtime::Runtime;
 use crate::{case, clause, host, known};
 
 fn duplicates<'a>(ids: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
@@ -37,6 +38,7 @@ fn every_case_names_clauses_that_there_are() {
     let ids: BTreeSet<&str> = clauses.iter().map(|clause| clause.id.as_str()).collect();
     none(&duplicates(clauses.iter().map(|clause| clause.id.as_str())), "clauses of one name");
     none(&duplicates(cases.iter().map(|case| case.id.as_str())), "cases of one name");
+    let runtime = Runtime { path: "/bin/sh".into(), arguments: Vec::new() };
     let mut wrong = Vec::new();
     for case in &cases {
         if case.clauses.is_empty() {
@@ -47,7 +49,7 @@ fn every_case_names_clauses_that_there_are() {
         if case.id.contains(['$', ' ']) {
             wrong.push(format!("{} is no name", case.id));
         }
-        let lacks = case.needs.iter().filter_map(|need| host::lacks(need));
+        let lacks = case.needs.iter().filter_map(|need| host::lacks(need, &runtime));
         wrong.extend(lacks.filter(|why| why.starts_with("nobody")));
     }
     none(&wrong, "wrong cases");

@@ -7,7 +7,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
 
-use crate::runtime::release;
+use crate::runtime::{Runtime, release};
 
 /// Where cgroups are.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
@@ -50,10 +50,12 @@ fn is_v2(path: &str) -> bool {
 }
 
 /// Why a case that needs this can't run here; `None` if it can.
-pub(crate) fn lacks(need: &str) -> Option<String> {
+pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
     let words: Vec<&str> = need.split(' ').collect();
     let has = match words[..] {
         ["root"] => geteuid().is_root(),
+        // The runtime makes the cgroups itself, where it is told.
+        ["cgroupfs"] => !runtime.asks_systemd(),
         ["cgroup", "v1"] => Cgroups::probe() != Cgroups::V2,
         ["cgroup", "v2"] => Cgroups::probe() == Cgroups::V2,
         ["v1", controller] => v1_controller(controller),
@@ -160,11 +162,18 @@ mod tests {
 
     #[test]
     fn needs_are_known() {
+        let runtime = |argument: &str| Runtime {
+            path: "/bin/sh".into(),
+            arguments: vec![argument.to_owned()],
+        };
+        let lacks = |need: &str| lacks(need, &runtime("--debug"));
         assert_eq!(lacks("kernel 3.0"), None);
         assert_eq!(lacks("kernel 99.0"), Some("the host lacks: kernel 99.0".to_owned()));
         assert_eq!(lacks("cpus 1"), None);
         assert_eq!(lacks("tool sh"), None);
         assert_eq!(lacks("filesystem proc"), None);
         assert!(lacks("a pony").is_some());
+        assert_eq!(lacks("cgroupfs"), None);
+        assert!(super::lacks("cgroupfs", &runtime("--systemd-cgroup")).is_some());
     }
 }

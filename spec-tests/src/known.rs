@@ -25,12 +25,12 @@ pub(crate) struct Deviation {
     pub(crate) hosts: Vec<String>,
 }
 
-/// Cases that can't run on a kind of host.
+/// Cases that can't run on some kinds of host.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Skip {
-    /// The kind of host.
-    pub(crate) host: String,
+    /// The kinds of host.
+    pub(crate) hosts: Vec<String>,
     /// The reason that is given.
     pub(crate) why: String,
     /// The cases.

@@ -94,7 +94,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let runtime = Runtime { path: program(arguments)?, arguments: arguments.runtime_args.clone() };
     let identity = runtime.identify()?;
-    let host = kind_of_host(arguments);
+    let host = kind_of_host(arguments, &runtime);
     let (deviations, skips) = (known::deviations()?, known::skips()?);
     let lists = Lists { identity: &identity, host: &host, deviations: &deviations, skips: &skips };
     println!("{} {} on {host}, {} cases", identity.name, identity.version, cases.len());
@@ -137,13 +137,16 @@ fn program(arguments: &Arguments) -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("orlop"))
 }
 
-/// What the lists call this host.
-fn kind_of_host(arguments: &Arguments) -> String {
+/// What the lists call this host, and what the runtime is told of it.
+fn kind_of_host(arguments: &Arguments, runtime: &Runtime) -> String {
     let cgroups = host::Cgroups::probe();
     let borrowed = arguments.only_v2 && cgroups != host::Cgroups::V2;
     let mut kind = if borrowed { "v2-borrowed" } else { cgroups.name() }.to_owned();
     if !geteuid().is_root() {
         kind.push_str("-rootless");
+    }
+    if runtime.asks_systemd() {
+        kind.push_str("-systemd");
     }
     kind
 }

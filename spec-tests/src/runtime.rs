@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
 /// The longest that a command may take; none waits for anything.
@@ -87,6 +88,21 @@ impl Runtime {
         let mut words = vec![quote(&self.path.to_string_lossy())];
         words.extend(self.arguments.iter().map(|word| quote(word)));
         words.join(" ")
+    }
+
+    /// Whether systemd is to make the cgroups.
+    pub(crate) fn asks_systemd(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == "--systemd-cgroup")
+    }
+
+    /// The cgroupsPath of a container, in the words of who makes the cgroup. A user
+    /// has none at the root.
+    pub(crate) fn cgroups_path(&self, tag: &str) -> String {
+        match (self.asks_systemd(), geteuid().is_root()) {
+            (true, _) => format!(":case:{tag}"),
+            (false, true) => format!("/{tag}"),
+            (false, false) => tag.to_owned(),
+        }
     }
 
     /// Its features structure.

@@ -185,6 +185,12 @@ impl<'a> Story<'a> {
         self.known.insert("host".to_owned(), host);
         self.known.insert("disk".to_owned(), host::disk());
         self.known.insert("allowed".to_owned(), json!(ALLOWED));
+        let tag = self.places.tag();
+        self.known.insert("cgroupsPath".to_owned(), json!(self.runtime.cgroups_path(tag)));
+        // Where that is, for root.
+        let scope = format!("system.slice/case-{tag}.scope");
+        let cgroup = if self.runtime.asks_systemd() { scope } else { tag.to_owned() };
+        self.known.insert("cgroup".to_owned(), json!(cgroup));
         let words = self.runtime.words();
         self.known.insert("runtime".to_owned(), json!(words));
         if self.case.holder.is_some() {

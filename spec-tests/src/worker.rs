@@ -87,7 +87,7 @@ fn begin() -> Result<Outcome> {
     if geteuid().is_root() {
         own_namespaces(&order, case.network)?;
     }
-    if let Some(reason) = case.needs.iter().find_map(|need| host::lacks(need)) {
+    if let Some(reason) = case.needs.iter().find_map(|need| host::lacks(need, &order.runtime)) {
         return Ok(Outcome::Skipped(reason));
     }
     let places = Places::new(&order.folder)?;

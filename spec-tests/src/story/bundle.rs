@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, User, getegid, geteuid};
 use serde_json::{Value, json};
 
 use super::Story;
@@ -44,6 +44,9 @@ impl Story<'_> {
             merge::merge(&mut config, &self.case.config);
         }
         merge::lengthen(&mut config, &self.case.add);
+        if !geteuid().is_root() {
+            own_ids(&mut config)?;
+        }
         self.filled(&config)
     }
 
@@ -94,6 +97,30 @@ impl Story<'_> {
         self.known.insert("held".to_owned(), seen);
         Ok(())
     }
+}
+
+/// Who is not root has a container with ids of his own: he is its root, and what
+/// he may delegate are the others. A case may say otherwise.
+fn own_ids(config: &mut Value) -> Result<()> {
+    let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() else { return Ok(()) };
+    if namespaces.iter().any(|namespace| namespace["type"] == "user") {
+        return Ok(());
+    }
+    namespaces.push(json!({ "type": "user" }));
+    let name = User::from_uid(geteuid())?.context("a user with a name")?.name;
+    let own = [geteuid().as_raw(), getegid().as_raw()];
+    for (own, kind) in own.into_iter().zip(["uid", "gid"]) {
+        let text = fs::read_to_string(format!("/etc/sub{kind}")).unwrap_or_default();
+        let mut ranges = text.lines().filter_map(|line| line.split_once(':'));
+        let range = ranges.find(|(of, _)| *of == name).and_then(|(_, range)| range.split_once(':'));
+        let mut maps = vec![json!({ "containerID": 0, "hostID": own, "size": 1 })];
+        if let Some((first, size)) = range {
+            let (first, size): (u32, u32) = (first.parse()?, size.parse()?);
+            maps.push(json!({ "containerID": 1, "hostID": first, "size": size }));
+        }
+        config["linux"][format!("{kind}Mappings")] = json!(maps);
+    }
+    Ok(())
 }
 
 /// The probe with these acts.

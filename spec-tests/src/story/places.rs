@@ -62,7 +62,6 @@ impl Places {
             ("rootfs", json!(rootfs)),
             ("probe", json!(rootfs.join("bin/probe"))),
             ("log", json!(rootfs.join("work/log"))),
-            ("cgroupsPath", json!(format!("/{}", self.tag))),
         ];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
