@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_unit_that_stopped_is_no_hindrance,
     another_pid_namespace_is_noticed,
     limits_are_told_to_systemd,
+    every_controller_reaches_the_container,
     a_reload_changes_no_limit,
     a_reload_changes_no_device_rule,
     containers_come_and_go_while_it_reloads,
@@ -252,6 +253,18 @@ fn limits_are_told_to_systemd(lab: &Lab) {
         assert_eq!(shown(&unit(lab, "a"), "CPUQuotaPeriodUSec"), period);
         assert_eq!(shown(&unit(lab, "a"), "CPUQuotaPerSecUSec"), percent);
     }
+    lab.delete("a");
+}
+
+/// Also those of which systemd knows nothing: hugetlb.
+fn every_controller_reaches_the_container(lab: &Lab) {
+    let all = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap();
+    let bundle = lab.bundle(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let own = file(lab, "cgroup.controllers");
+    let missing: Vec<_> =
+        all.split_whitespace().filter(|name| !own.split(' ').any(|own| own == *name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
     lab.delete("a");
 }
 

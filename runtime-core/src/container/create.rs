@@ -49,6 +49,8 @@ struct Launched {
     plan: Plan,
     record: Record,
     folder: Folder,
+    /// The cgroup, and which controllers it is to have, which no record says.
+    manager: Manager,
     /// What is still to be written to the cgroup.
     settings: Option<Settings>,
 }
@@ -151,7 +153,7 @@ impl Store {
             interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;
-        let mut launched = Launched { child, undo, lock, plan, record, folder, settings };
+        let mut launched = Launched { child, undo, lock, plan, record, folder, manager, settings };
         if let Some(scope) = scope {
             launched.place(scope, later)?;
         }
@@ -183,8 +185,7 @@ impl Launched {
 
     /// Has systemd make the cgroup, with the stage in it.
     fn place(&mut self, scope: Scope, limits_later: bool) -> Result<()> {
-        let Self { child, undo, plan, record, settings, .. } = self;
-        let manager = record.manager();
+        let Self { child, undo, plan, manager, settings, .. } = self;
         child.pass(plan, Gate::Placed, |pid| {
             // One that is not started is not ours to stop: it may be another's.
             scope.start(pid)?;
@@ -200,7 +201,7 @@ impl Launched {
     fn drive(&mut self) -> Result<()> {
         let Self { child, plan, record, folder, .. } = self;
         if let Some(settings) = &self.settings {
-            record.manager().apply(settings)?;
+            self.manager.apply(settings)?;
         }
         let state = |pid, told| {
             // What comes now may take for ever, and `delete --force` must end it.
@@ -229,8 +230,8 @@ impl Launched {
     /// SPEC: poststop hooks run when a hook has failed. COMPAT(runc): after any
     /// other failure too, since earlier hooks may have made what they take back.
     fn give_up(self, error: Error, store: &Store) -> Error {
-        let Self { child, undo, lock, plan, record, .. } = self;
-        let error = explain(error, &record.manager());
+        let Self { child, undo, lock, plan, record, manager, .. } = self;
+        let error = explain(error, &manager);
         // The process first, then what it was put into. Nobody may take the id
         // while we clean up.
         drop(child);
