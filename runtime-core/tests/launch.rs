@@ -53,6 +53,7 @@ fn plan(root: &Path, argv: &[&str]) -> Plan {
             propagation: 0,
             at,
             target: Target::LIKE_SOURCE,
+            hold: 0,
         };
         no_op(&mut plan, bind);
     }

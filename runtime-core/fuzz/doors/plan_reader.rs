@@ -1,11 +1,13 @@
 //! The door for plans: arbitrary bytes as the stage would map them. No panic, and
 //! nothing is read that is not in them.
 
-use orlop_init::plan::{HEADER_WORDS, MAGIC, Op, Plan, Shown};
+use orlop_init::plan::{HEADER_WORDS, MAGIC, OP_WORDS, Op, Plan, Shown};
 use orlop_init::wire::Message;
 
 /// Slots in a frame that is put around the bytes.
 const SLOTS: u32 = 16;
+/// Bytes of an op.
+const RECORD: usize = OP_WORDS * 4;
 /// Longest list that is walked to its end: one can name the same bytes often.
 const MOST: usize = 4096;
 
@@ -22,7 +24,7 @@ pub(crate) fn run(data: &[u8]) {
 
 fn framed(ops: u32, rest: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let records = ops as usize * 64;
+    let records = ops as usize * RECORD;
     let arena = rest.len().saturating_sub(records) as u32 + 1;
     let header = [MAGIC, SLOTS, ops, arena];
     for word in header.into_iter().chain([0; HEADER_WORDS - 4]).chain([u32::MAX; SLOTS as usize]) {
@@ -46,12 +48,12 @@ fn read(bytes: &[u8]) {
             operands += 1;
             look(&plan, bytes.len(), operand);
         });
-        assert!(operands < 16);
+        assert!(operands < OP_WORDS);
         // What was read can be written, and read again as the same.
         let mut encoded = bytes.to_vec();
         let record = op.encode();
         let start = record_at(&plan, bytes, index);
-        for (place, word) in encoded[start..start + 64].chunks_exact_mut(4).zip(record) {
+        for (place, word) in encoded[start..start + RECORD].chunks_exact_mut(4).zip(record) {
             place.copy_from_slice(&word.to_ne_bytes());
         }
         let again: Option<Op> = Plan::parse(&encoded).and_then(|plan| plan.op(index));
@@ -61,8 +63,8 @@ fn read(bytes: &[u8]) {
 }
 
 fn record_at(plan: &Plan<'_>, bytes: &[u8], index: usize) -> usize {
-    assert!(bytes.len() >= plan.len() * 64);
-    (HEADER_WORDS + plan.slots().count()) * 4 + index * 64
+    assert!(bytes.len() >= plan.len() * RECORD);
+    (HEADER_WORDS + plan.slots().count()) * 4 + index * RECORD
 }
 
 fn look(plan: &Plan<'_>, most: usize, operand: Shown) {

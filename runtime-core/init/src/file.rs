@@ -26,19 +26,34 @@ pub fn mkdir(stage: &Stage, at: &'static CStr, mode: u32) -> Done {
 
 pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr, replace: bool) -> Done {
     let (parent, name) = path::open_parent(stage.root, at)?;
-    if replace {
-        match sys::unlinkat(parent, name.as_c_str()) {
+    let name = name.as_c_str();
+    let create = in_part(Part::Create);
+    let mut made = sys::symlinkat(to, parent, name);
+    if made == Err(Errno(abi::EEXIST)) && replace && !is_multiplexer(parent, name) {
+        match sys::unlinkat(parent, name) {
             // A directory, or something mounted there, is meant to stay.
             Ok(()) | Err(Errno(abi::ENOENT | abi::EISDIR | abi::EBUSY)) => {}
-            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+            Err(errno) => return Err(create(errno)),
         }
+        made = sys::symlinkat(to, parent, name);
     }
-    match sys::symlinkat(to, parent, name.as_c_str()) {
+    match made {
         Ok(()) | Err(Errno(abi::EEXIST)) => {}
-        Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
+        Err(errno) => return Err(create(errno)),
     }
     sys::close(parent);
     Ok(())
+}
+
+/// Whether it is the device by which terminals are made. It takes the devpts beside it
+/// (KERNEL(<4.7): one for all), so it may stay; and the directory may be the host's.
+fn is_multiplexer(parent: Fd, name: &CStr) -> bool {
+    let Ok(fd) = path::open_child(parent, name) else { return false };
+    let stat = sys::fstat(fd);
+    sys::close(fd);
+    stat.is_ok_and(|stat| {
+        stat.kind() == abi::S_IFCHR && (stat.rdev_major, stat.rdev_minor) == (5, 2)
+    })
 }
 
 /// Makes a node, or binds the host's. One that is there must be the same device: an

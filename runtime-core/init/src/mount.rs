@@ -10,7 +10,7 @@ use crate::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, FALLBACK_WRITABLE, PROPA
 use crate::path::{self, Make, PathBuf};
 use crate::plan::{Slot, Strs, Target};
 use crate::run::{Done, Fail, Stage, in_part};
-use crate::sys::{self, Errno, Fd, NO_FD, abi};
+use crate::sys::{self, Errno, Fd, NO_FD, Sys, abi};
 use crate::wire::Part;
 
 /// A file system to be made.
@@ -26,6 +26,15 @@ pub struct NewMount {
     pub below: u32,
     /// A tree of the host to bind instead when the kernel refuses; may be empty.
     pub fallback: &'static CStr,
+    /// The number under which it is held, 0 for none.
+    pub hold: u32,
+}
+
+/// Where something is in the root: below a mount that is held, or by its whole path.
+pub struct Place {
+    pub at: &'static CStr,
+    pub under: u32,
+    pub below: &'static CStr,
 }
 
 /// A tree of the host to be mounted in the root.
@@ -36,6 +45,8 @@ pub struct Source {
     pub top: abi::MountAttr,
     pub all: abi::MountAttr,
     pub propagation: u64,
+    /// The number under which it is held, 0 for none.
+    pub hold: u32,
 }
 
 pub fn propagation(kind: u64, recursive: bool) -> Done {
@@ -131,10 +142,46 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
     set_propagation(mount, new.propagation, 0)?;
     if keep {
         stage.proc = mount;
-    } else {
-        sys::close(mount);
+    }
+    if new.hold != 0 || !keep {
+        hold(stage, mount, new.hold)?;
     }
     Ok(())
+}
+
+/// Keeps the root of a mount for later ops, if there are any.
+fn hold(stage: &mut Stage, mount: Fd, number: u32) -> Done {
+    match (number as usize).checked_sub(1) {
+        None => sys::close(mount),
+        Some(index) => match stage.held.get_mut(index) {
+            Some(place) => {
+                let before = core::mem::replace(place, mount);
+                if before != NO_FD && before != stage.proc {
+                    sys::close(before);
+                }
+            }
+            None => return Err(Fail::new(Part::Decode, abi::EPROTO)),
+        },
+    }
+    Ok(())
+}
+
+impl Place {
+    /// Opens what is there.
+    ///
+    /// A mount is found by its descriptor: another container that has the same files
+    /// can rename the directory that it is on, and what is at the path then is not
+    /// what was mounted there. Only a link that leads out of the mount needs the root.
+    fn open(&self, stage: &Stage) -> Sys<Fd> {
+        if let Some(index) = (self.under as usize).checked_sub(1) {
+            let mount = stage.held.get(index).copied().unwrap_or(NO_FD);
+            match path::open_beneath(mount, self.below) {
+                Err(Errno(abi::EXDEV)) => {}
+                result => return result,
+            }
+        }
+        path::open(stage.root, self.at, abi::O_PATH, 0)
+    }
 }
 
 /// The mode of what is at a path; none where there is nothing yet.
@@ -219,7 +266,7 @@ fn mismatch(tree: Fd, place: Fd, errno: Errno) -> Fail {
     Fail { errno, ..Fail::new(Part::Attach, 0) }
 }
 
-pub fn bind(stage: &Stage, source: &Source, at: &'static CStr, target: Target) -> Done {
+pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Target) -> Done {
     let tree = match source.slot {
         Slot::NONE => {
             let recursive = if source.flags & BIND_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
@@ -244,12 +291,11 @@ pub fn bind(stage: &Stage, source: &Source, at: &'static CStr, target: Target) -
     sys::close(place);
     let recursive = if source.flags & PROPAGATION_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
     set_propagation(tree, source.propagation, recursive)?;
-    sys::close(tree);
-    Ok(())
+    hold(stage, tree, source.hold)
 }
 
-pub fn change(stage: &Stage, at: &'static CStr, recursive: bool, attr: &abi::MountAttr) -> Done {
-    let fd = path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?;
+pub fn change(stage: &Stage, place: &Place, recursive: bool, attr: &abi::MountAttr) -> Done {
+    let fd = place.open(stage).map_err(in_part(Part::Resolve))?;
     let flags = if recursive { abi::AT_RECURSIVE } else { 0 };
     sys::mount_setattr(fd, c"", abi::AT_EMPTY_PATH | flags, attr)
         .map_err(in_part(Part::SetAttributes))?;
@@ -257,8 +303,8 @@ pub fn change(stage: &Stage, at: &'static CStr, recursive: bool, attr: &abi::Mou
     Ok(())
 }
 
-pub fn reconfigure(stage: &Stage, at: &'static CStr, options: Strs) -> Done {
-    let fd = path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?;
+pub fn reconfigure(stage: &Stage, place: &Place, options: Strs) -> Done {
+    let fd = place.open(stage).map_err(in_part(Part::Resolve))?;
     let fs = sys::fspick(fd).map_err(in_part(Part::OpenFs))?;
     configure(stage, fs, c"", options)?;
     sys::fsconfig_reconfigure(fs).map_err(|errno| Fail {
@@ -274,8 +320,8 @@ pub fn reconfigure(stage: &Stage, at: &'static CStr, options: Strs) -> Done {
 
 /// Hides what is at a path, whatever it is. Opened once, so that nothing can be
 /// put in its place between the look and the mount.
-pub fn mask(stage: &mut Stage, at: &'static CStr) -> Done {
-    let Some(place) = open_if_there(stage, at)? else { return Ok(()) };
+pub fn mask(stage: &mut Stage, place: &Place) -> Done {
+    let Some(place) = open_if_there(stage, place)? else { return Ok(()) };
     let kind = sys::fstat(place).map_err(in_part(Part::Verify))?.kind();
     let cover = if kind == abi::S_IFDIR { empty_directory(stage)? } else { null_device()? };
     sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
@@ -288,8 +334,8 @@ pub fn mask(stage: &mut Stage, at: &'static CStr) -> Done {
     Ok(())
 }
 
-fn open_if_there(stage: &Stage, at: &'static CStr) -> Done<Option<Fd>> {
-    match path::open(stage.root, at, abi::O_PATH, 0) {
+fn open_if_there(stage: &Stage, place: &Place) -> Done<Option<Fd>> {
+    match place.open(stage) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno(abi::ENOENT | abi::ENOTDIR)) => Ok(None),
         Err(errno) => Err(Fail { errno, ..Fail::new(Part::Resolve, 0) }),
@@ -334,7 +380,7 @@ fn clone_mount(fd: Fd, flags: u32) -> Done<Fd> {
     sys::open_tree(fd, c"", flags).map_err(in_part(Part::MakeMount))
 }
 
-pub fn read_only(stage: &Stage, at: &'static CStr) -> Done {
+pub fn read_only(stage: &mut Stage, at: &Place) -> Done {
     let Some(place) = open_if_there(stage, at)? else { return Ok(()) };
     let tree = clone_mount(place, abi::AT_RECURSIVE)?;
     let attr = abi::MountAttr { set: abi::MOUNT_ATTR_RDONLY, ..abi::MountAttr::default() };
@@ -342,8 +388,9 @@ pub fn read_only(stage: &Stage, at: &'static CStr) -> Done {
         .map_err(in_part(Part::SetAttributes))?;
     sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
     sys::close(place);
-    sys::close(tree);
-    Ok(())
+    // What is covered from now on is seen through the clone of the whole mount.
+    let whole = if at.below.is_empty() { at.under } else { 0 };
+    hold(stage, tree, whole)
 }
 
 /// A procfs that is mounted nowhere, so that nothing can be mounted over it.

@@ -98,6 +98,8 @@ pub const BELOW_COPY: u32 = 1;
 pub const BELOW_MODE: u32 = 2;
 /// In `Mount`, `below`: the fallback may be written to.
 pub const FALLBACK_WRITABLE: u32 = 4;
+/// How many mounts the stage can hold for later ops.
+pub const MOST_HELD: usize = 64;
 
 ops! {
     // ---- run ----
@@ -143,36 +145,41 @@ ops! {
     /// value being a flag. `keep` is 1 when it is the procfs for our own writes.
     /// `below` is [`BELOW_COPY`] and [`BELOW_MODE`]. When the kernel answers EPERM
     /// and there is a `fallback`, that tree of the host is bound instead, with the
-    /// attributes and, without [`FALLBACK_WRITABLE`], read-only throughout.
+    /// attributes and, without [`FALLBACK_WRITABLE`], read-only throughout. `hold` is
+    /// the number under which later ops find this mount, 0 for none of them.
     Mount {
         fs_type: Str, source: Str, options: Strs, attributes: u32, propagation: u64,
-        at: Str, target: Target, keep: u32, below: u32, fallback: Str,
+        at: Str, target: Target, keep: u32, below: u32, fallback: Str, hold: u32,
     }
     /// Mount a host's tree: the detached one in `slot`, else the one at `source`.
     /// `flags` are [`BIND_RECURSIVE`] and [`PROPAGATION_RECURSIVE`]; attributes go
     /// to the topmost mount, `all_*` to those below it too.
     Bind {
         slot: Slot, source: Str, flags: u32, set: u64, clear: u64, all_set: u64, all_clear: u64,
-        propagation: u64, at: Str, target: Target,
+        propagation: u64, at: Str, target: Target, hold: u32,
     }
-    /// Change the mount at `at`; `recursive` reaches those below.
-    MountAttributes { at: Str, recursive: u32, set: u64, clear: u64, propagation: u64 }
+    /// Change the mount at `at`; `recursive` reaches those below. For this op and all
+    /// that have them, `under` is the number of a mount that is held, 0 for none, and
+    /// `below` the path from there: what holds a mount may be renamed meanwhile.
+    MountAttributes {
+        at: Str, under: u32, below: Str, recursive: u32, set: u64, clear: u64, propagation: u64,
+    }
     /// Change the options of the file system mounted at `at`.
-    Reconfigure { at: Str, options: Strs }
+    Reconfigure { at: Str, under: u32, below: Str, options: Strs }
     /// A directory in the root, and those above it.
     Mkdir { at: Str, mode: u32 }
     /// A symbolic link in the root. What is there stays; with `replace` a file
-    /// that can be unlinked does not.
+    /// that can be unlinked does not, but for the device of the terminals.
     Symlink { at: Str, to: Str, replace: u32 }
     /// A device node; `bind` is [`DEVICE_MADE`], [`DEVICE_BOUND`] or
     /// [`DEVICE_NEVER_BOUND`].
     Device { at: Str, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, bind: u32 }
     /// Hide a path: an empty read-only directory or the host's /dev/null on it.
     /// A path that does not exist is left alone.
-    Mask { at: Str }
+    Mask { at: Str, under: u32, below: Str }
     /// A path, and all mounted below it, read-only. One that does not exist is
     /// left alone.
-    ReadOnly { at: Str }
+    ReadOnly { at: Str, under: u32, below: Str }
     /// A procfs of our own, not mounted anywhere, for the writes to come.
     OpenProc {}
     /// A kernel parameter: path below /proc/sys, value as it is.

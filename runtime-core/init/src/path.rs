@@ -26,10 +26,14 @@ pub enum Make {
 
 /// Opens what is at `path` in the root, following links inside it.
 pub fn open(root: Fd, path: &CStr, flags: u32, resolve: u64) -> Sys<Fd> {
+    open_how(root, path, flags, abi::RESOLVE_IN_ROOT | resolve)
+}
+
+fn open_how(root: Fd, path: &CStr, flags: u32, resolve: u64) -> Sys<Fd> {
     let how = abi::OpenHow {
         flags: u64::from(flags | abi::O_CLOEXEC),
         mode: 0,
-        resolve: abi::RESOLVE_IN_ROOT | abi::RESOLVE_NO_MAGICLINKS | resolve,
+        resolve: abi::RESOLVE_NO_MAGICLINKS | resolve,
     };
     let mut races = 0;
     loop {
@@ -38,6 +42,13 @@ pub fn open(root: Fd, path: &CStr, flags: u32, resolve: u64) -> Sys<Fd> {
             result => return result,
         }
     }
+}
+
+/// Opens what is at a path below a mount, which may be empty, without leaving it: a
+/// link that leads out is EXDEV. What is mounted below is on the way.
+pub fn open_beneath(mount: Fd, path: &CStr) -> Sys<Fd> {
+    let path = if path.is_empty() { c"." } else { path };
+    open_how(mount, path, abi::O_PATH, abi::RESOLVE_BENEATH)
 }
 
 /// A path under construction.

@@ -18,7 +18,7 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"orl1");
 /// Words in the header.
 pub const HEADER_WORDS: usize = 8;
 /// Words in one op: the code and up to fifteen words of operands.
-pub const OP_WORDS: usize = 16;
+pub const OP_WORDS: usize = 18;
 /// Most ops in one plan: more than 4,096 mounts are a mistake.
 pub const MAX_OPS: usize = 16_384;
 

@@ -2,8 +2,8 @@
 
 use core::ffi::CStr;
 
-use crate::op::Op;
-use crate::plan::{Gate, Plan, Slot};
+use crate::op::{MOST_HELD, Op};
+use crate::plan::{Gate, Plan, Slot, Str};
 use crate::sys::{self, Errno, Fd, NO_FD, abi};
 use crate::wire::{GO, HEAD, Message, MessageKind, Part, TEXT_MAX};
 use crate::{console, exec, file, hook, mount, namespace, process};
@@ -47,6 +47,8 @@ pub struct Stage {
     pub proc: Fd,
     /// The empty read-only file system that masks directories, once mounted.
     pub empty: Fd,
+    /// Roots of mounts that later ops change or cover.
+    pub held: [Fd; MOST_HELD],
     /// Whether `Chdir` has already led into the working directory.
     pub in_cwd: bool,
     /// The program found by `FindProgram`.
@@ -67,6 +69,7 @@ pub fn main(argument: &CStr) -> ! {
         root: NO_FD,
         proc: NO_FD,
         empty: NO_FD,
+        held: [NO_FD; MOST_HELD],
         in_cwd: false,
         program: exec::Program::none(),
         home: exec::Home::none(),
@@ -129,6 +132,7 @@ impl Stage {
                 keep,
                 below,
                 fallback,
+                hold,
             } => {
                 let new = mount::NewMount {
                     fs_type: self.plan.str(fs_type),
@@ -140,6 +144,7 @@ impl Stage {
                     target,
                     below,
                     fallback: self.plan.str(fallback),
+                    hold,
                 };
                 mount::mount(self, &new, keep == 1)
             }
@@ -154,6 +159,7 @@ impl Stage {
                 propagation,
                 at,
                 target,
+                hold,
             } => {
                 let source = mount::Source {
                     slot,
@@ -166,14 +172,17 @@ impl Stage {
                         ..abi::MountAttr::default()
                     },
                     propagation,
+                    hold,
                 };
                 mount::bind(self, &source, self.plan.str(at), target)
             }
-            Op::MountAttributes { at, recursive, set, clear, propagation } => {
+            Op::MountAttributes { at, under, below, recursive, set, clear, propagation } => {
                 let attr = abi::MountAttr { set, clear, propagation, userns_fd: 0 };
-                mount::change(self, self.plan.str(at), recursive == 1, &attr)
+                mount::change(self, &self.place(at, under, below), recursive == 1, &attr)
             }
-            Op::Reconfigure { at, options } => mount::reconfigure(self, self.plan.str(at), options),
+            Op::Reconfigure { at, under, below, options } => {
+                mount::reconfigure(self, &self.place(at, under, below), options)
+            }
             Op::Mkdir { at, mode } => file::mkdir(self, self.plan.str(at), mode),
             Op::Symlink { at, to, replace } => {
                 file::symlink(self, self.plan.str(at), self.plan.str(to), replace == 1)
@@ -182,8 +191,10 @@ impl Stage {
                 let node = file::Node { mode, major, minor, uid, gid };
                 file::device(self, self.plan.str(at), &node, bind)
             }
-            Op::Mask { at } => mount::mask(self, self.plan.str(at)),
-            Op::ReadOnly { at } => mount::read_only(self, self.plan.str(at)),
+            Op::Mask { at, under, below } => mount::mask(self, &self.place(at, under, below)),
+            Op::ReadOnly { at, under, below } => {
+                mount::read_only(self, &self.place(at, under, below))
+            }
             Op::OpenProc {} => mount::open_proc(self),
             Op::Sysctl { key, value } => {
                 file::sysctl(self, self.plan.str(key), self.plan.bytes(value))
@@ -269,6 +280,10 @@ impl Stage {
         }
     }
 
+    fn place(&self, at: Str, under: u32, below: Str) -> mount::Place {
+        mount::Place { at: self.plan.str(at), under, below: self.plan.str(below) }
+    }
+
     /// Tells the launcher that a gate is reached and waits for its word.
     pub fn wait_for(&self, gate: Gate, index: u32, part: u32) -> Done {
         let message =
@@ -310,7 +325,9 @@ impl Stage {
         }
         // A created container may wait for days, and others may share its
         // namespaces: it holds no directory that it does not need.
-        for fd in [&mut self.root, &mut self.proc, &mut self.empty] {
+        let (proc, held) = (self.proc, &mut self.held);
+        let held = held.iter_mut().filter(|fd| **fd != NO_FD && **fd != proc);
+        for fd in held.chain([&mut self.root, &mut self.proc, &mut self.empty]) {
             sys::close(core::mem::replace(fd, NO_FD));
         }
         loop {

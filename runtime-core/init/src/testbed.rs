@@ -14,6 +14,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use crate::exec;
+use crate::op::MOST_HELD;
 use crate::plan::{HEADER_WORDS, MAGIC, Plan, Strs};
 use crate::run::Stage;
 use crate::sys::{self, NO_FD, abi};
@@ -78,6 +79,7 @@ impl Bed {
             plan: plan(&[]).0,
             root: NO_FD,
             proc: NO_FD,
+            held: [NO_FD; MOST_HELD],
             empty: NO_FD,
             in_cwd: false,
             program: exec::Program::none(),

@@ -83,6 +83,12 @@ impl Context<'_> {
     fn unified(&self) -> bool {
         matches!(self.host.cgroups, crate::host::Cgroups::Unified { .. })
     }
+
+    /// Whether a namespace is not the runtime's own. A path may lead to that one too:
+    /// its parameters are the host's.
+    fn is_private(&self, kind: u32) -> bool {
+        self.namespaces.has(kind) && self.options.own_namespaces & kind == 0
+    }
 }
 
 /// Compiles a bundle into the plan of its init process.

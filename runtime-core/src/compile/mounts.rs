@@ -20,7 +20,7 @@ use orlop_init::sys::abi::{
 use super::mount_options::{Attributes, MountOptions};
 use super::{Context, cgroups, in_bundle, rootfs};
 use crate::error::{Error, Result};
-use crate::plan::{Builder, Extent, Fill, IdMapping, Op, Slot, Target};
+use crate::plan::{Builder, Extent, Fill, IdMapping, Op, Place, Slot, Target};
 
 /// What LXCFS and checkpointing cover in /proc; everything else there could make
 /// programs, and us, believe what is not so (CVE-2019-16884).
@@ -349,6 +349,7 @@ pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
         keep: new.keep.into(),
         below: new.below,
         fallback: plan.str(new.fallback),
+        hold: 0,
     };
     plan.push(op, entry.pointer.clone(), doing);
 }
@@ -397,6 +398,7 @@ pub(super) fn push_tree(
         propagation,
         at: plan.str(at),
         target: tree.target,
+        hold: 0,
     };
     plan.push(op, entry.pointer.clone(), doing);
 }
@@ -454,7 +456,7 @@ pub(super) fn unprivileged(context: &Context<'_>) -> bool {
 fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
     let Entry { at, options, pointer, .. } = entry;
     let doing = format!("remounting {at:?}");
-    let at = plan.str(at);
+    let Place { at, under, below } = plan.place(at);
     if options.bind.is_none() {
         let mut data: Vec<_> = options.superblock.iter().map(|flag| flag_of(flag)).collect();
         if !entry.fs_type.is_empty() && !VIRTUAL.contains(&entry.fs_type) {
@@ -465,7 +467,11 @@ fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
         data.extend(options.data.iter().cloned());
         if !data.is_empty() {
             let options = plan.strs(data.iter().flat_map(|(key, value)| [key, value]));
-            plan.push(Op::Reconfigure { at, options }, pointer.clone(), doing.clone());
+            plan.push(
+                Op::Reconfigure { at, under, below, options },
+                pointer.clone(),
+                doing.clone(),
+            );
         }
     } else if !options.data.is_empty() {
         let what = "bind mounts cannot have any filesystem-specific options applied";
@@ -476,7 +482,7 @@ fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
     let all = (options.all, 1, if reach { kind } else { 0 });
     for (Attributes { set, clear }, recursive, propagation) in [top, all] {
         if set | clear | propagation != 0 {
-            let op = Op::MountAttributes { at, recursive, set, clear, propagation };
+            let op = Op::MountAttributes { at, under, below, recursive, set, clear, propagation };
             plan.push(op, pointer.clone(), doing.clone());
         }
     }

@@ -9,7 +9,7 @@ use orlop_init::sys::abi::{MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, M
 
 use super::{Context, in_bundle, mounts};
 use crate::error::Error;
-use crate::plan::{Builder, Op};
+use crate::plan::{Builder, Op, Place};
 
 /// Longest path that the kernel takes, without its NUL.
 const PATH_MAX: usize = 4095;
@@ -150,15 +150,21 @@ pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
     let read_only = context.linux.readonly_paths().iter().flatten().enumerate();
     for (index, path) in read_only {
         if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}")) {
-            let (at, doing) = (plan.str(&at), format!("making {at:?} read-only"));
-            plan.push(Op::ReadOnly { at }, format!("/linux/readonlyPaths/{index}"), doing);
+            let doing = format!("making {at:?} read-only");
+            let Place { at, under, below } = plan.place(&at);
+            plan.push(
+                Op::ReadOnly { at, under, below },
+                format!("/linux/readonlyPaths/{index}"),
+                doing,
+            );
         }
     }
     // After them: a read-only path is a clone of what it covers, masks included.
     for (index, path) in context.linux.masked_paths().iter().flatten().enumerate() {
         if let Some(at) = covered(plan, path, format!("/linux/maskedPaths/{index}")) {
-            let (at, doing) = (plan.str(&at), format!("masking {at:?}"));
-            plan.push(Op::Mask { at }, format!("/linux/maskedPaths/{index}"), doing);
+            let doing = format!("masking {at:?}");
+            let Place { at, under, below } = plan.place(&at);
+            plan.push(Op::Mask { at, under, below }, format!("/linux/maskedPaths/{index}"), doing);
         }
     }
 }
@@ -203,9 +209,11 @@ pub(super) fn join(plan: &mut Builder, context: &Context<'_>) {
 pub(super) fn finish(plan: &mut Builder, context: &Context<'_>) {
     for (pointer, at) in mounts::late_read_only(context) {
         let doing = format!("making {at:?} read-only");
-        let at = plan.str(at);
+        let Place { at, under, below } = plan.place(&at);
         let op = Op::MountAttributes {
             at,
+            under,
+            below,
             recursive: 0,
             set: MOUNT_ATTR_RDONLY,
             clear: 0,

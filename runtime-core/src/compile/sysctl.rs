@@ -75,22 +75,20 @@ fn path_of(key: &str) -> Option<String> {
 
 /// COMPAT(runc): the texts.
 fn allowed(context: &Context, key: &str, path: &str) -> Result<(), String> {
-    // A path may lead to the namespace that we are in: its parameters are the host's.
-    let private = |kind| context.namespaces.has(kind) && context.options.own_namespaces & kind == 0;
     let dotted = path.replace('/', ".");
     let conflict = |field: &str| {
         format!("sysctl {key:?} is not allowed as it conflicts with the OCI {field:?} field")
     };
     let own = if OF_IPC.contains(&dotted.as_str()) || path.starts_with("fs/mqueue/") {
-        private(IPC)
+        context.is_private(IPC)
     } else if path.starts_with("net/") {
-        if !private(NETWORK) {
+        if !context.is_private(NETWORK) {
             return Err(format!("sysctl {key:?} not allowed in host network namespace"));
         }
         true
-    } else if dotted == "kernel.hostname" && private(UTS) {
+    } else if dotted == "kernel.hostname" && context.is_private(UTS) {
         return Err(conflict("hostname"));
-    } else if dotted == "kernel.domainname" && private(UTS) {
+    } else if dotted == "kernel.domainname" && context.is_private(UTS) {
         if context.spec.domainname().as_ref().is_some_and(|name| !name.is_empty()) {
             return Err(conflict("domainname"));
         }

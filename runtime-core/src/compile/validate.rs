@@ -88,7 +88,7 @@ fn names(plan: &mut Builder, context: &Context) {
     let spec = context.spec;
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         let name = name.as_deref().unwrap_or_default();
-        if !name.is_empty() && !context.namespaces.has(namespaces::UTS) {
+        if !name.is_empty() && !context.is_private(namespaces::UTS) {
             let what = format!("unable to set {field} without a private UTS namespace");
             plan.error(Error::config(format!("/{field}"), what));
         }

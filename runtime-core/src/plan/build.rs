@@ -3,10 +3,22 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use orlop_init::op::MOST_HELD;
 use orlop_init::plan::MAX_OPS;
 
 use super::{Bytes, Fill, Op, Origin, Plan, Slot, Str, Strs, Words};
 use crate::error::{Error, Result};
+
+/// Where a later op finds something: operands of that name.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The whole path.
+    pub at: Str,
+    /// The number of a mount that is held, 0 for none.
+    pub under: u32,
+    /// The path from there.
+    pub below: Str,
+}
 
 /// A plan under construction. Errors are collected, not returned one by one, so
 /// that a person sees all that is wrong with a bundle at once.
@@ -14,6 +26,8 @@ use crate::error::{Error, Result};
 pub struct Builder {
     plan: Plan,
     known: HashMap<Vec<u8>, u32>,
+    /// How many mounts the stage holds.
+    held: u32,
     errors: Vec<Error>,
 }
 
@@ -103,6 +117,43 @@ impl Builder {
         self.plan.origins.push(Origin { pointer: pointer.into(), doing: doing.into() });
     }
 
+    /// A place in the root for an op that comes later than the mounts: the last mount
+    /// on the way there, which the stage shall hold, and the path from it.
+    pub fn place(&mut self, path: &str) -> Place {
+        let at = self.str(path);
+        let mounts = self.plan.ops.iter().enumerate().rev();
+        let found = mounts.filter_map(|(index, op)| match op {
+            Op::Mount { at, .. } | Op::Bind { at, .. } => {
+                Some((index, below(path, self.text(*at))?))
+            }
+            _ => None,
+        });
+        let Some((index, rest)) = found.map(|(index, rest)| (index, rest.to_owned())).next() else {
+            return Place { at, under: 0, below: Str(0) };
+        };
+        let number = self.held + 1;
+        let under = match self.plan.ops.get_mut(index) {
+            Some(Op::Mount { hold, .. } | Op::Bind { hold, .. }) => {
+                if *hold == 0 {
+                    (*hold, self.held) = (number, number);
+                }
+                *hold
+            }
+            _ => 0,
+        };
+        if under as usize > MOST_HELD {
+            let what = format!("more than {MOST_HELD} mounts are covered or changed later");
+            self.error(Error::unsupported("/mounts", what));
+        }
+        Place { at, under, below: self.str(rest) }
+    }
+
+    fn text(&self, text: Str) -> &str {
+        let bytes = self.plan.arena.get(text.0 as usize..).unwrap_or_default();
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(0);
+        std::str::from_utf8(&bytes[..end]).unwrap_or_default()
+    }
+
     /// Whether the stage has a procfs for its own writes by now.
     #[must_use]
     pub fn has_procfs(&self) -> bool {
@@ -127,6 +178,12 @@ impl Builder {
         let length = self.plan.arena.len().next_multiple_of(8);
         self.plan.arena.resize(length, 0);
     }
+}
+
+/// The path from a directory to what is in it, or empty for itself.
+fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(directory)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
 fn lossy(text: &[u8]) -> String {

@@ -2,7 +2,7 @@
 //! the fuzzer call it; a plan that breaks one is a bug of the compiler.
 
 use super::{Gate, Op, Plan, Slot, View};
-use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, DEVICE_NEVER_BOUND, OP_COUNT};
+use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, DEVICE_NEVER_BOUND, MOST_HELD, OP_COUNT};
 use orlop_init::plan::Shown;
 
 /// Checks every invariant.
@@ -12,6 +12,7 @@ use orlop_init::plan::Shown;
 pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
     let mut broken = Vec::new();
     let mut order = Order::default();
+    let mut held = Held::default();
     let slots = Slot::FIRST_FREE as usize + plan.fills().len();
     let bytes = plan.encode(&vec![-1; slots]);
     match View::parse(&bytes) {
@@ -36,6 +37,9 @@ pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
                 broken.push(format!("op {index}: {name} names slot {}, never filled", slot.0));
             }
         });
+        if let Err(why) = held.next(op) {
+            broken.push(format!("op {index}: {} {why}", op.name()));
+        }
         if let Err(why) = order.next(op) {
             broken.push(format!("op {index}: {} {why}", op.name()));
         }
@@ -45,6 +49,35 @@ pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
     }
     const { assert!(OP_COUNT <= 60, "a plan with this many kinds of ops is an interpreter") };
     if broken.is_empty() { Ok(()) } else { Err(broken) }
+}
+
+/// The mounts that are held, by number.
+#[derive(Debug, Default)]
+struct Held(u64);
+
+impl Held {
+    fn next(&mut self, op: &Op) -> Result<(), &'static str> {
+        match op {
+            Op::Mount { hold, .. } | Op::Bind { hold, .. } if *hold != 0 => {
+                self.0 |= bit(*hold).ok_or("holds more than the stage can")?;
+            }
+            Op::MountAttributes { under, .. }
+            | Op::Reconfigure { under, .. }
+            | Op::Mask { under, .. }
+            | Op::ReadOnly { under, .. }
+                if *under != 0 && bit(*under).is_none_or(|bit| self.0 & bit == 0) =>
+            {
+                return Err("is under a mount that is not held");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn bit(number: u32) -> Option<u64> {
+    const { assert!(MOST_HELD == u64::BITS as usize) };
+    1_u64.checked_shl(number.checked_sub(1)?)
 }
 
 /// What has happened so far.

@@ -13,7 +13,7 @@ mod dump;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-pub use build::Builder;
+pub use build::{Builder, Place};
 pub use check::check;
 pub use dump::{Dump, text};
 pub use orlop_init::plan::{Bytes, Gate, Slot, Str, Strs, Target, Words};

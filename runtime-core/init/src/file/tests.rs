@@ -106,6 +106,12 @@ fn a_link_stays_or_is_replaced_as_asked() {
         symlink(&bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("replaced");
         symlink(&bed.stage, c"/dev/core", c"/proc/kcore", true).expect("a directory stays");
         symlink(&bed.stage, c"/new/link", c"to", true).expect("made");
+        if may_make() {
+            let multiplexer = node(abi::S_IFCHR, 5, 2);
+            device(&bed.stage, c"/host/ptmx", &multiplexer, DEVICE_MADE).expect("made");
+            symlink(&bed.stage, c"/host/ptmx", c"pts/ptmx", true).expect("left alone");
+            assert!(!bed.path("host/ptmx").is_symlink());
+        }
         assert!(bed.path("dev/fd").is_file());
         assert_eq!(fs::read_link(bed.path("dev/ptmx")).expect("a link").to_str(), Some("pts/ptmx"));
         assert!(bed.path("dev/core").is_dir());

@@ -20,7 +20,13 @@ fn fs_of(fs_type: &'static CStr, at: &'static CStr, target: Target) -> NewMount 
         target,
         below: 0,
         fallback: c"",
+        hold: 0,
     }
+}
+
+/// A place that is found by its path alone.
+fn at(at: &'static CStr) -> Place {
+    Place { at, under: 0, below: c"" }
 }
 
 fn tmpfs(at: &'static CStr) -> NewMount {
@@ -35,6 +41,7 @@ fn host(path: &Path, flags: u32) -> Source {
         top: abi::MountAttr::default(),
         all: abi::MountAttr::default(),
         propagation: 0,
+        hold: 0,
     }
 }
 
@@ -176,13 +183,13 @@ fn inside_a_procfs_only_the_few_files_are_covered() {
         }
         fs::write(Path::new("/uptime"), "1 1\n").expect("ours");
         let source = host(Path::new("/uptime"), 0);
-        bind(&bed.stage, &source, c"/proc/uptime", Target::IN_PROC).expect("covered");
+        bind(&mut bed.stage, &source, c"/proc/uptime", Target::IN_PROC).expect("covered");
         assert_eq!(fs::read_to_string(bed.path("proc/uptime")).expect("ours"), "1 1\n");
         let decoy = Path::new("/decoy");
         fs::create_dir(decoy).expect("ours");
         let source = host(decoy, BIND_RECURSIVE);
         let target = Target::LIKE_SOURCE.and(Target::NO_SYMLINK).and(Target::FROM_PROC);
-        let result = bind(&bed.stage, &source, c"/proc", target);
+        let result = bind(&mut bed.stage, &source, c"/proc", target);
         assert_eq!(failure(result), (Part::NotProc, abi::EPERM));
     });
 }
@@ -199,19 +206,20 @@ fn a_bind_is_like_its_source_and_has_its_attributes() {
             all: set(abi::MOUNT_ATTR_NOSUID),
             ..host(source, BIND_RECURSIVE)
         };
-        bind(&bed.stage, &read_only, c"/made/dir", Target::LIKE_SOURCE).expect("bound");
+        bind(&mut bed.stage, &read_only, c"/made/dir", Target::LIKE_SOURCE).expect("bound");
         assert!(bed.mount_line("made/dir").contains(" ro,nosuid,relatime "));
         assert!(bed.mount_line("made/dir/below").contains(" rw,nosuid,relatime "));
         let all = Source { all: set(abi::MOUNT_ATTR_RDONLY), ..host(source, BIND_RECURSIVE) };
-        bind(&bed.stage, &all, c"/all", Target::LIKE_SOURCE).expect("bound");
+        bind(&mut bed.stage, &all, c"/all", Target::LIKE_SOURCE).expect("bound");
         assert_eq!(errno(fs::write(bed.path("all/below/file"), "x")), Some(abi::EROFS));
         let file = host(&source.join("below/file"), 0);
-        bind(&bed.stage, &file, c"/etc/resolv.conf", Target::LIKE_SOURCE).expect("bound");
+        bind(&mut bed.stage, &file, c"/etc/resolv.conf", Target::LIKE_SOURCE).expect("bound");
         assert_eq!(fs::read_to_string(bed.path("etc/resolv.conf")).expect("bound"), "text");
         fs::write(source.join("below/file"), "still writable").expect("the source is");
-        let result = bind(&bed.stage, &file, c"/made/dir", Target::LIKE_SOURCE);
+        let result = bind(&mut bed.stage, &file, c"/made/dir", Target::LIKE_SOURCE);
         assert_eq!(failure(result), (Part::Attach, abi::ENOTDIR));
-        let result = bind(&bed.stage, &host(&source.join("none"), 0), c"/x", Target::LIKE_SOURCE);
+        let result =
+            bind(&mut bed.stage, &host(&source.join("none"), 0), c"/x", Target::LIKE_SOURCE);
         assert_eq!(failure(result), (Part::Open, abi::ENOENT));
         assert!(!bed.path("x").exists(), "nothing is made for a source that is missing");
     });
@@ -224,11 +232,11 @@ fn a_flat_bind_leaves_the_mounts_below_behind() {
         fs::create_dir_all(source.join("below")).expect("ours");
         attach(new_fs(c"tmpfs"), &source.join("below"));
         fs::write(source.join("below/file"), "").expect("ours");
-        bind(&bed.stage, &host(source, 0), c"/flat", Target::LIKE_SOURCE).expect("bound");
+        bind(&mut bed.stage, &host(source, 0), c"/flat", Target::LIKE_SOURCE).expect("bound");
         assert!(!bed.path("flat/below/file").exists());
         let recursive = abi::MS_SHARED;
         let tree = Source { propagation: recursive, ..host(source, BIND_RECURSIVE | 2) };
-        bind(&bed.stage, &tree, c"/tree", Target::LIKE_SOURCE).expect("bound");
+        bind(&mut bed.stage, &tree, c"/tree", Target::LIKE_SOURCE).expect("bound");
         assert!(bed.path("tree/below/file").exists());
         assert!(bed.mount_line("tree").contains(" shared:"));
         assert!(bed.mount_line("tree/below").contains(" shared:"));
@@ -245,8 +253,8 @@ fn a_masked_path_shows_nothing() {
         bed.dir("dev");
         bed.file("dev/null", "the image's own is not asked");
         bed.link("to-key", "/key");
-        for at in [c"/secret", c"/other", c"/to-key", c"/missing", c"/key/below"] {
-            mask(&mut bed.stage, at).expect("masked or not there");
+        for path in [c"/secret", c"/other", c"/to-key", c"/missing", c"/key/below"] {
+            mask(&mut bed.stage, &at(path)).expect("masked or not there");
         }
         for dir in ["secret", "other"] {
             assert_eq!(fs::read_dir(bed.path(dir)).expect("masked").count(), 0);
@@ -266,12 +274,69 @@ fn a_read_only_path_covers_the_mounts_below() {
         attach(new_fs(c"tmpfs"), &bed.path("sys/net"));
         bed.file("sys/net/value", "1");
         bed.file("sys/other", "1");
-        read_only(&bed.stage, c"/sys").expect("covered");
-        read_only(&bed.stage, c"/missing").expect("left alone");
+        read_only(&mut bed.stage, &at(c"/sys")).expect("covered");
+        read_only(&mut bed.stage, &at(c"/missing")).expect("left alone");
         for path in ["sys/net/value", "sys/other"] {
             assert_eq!(errno(fs::write(bed.path(path), "2")), Some(abi::EROFS), "{path}");
             assert_eq!(fs::read_to_string(bed.path(path)).expect("readable"), "1");
         }
+    });
+}
+
+/// Another container over the same files, where nothing is mounted on a directory:
+/// puts another one in its place.
+fn swap(bed: &Bed, dir: &str) {
+    let path = bed.path(dir);
+    let swap = move || {
+        sys::unshare(abi::CLONE_NEWNS).expect("as the bed did");
+        propagation(abi::MS_PRIVATE, true).expect("our own");
+        let mounted = crate::testbed::c_string(&path);
+        sys::umount(&mounted, abi::MNT_DETACH).expect("in this namespace alone");
+        fs::rename(&path, path.with_extension("away")).expect("nothing is mounted here");
+        fs::create_dir(&path).expect("nothing is there");
+    };
+    std::thread::spawn(swap).join().expect("swapped");
+}
+
+#[test]
+fn a_mount_is_found_wherever_its_directory_is_by_now() {
+    run(|bed| {
+        let held = NewMount { hold: 1, ..tmpfs(c"/proc") };
+        mount(&mut bed.stage, &held, false).expect("mounted");
+        for dir in ["proc/sys/kernel", "proc/secret", "proc/link"] {
+            bed.dir(dir);
+        }
+        bed.link("proc/out", "/elsewhere");
+        bed.dir("elsewhere");
+        let source = Source { hold: 2, ..host(&bed.path("proc/link"), 0) };
+        bind(&mut bed.stage, &source, c"/bound", Target::LIKE_SOURCE).expect("bound");
+        for dir in ["proc", "bound"] {
+            swap(bed, dir);
+        }
+        let below = |at, under, below| Place { at, under, below };
+        read_only(&mut bed.stage, &below(c"/proc/sys", 1, c"sys")).expect("covered");
+        mask(&mut bed.stage, &below(c"/proc/secret", 1, c"secret")).expect("masked");
+        let attributes = set(abi::MOUNT_ATTR_RDONLY);
+        change(&bed.stage, &below(c"/bound", 2, c""), false, &attributes).expect("changed");
+        let full = Some(abi::EROFS);
+        for dir in ["proc.away/sys/kernel", "proc.away/secret", "bound.away"] {
+            assert_eq!(errno(fs::write(bed.path(dir).join("new"), "")), full, "{dir}");
+        }
+        // What leads out of the mount is in the root.
+        mask(&mut bed.stage, &below(c"/proc.away/out", 1, c"out")).expect("masked");
+        assert_eq!(errno(fs::write(bed.path("elsewhere/new"), "")), full);
+    });
+}
+
+#[test]
+fn what_is_read_only_as_a_whole_is_masked_all_the_same() {
+    run(|bed| {
+        mount(&mut bed.stage, &NewMount { hold: 1, ..tmpfs(c"/data") }, false).expect("mounted");
+        bed.file("data/key", "secret");
+        let below = |at, below| Place { at, under: 1, below };
+        read_only(&mut bed.stage, &below(c"/data", c"")).expect("covered");
+        mask(&mut bed.stage, &below(c"/data/key", c"key")).expect("masked");
+        assert_eq!(fs::read_to_string(bed.path("data/key")).expect("masked"), "");
     });
 }
 
@@ -280,13 +345,13 @@ fn a_mount_that_is_there_can_be_changed() {
     run(|bed| {
         mount(&mut bed.stage, &tmpfs(c"/run"), false).expect("mounted");
         let options = bed.strs(&["size", "32k"]);
-        reconfigure(&bed.stage, c"/run", options).expect("changed");
-        change(&bed.stage, c"/run", false, &set(abi::MOUNT_ATTR_RDONLY)).expect("changed");
+        reconfigure(&bed.stage, &at(c"/run"), options).expect("changed");
+        change(&bed.stage, &at(c"/run"), false, &set(abi::MOUNT_ATTR_RDONLY)).expect("changed");
         let line = bed.mount_line("run");
         assert!(line.contains(" ro,relatime ") && line.contains("rw,size=32k"), "{line}");
         // What is no mount has no attributes of its own.
         bed.dir("plain");
-        let result = change(&bed.stage, c"/plain", false, &set(abi::MOUNT_ATTR_RDONLY));
+        let result = change(&bed.stage, &at(c"/plain"), false, &set(abi::MOUNT_ATTR_RDONLY));
         assert_eq!(failure(result), (Part::SetAttributes, abi::EINVAL));
     });
 }
