@@ -83,6 +83,15 @@ struct Shared {
     changed: Condvar,
 }
 
+impl Shared {
+    /// Whether the child has executed the stage, or could not.
+    fn is_over_within(&self, time: Duration) -> bool {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(over, time, |over| !*over);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
 /// Clones and executes the stage. Returns when the stage is running.
 ///
 /// # Errors
@@ -126,8 +135,11 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
         let maker = maker.map_err(|error| Error::io(&error, "starting a thread"))?;
         let executed = wait(&shared, request);
         if executed.is_err() {
-            // The child is there or is about to be, and its maker waits for its end.
-            let _ = sys::pidfd_send_signal(shared.pidfd.load(Ordering::Acquire), abi::SIGKILL);
+            // The number is there a little before the descriptor is.
+            while !shared.is_over_within(TURN) {
+                let pidfd = shared.pidfd.load(Ordering::Acquire);
+                let _ = sys::pidfd_send_signal(pidfd, abi::SIGKILL);
+            }
         }
         let cloned = maker.join().map_err(|_| Error::new(Kind::Internal, "the clone's thread"));
         Ok::<_, Error>((cloned?, executed))
@@ -149,10 +161,8 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
 /// Waits until the child has executed the stage, or could not.
 fn wait(shared: &Shared, request: &Request<'_>) -> Result<()> {
     let begun = Instant::now();
-    let mut over = shared.over.lock().unwrap_or_else(PoisonError::into_inner);
-    while !*over {
-        (over, _) = shared.changed.wait_timeout(over, TURN).unwrap_or_else(PoisonError::into_inner);
-        if *over || shared.pidfd.load(Ordering::Acquire) < 0 {
+    while !shared.is_over_within(TURN) {
+        if shared.pidfd.load(Ordering::Acquire) < 0 {
             continue; // while the kernel makes it there is nothing to give up
         }
         if let Some(fd) = request.interrupt
