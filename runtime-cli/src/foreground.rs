@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use oci_spec::runtime::{BoxBuilder, Process};
 use orlop::container::{Container, Started, Terminal};
 use orlop::{Error, Kind};
@@ -87,7 +88,7 @@ impl Foreground {
         loop {
             let (ended, signalled) = self.poll(started, session.as_mut())?;
             if signalled {
-                self.forward(started, session.as_ref())?;
+                self.forward(started, session.as_mut())?;
             }
             if let Some(ending) = &mut self.ending {
                 ending.insist(started);
@@ -135,12 +136,18 @@ impl Foreground {
         Ok((ended, signalled))
     }
 
-    fn forward(&mut self, started: &Started, session: Option<&Session>) -> Result<()> {
+    fn forward(&mut self, started: &Started, mut session: Option<&mut Session>) -> Result<()> {
         while let Some(info) = self.signals.read_signal().context("reading a signal")? {
-            match Signal::try_from(info.ssi_signo.cast_signed()) {
+            let signal = Signal::try_from(info.ssi_signo.cast_signed());
+            if signal == Ok(Signal::SIGCONT)
+                && let Some(session) = &mut session
+            {
+                session.come_or_go()?;
+            }
+            match signal {
                 Ok(Signal::SIGCHLD) => reap(started.pid),
                 Ok(Signal::SIGWINCH) if session.is_some() => {
-                    if let Some(session) = session {
+                    if let Some(session) = &session {
                         session.resize();
                     }
                 }
@@ -195,7 +202,11 @@ struct Session {
     input: Stdin,
     output: Stdout,
     master: OwnedFd,
+    /// The settings of ours, once it was made raw.
     ours: Option<Termios>,
+    /// Whether ours is a terminal that belongs to another job by now: not to be read
+    /// from, nor to be set.
+    away: bool,
     to_process: VecDeque<u8>,
     to_us: VecDeque<u8>,
     input_open: bool,
@@ -205,25 +216,35 @@ struct Session {
 impl Session {
     fn new(socket: &OwnedFd) -> Result<Self> {
         let master = orlop::launch::receive_terminal(socket.as_fd())?;
-        let ours = if stdin().is_terminal() {
-            let before = tcgetattr(stdin()).context("reading the terminal's settings")?;
-            let mut raw = before.clone();
-            cfmakeraw(&mut raw);
-            tcsetattr(stdin(), SetArg::TCSANOW, &raw).context("setting the terminal raw")?;
-            Some(before)
-        } else {
-            None
-        };
-        Ok(Self {
+        let mut session = Self {
             input: stdin(),
             output: stdout(),
             master,
-            ours,
+            ours: None,
+            away: false,
             to_process: VecDeque::new(),
             to_us: VecDeque::new(),
             input_open: true,
             output_open: true,
-        })
+        };
+        session.come_or_go()?;
+        Ok(session)
+    }
+
+    /// Looks whose our terminal is: a shell that gives it to us makes us go on.
+    fn come_or_go(&mut self) -> Result<()> {
+        if !stdin().is_terminal() {
+            return Ok(());
+        }
+        self.away = is_away();
+        if !self.away {
+            let now = tcgetattr(stdin()).context("reading the terminal's settings")?;
+            let mut raw = self.ours.get_or_insert(now).clone();
+            cfmakeraw(&mut raw);
+            tcsetattr(stdin(), SetArg::TCSANOW, &raw).context("setting the terminal raw")?;
+            self.resize();
+        }
+        Ok(())
     }
 
     /// Gives the process's terminal the size of ours.
@@ -237,7 +258,7 @@ impl Session {
 
     fn wants(&self) -> Vec<PollFd<'_>> {
         let mut fds = Vec::new();
-        if self.input_open && self.to_process.len() < BUFFER {
+        if self.reads() {
             fds.push(PollFd::new(self.input.as_fd(), PollFlags::POLLIN));
         }
         if self.output_open {
@@ -258,9 +279,13 @@ impl Session {
 }
 
 impl Session {
+    fn reads(&self) -> bool {
+        self.input_open && !self.away && self.to_process.len() < BUFFER
+    }
+
     /// Moves what can be moved without waiting.
     fn copy(&mut self) {
-        if self.input_open && self.to_process.len() < BUFFER && ready(self.input.as_fd(), POLL_IN) {
+        if self.reads() && ready(self.input.as_fd(), POLL_IN) {
             self.input_open = fill(self.input.as_fd(), &mut self.to_process);
         }
         if !self.to_process.is_empty() && ready(self.master.as_fd(), PollFlags::POLLOUT) {
@@ -310,10 +335,18 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Some(before) = &self.ours {
+        if let Some(before) = &self.ours
+            && !is_away()
+        {
             let _ = tcsetattr(stdin(), SetArg::TCSANOW, before);
         }
     }
+}
+
+/// Whether our terminal is another job's. One that is no terminal of our session has
+/// no jobs.
+fn is_away() -> bool {
+    tcgetpgrp(stdin()).is_ok_and(|group| group != getpgrp())
 }
 
 const POLL_IN: PollFlags = PollFlags::POLLIN.union(PollFlags::POLLHUP);

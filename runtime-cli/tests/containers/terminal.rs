@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = tests![
     exec_has_a_terminal_of_its_own,
     keys_and_sizes_go_through_ours,
     others_at_its_terminal_keep_nobody,
+    in_the_background_it_leaves_ours_alone,
 ];
 
 fn accept(listener: &UnixListener) -> OwnedFd {
@@ -100,11 +101,21 @@ struct Seat {
 
 impl Seat {
     fn take(lab: &Lab, arguments: &[&str]) -> Self {
+        Self::take_with(lab, arguments, &[])
+    }
+
+    /// The same with words in front of the command's.
+    fn take_with(lab: &Lab, arguments: &[&str], before: &[&str]) -> Self {
         let size = Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         let mut bundle = lab.bundle(arguments);
         bundle.config["process"]["terminal"] = json!(true);
         let mut command = lab.start_of("run", &bundle, "a", &[]);
+        if let [program, words @ ..] = before {
+            let mut with = Command::new(program);
+            with.args(words).arg(command.get_program()).args(command.get_args());
+            command = with;
+        }
         let stream = || Stdio::from(pty.slave.try_clone().unwrap());
         command.stdin(stream()).stdout(stream()).stderr(stream());
         let child = command.spawn().unwrap();
@@ -121,6 +132,10 @@ impl Seat {
             let length = self.master.read(&mut buffer).expect(&self.seen);
             self.seen.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
         }
+    }
+
+    fn is_raw(&self) -> bool {
+        !tcgetattr(&self.master).unwrap().local_flags.contains(LocalFlags::ICANON)
     }
 
     fn ends(mut self) -> i32 {
@@ -183,4 +198,17 @@ fn others_at_its_terminal_keep_nobody(lab: &Lab) {
         child.try_wait().unwrap().is_some_and(|status| status.success())
     });
     lab.delete("a");
+}
+
+fn in_the_background_it_leaves_ours_alone(lab: &Lab) {
+    let script = "set -m; \"$@\" & read line; fg >/dev/null; exit $?";
+    let shell = ["setsid", "--ctty", "--wait", "sh", "-c", script, "sh"];
+    let mut seat = Seat::take_with(lab, &["wait", "SIGINT"], &shell);
+    seat.shows("ready");
+    assert!(!seat.is_raw(), "the shell reads from it");
+    // What is typed is the shell's, which brings the job to the front.
+    seat.master.write_all(b"\n").unwrap();
+    until("the foreground", || seat.is_raw());
+    seat.master.write_all(b"\x03").unwrap();
+    assert_eq!(seat.ends(), 0);
 }
