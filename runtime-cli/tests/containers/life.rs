@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[Test] = tests![
     exec_passes_codes_and_detaches,
     an_exec_in_a_dying_container_ends,
     kill_all_reaches_every_process,
+    cgroups_deeper_than_a_path_go,
     lists_and_processes_are_told,
     a_failed_creation_leaves_nothing,
     a_failed_exec_of_the_program_is_told_by_start,
@@ -359,6 +360,31 @@ fn kill_all_reaches_every_process(lab: &Lab) {
     lab.on("a", &["kill", "--all"], &["KILL"]).ok();
     until("its end", || lab.status("a") == "stopped");
     lab.on("a", &["delete"], &[]).ok();
+}
+
+/// A container may make cgroups below its own, if they are shown writable.
+fn cgroups_deeper_than_a_path_go(lab: &Lab) {
+    let mut bundle = lab.bundle(&["nest", "/sys/fs/cgroup"]);
+    bundle.without_namespace("pid");
+    bundle.namespace("cgroup", None);
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| mount["type"] != "cgroup");
+    bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev"]);
+    for by_v1 in [false, true] {
+        let running = lab.begin(lab.start_of("run", &bundle, "a", &["--keep"]));
+        until("the cgroups", || running.printed() == "ready\n");
+        let before = by_v1.then(|| forget_v2_beside_v1(lab));
+        let pids = lab.on("a", &["ps", "--format", "json"], &[]).ok();
+        assert_eq!(pids.matches(',').count(), 2, "{pids}");
+        lab.on("a", &["kill", "--all"], &["KILL"]).ok();
+        running.end().ends(128 + 9);
+        if let Some(before) = before {
+            fs::write(record(lab), before).unwrap();
+        }
+        let output = lab.on("a", &["delete"], &[]);
+        assert_eq!(output.stderr, "");
+        output.ok();
+    }
 }
 
 fn lists_and_processes_are_told(lab: &Lab) {

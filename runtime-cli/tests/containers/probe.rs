@@ -50,6 +50,7 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
         }
         ["wait", signal] => wait(signal.parse().map_err(|_| invalid(signal))?)?,
         ["family", count] => family(number(count))?,
+        ["nest", cgroups] => nest(Path::new(cgroups))?,
         // Where the filter ends the thread that asks for another root.
         ["lose-first-thread"] => {
             drop(std::thread::spawn(|| std::thread::sleep(Duration::from_secs(3600))));
@@ -128,6 +129,27 @@ fn family(count: u8) -> std::io::Result<()> {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }
+}
+
+/// Goes down into cgroups of its own, in each hierarchy that is there, until no path
+/// reaches it. Has children there.
+fn nest(cgroups: &Path) -> std::io::Result<()> {
+    let mut hierarchies = vec![cgroups.to_path_buf()];
+    if !cgroups.join("cgroup.procs").exists() {
+        let entries = fs::read_dir(cgroups)?.flatten();
+        hierarchies = entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()).collect();
+    }
+    let name = "x".repeat(250);
+    for hierarchy in hierarchies {
+        std::env::set_current_dir(hierarchy)?;
+        for _ in 0..20 {
+            fs::create_dir(&name)?;
+            std::env::set_current_dir(&name)?;
+        }
+        // A cpuset without processors takes nobody.
+        let _ = fs::write("cgroup.procs", "0");
+    }
+    family(2)
 }
 
 /// `kind mode uid:gid` and the device or link it is.

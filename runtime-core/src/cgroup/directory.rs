@@ -1,12 +1,9 @@
-//! One cgroup directory: its files read and written, the processes in it, its
-//! end. Knows the file system, no controller and no limit.
+//! One cgroup directory: made, taken, its files read and written. Knows the file
+//! system, no controller and no limit.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
@@ -14,9 +11,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::{mkdir, read, write};
 
 use crate::error::{Error, Kind, Result};
-
-/// How long a cgroup that still holds dying processes is waited for.
-const REMOVAL: Duration = Duration::from_secs(2);
 
 /// An open cgroup directory.
 #[derive(Debug)]
@@ -201,105 +195,5 @@ impl Drop for Made {
             // Best effort: the failure that got us here is the one to tell.
             let _ = fs::remove_dir(path);
         }
-    }
-}
-
-/// Every process in the cgroup and below it, sorted, each once. A cgroup that
-/// does not exist has none.
-pub(super) fn processes(path: &Path) -> Result<Vec<i32>> {
-    let mut found = Vec::new();
-    collect(path, &mut found)?;
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
-}
-
-fn collect(path: &Path, found: &mut Vec<i32>) -> Result<()> {
-    // A cgroup may vanish while it is looked at.
-    let gone = |errno| matches!(errno, Errno::ENOENT | Errno::ENODEV);
-    let text = match read_path(&path.join("cgroup.procs")) {
-        // A threaded cgroup (v2) has no list of processes.
-        Err(Errno::EOPNOTSUPP) => read_path(&path.join("cgroup.threads")),
-        other => other,
-    };
-    match text {
-        Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-        Err(errno) if gone(errno) => return Ok(()),
-        Err(errno) => return Err(refused(errno, "listing the processes of the cgroup", path)),
-    }
-    for below in children(path)? {
-        collect(&below, found)?;
-    }
-    Ok(())
-}
-
-fn read_path(path: &Path) -> Result<String, Errno> {
-    read_text(&open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
-}
-
-fn children(path: &Path) -> Result<Vec<PathBuf>> {
-    let list = || -> io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                found.push(entry.path());
-            }
-        }
-        Ok(found)
-    };
-    match list() {
-        Ok(found) => Ok(found),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
-            Ok(Vec::new())
-        }
-        Err(error) => Err(Error::io(&error, "listing the cgroup").at_path(path)),
-    }
-}
-
-/// Whether a cgroup and those below it have no processes, if they get some time to
-/// end.
-pub(super) fn empties(path: &Path) -> Result<bool> {
-    let deadline = Instant::now() + REMOVAL;
-    let mut pause = Duration::from_micros(100);
-    loop {
-        let empty = processes(path)?.is_empty();
-        if empty || Instant::now() >= deadline {
-            return Ok(empty);
-        }
-        sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
-/// Removes a cgroup and those below it. One that holds dying processes is tried
-/// again for a while; a missing one is fine.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    remove_until(path, Instant::now() + REMOVAL)
-}
-
-fn remove_until(path: &Path, deadline: Instant) -> Result<()> {
-    let mut pause = Duration::from_micros(100);
-    loop {
-        let error = match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        match errno {
-            Errno::ENOENT => return Ok(()),
-            Errno::EBUSY | Errno::ENOTEMPTY | Errno::EINTR => {}
-            // A read-only mount refuses before it looks whether there is one.
-            _ if !path.exists() => return Ok(()),
-            _ => return Err(refused(errno, "removing the cgroup", path)),
-        }
-        for below in children(path)? {
-            remove_until(&below, deadline)?;
-        }
-        if Instant::now() >= deadline {
-            return Err(refused(errno, "removing the cgroup", path));
-        }
-        sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
     }
 }

@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::directory::{Directory, processes};
+use super::directory::Directory;
 use super::freezer::Freezer;
+use super::tree::known_processes;
 use crate::error::{Error, Kind, Result};
 
 /// How long the processes may take to stand still.
@@ -22,15 +23,18 @@ const FREEZING: Duration = Duration::from_secs(2);
 /// How long rounds of signals go on without a freezer.
 const ROUNDS: Duration = Duration::from_secs(10);
 
-/// Kills all processes in the cgroup `main` and below it.
+/// Kills all processes in the cgroup `main` and below it. Those that are known get
+/// their signal also when others can't be listed.
 pub(super) fn all(main: &Path, freezer: Option<&(Directory, Freezer)>) -> Result<()> {
     if let Some((cgroup, freezer)) = freezer {
         let frozen = freezer.freeze(cgroup, FREEZING).is_ok();
-        let signalled = processes(main).and_then(|list| signal(&list));
+        let (list, listed) = known_processes(main);
+        let signalled = signal(&list);
         // Thawed before any error is told, or the signals never arrive.
         let thawed = freezer.thaw(cgroup);
         signalled?;
         thawed?;
+        listed?;
         if frozen {
             return Ok(());
         }
@@ -38,9 +42,9 @@ pub(super) fn all(main: &Path, freezer: Option<&(Directory, Freezer)>) -> Result
     let deadline = Instant::now() + ROUNDS;
     let mut pause = Duration::from_micros(100);
     loop {
-        let list = processes(main)?;
+        let (list, listed) = known_processes(main);
         if list.is_empty() {
-            return Ok(());
+            return listed;
         }
         signal(&list)?;
         if Instant::now() >= deadline {

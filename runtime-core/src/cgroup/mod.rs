@@ -25,6 +25,7 @@ mod kill;
 mod program;
 mod settings;
 mod systemd;
+mod tree;
 mod v1;
 mod v2;
 
@@ -317,7 +318,7 @@ impl Manager {
     /// # Errors
     /// A list that can't be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.main().map_or(Ok(Vec::new()), |group| directory::processes(&group.directory()))
+        self.main().map_or(Ok(Vec::new()), |group| tree::processes(&group.directory()))
     }
 
     /// Freezes the container's processes. It holds when this returns.
@@ -407,7 +408,7 @@ impl Manager {
     /// # Errors
     /// A list that can't be read.
     pub fn empties(&self) -> Result<bool> {
-        self.main().map_or(Ok(true), |group| directory::empties(&group.directory()))
+        self.main().map_or(Ok(true), |group| tree::empties(&group.directory()))
     }
 
     /// Removes the cgroup and everything below it. Dying processes are waited
@@ -421,7 +422,7 @@ impl Manager {
         }
         let mut result = Ok(());
         for group in self.groups() {
-            result = result.and(directory::remove(&group.directory()));
+            result = result.and(tree::remove(&group.directory()));
         }
         result
     }
@@ -473,7 +474,7 @@ impl Manager {
 ///
 /// COMPAT(runc): both texts.
 fn empty_and_thawed(path: &Path, freezer: Freezer) -> Result<()> {
-    let count = directory::processes(path)?.len();
+    let count = tree::processes(path)?.len();
     if count != 0 {
         let text = format!("container's cgroup is not empty: {count} process(es) found");
         return Err(Error::new(Kind::Cgroup, text).at_path(path));

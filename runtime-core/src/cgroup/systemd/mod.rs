@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
-use super::directory::{self, Directory};
+use super::directory::Directory;
 use super::group::Group;
 use super::settings::{Properties, Property};
+use super::tree;
 use super::v2::V2;
 use crate::error::{Error, Kind, Result};
 use crate::host::{Cgroups, HostFacts};
@@ -166,7 +167,7 @@ impl Systemd {
         }
         match self.stop() {
             // What systemd leaves: cgroups that the container made below its own.
-            Ok(()) => directory::remove(&path),
+            Ok(()) => tree::remove(&path),
             Err(_) if goes(&path, NOTICING) => Ok(()),
             Err(error) => Err(error),
         }
