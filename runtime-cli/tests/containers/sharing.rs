@@ -4,12 +4,13 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Lab, Test, tests, until};
+use crate::harness::{Bundle, Lab, Output, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     who_has_the_cgroup_next_outlives_the_first,
     who_has_the_cgroup_next_outlives_a_creation_that_died,
     who_has_the_cgroup_next_outlives_a_lost_record,
+    who_has_the_cgroup_next_outlives_records_of_other_stores,
     a_record_of_a_later_version_says_where_the_cgroup_is,
     what_an_init_leaves_in_a_shared_pid_namespace_is_ended,
     what_joins_a_paused_container_ends_with_it,
@@ -45,11 +46,14 @@ fn change_record(lab: &Lab, change: impl FnOnce(&mut Value)) {
 
 /// `a` is deleted, which says of the cgroup that it stays, and `b` runs.
 fn delete_first(lab: &Lab, flags: &[&str]) {
-    let output = lab.on("a", &[&["delete"], flags].concat(), &[]);
+    stays(lab, &lab.on("a", &[&["delete"], flags].concat(), &[]));
+}
+
+fn stays(lab: &Lab, output: &Output) {
     let found = output.stderr.matches("=warning ").count();
     assert_eq!(found, 1, "{output:?}");
     assert!(output.stderr.contains("is left: it has processes of others in it"), "{output:?}");
-    output.ok();
+    assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(lab.status("b"), "running");
     lab.on("b", &["pause"], &[]).ok();
     lab.delete("b");
@@ -80,6 +84,26 @@ fn who_has_the_cgroup_next_outlives_a_lost_record(lab: &Lab) {
     taken_over(lab, false);
     change_record(lab, |record| *record = json!("lost"));
     delete_first(lab, &["--force"]);
+}
+
+/// Which list nothing of it: neither of a container whose init left others behind, nor
+/// of one whose creation died.
+fn who_has_the_cgroup_next_outlives_records_of_other_stores(lab: &Lab) {
+    let other = lab.path("other");
+    fs::create_dir(&other).unwrap();
+    for died in [false, true] {
+        taken_over(lab, !died);
+        if died {
+            change_record(lab, |record| {
+                record["phase"] = json!("creating");
+                record["pid"] = json!(0);
+            });
+        }
+        let id = lab.id("a");
+        fs::rename(lab.root().join(&id), other.join(&id)).unwrap();
+        stays(lab, &lab.runtime(&["--root", other.to_str().unwrap(), "delete", &id]));
+        assert!(!other.join(&id).exists());
+    }
 }
 
 /// The config tells only where it is for who stands where the creator stood.

@@ -65,10 +65,12 @@ macro_rules! call {
     };
 }
 
-// ---- device programs; the stage has no use for them ---------------------------
+// ---- what the stage has no use for ---------------------------------------------
 
 #[cfg(not(stage))]
 pub mod bpf;
+#[cfg(not(stage))]
+pub mod xattr;
 
 // ---- files -----------------------------------------------------------------
 

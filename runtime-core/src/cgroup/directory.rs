@@ -138,6 +138,11 @@ impl Claim {
         })
     }
 
+    /// Leaves a mark there, by which [`super::Manager::is_marked`] knows it later.
+    pub fn mark(&self, mark: &str) {
+        super::mark::set(&*self.0, mark);
+    }
+
     /// The cgroup's directory.
     #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {

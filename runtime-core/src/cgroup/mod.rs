@@ -22,6 +22,7 @@ mod freezer;
 mod group;
 mod inner;
 mod kill;
+mod mark;
 mod program;
 mod settings;
 mod systemd;
@@ -29,6 +30,7 @@ mod tree;
 mod v1;
 mod v2;
 
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -175,6 +177,21 @@ impl Manager {
             Self::V2(v2) => v2.create().map(Some),
             Self::V1(v1) => v1.create(),
         }
+    }
+
+    /// Takes the cgroup if it is there and nobody else is about to, so that nobody
+    /// does while the caller looks whose it is.
+    #[must_use]
+    pub fn hold(&self) -> Option<Claim> {
+        self.main().and_then(|group| Claim::take(&group.directory()).ok())
+    }
+
+    /// Whether the last who took the cgroup has left this mark ([`Claim::mark`]). One
+    /// that does not exist has none.
+    #[must_use]
+    pub fn is_marked(&self, mark: &str) -> bool {
+        let cgroup = self.main().and_then(|group| fs::File::open(group.directory()).ok());
+        cgroup.is_some_and(|cgroup| mark::is(cgroup, mark))
     }
 
     /// Prepares the scope that systemd shall make, to be started when there is a
@@ -395,7 +412,7 @@ impl Manager {
         if let Self::Systemd(systemd) = self {
             return systemd.is_gone();
         }
-        let gone = |group: &Group| match std::fs::remove_dir(group.directory()) {
+        let gone = |group: &Group| match fs::remove_dir(group.directory()) {
             Ok(()) => true,
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };

@@ -123,6 +123,9 @@ impl Store {
         let fifos = if waits { Some(folder.make_fifos()?) } else { None };
 
         let claim = compiled.make_cgroup(id, bundle, options)?;
+        if let Some(claim) = &claim {
+            claim.mark(&lock.mark);
+        }
         if compiled.manager.record() != record.cgroup {
             record.cgroup = compiled.manager.record();
             folder.write(&record)?;
@@ -185,11 +188,15 @@ impl Launched {
 
     /// Has systemd make the cgroup, with the stage in it.
     fn place(&mut self, scope: Scope, limits_later: bool) -> Result<()> {
-        let Self { child, undo, plan, manager, settings, .. } = self;
+        let Self { child, undo, lock, plan, manager, settings, .. } = self;
         child.pass(plan, Gate::Placed, |pid| {
             // One that is not started is not ours to stop: it may be another's.
             scope.start(pid)?;
-            undo.cgroup(manager.clone(), None);
+            let claim = manager.hold();
+            if let Some(claim) = &claim {
+                claim.mark(&lock.mark);
+            }
+            undo.cgroup(manager.clone(), claim);
             match settings.take_if(|_| !limits_later) {
                 Some(settings) => manager.apply(&settings),
                 None => Ok(()),

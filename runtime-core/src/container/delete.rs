@@ -81,6 +81,7 @@ impl Container {
         // systemd may have been asked for a cgroup that is still to come.
         let asked = self.record.phase == Phase::Creating && manager.needs_process();
         if asked || !manager.remove_empty() {
+            let _held = manager.hold();
             remove_cgroup(&manager, self.is_over()?)?;
         }
         let hooks = match self.poststop_hooks() {
@@ -154,7 +155,8 @@ impl Store {
             None => likely_manager(&folder, id)?,
         };
         if let Some(manager) = manager {
-            remove_cgroup(&manager, self.is_taken(id, &manager.record()))?;
+            let _held = manager.hold();
+            remove_cgroup(&manager, !manager.is_marked(&lock.mark))?;
         }
         folder.remove()?;
         drop(lock);

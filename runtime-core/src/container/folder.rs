@@ -40,7 +40,12 @@ struct Remains {
 }
 
 /// The lock on a container, held until it is dropped.
-pub(super) type Lock = Flock<File>;
+#[derive(Debug)]
+pub(super) struct Lock {
+    /// What [`Folder::mark`] is.
+    pub mark: String,
+    _file: Flock<File>,
+}
 
 /// The stage's ends of the two FIFOs.
 pub(super) struct Fifos {
@@ -97,9 +102,14 @@ impl Folder {
         let mut file = self.open()?;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) if self.is(&lock)? => return Ok(lock),
-                // Whose lock that was is deleted, and the id may be another's by now.
-                Ok(_) => file = self.open()?,
+                Ok(locked) => {
+                    let mark = self.mark_of(locked.metadata())?;
+                    if self.mark().is_ok_and(|found| found == mark) {
+                        return Ok(Lock { mark, _file: locked });
+                    }
+                    // Whose lock that was is deleted, and the id may be another's.
+                    file = self.open()?;
+                }
                 Err((back, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                     file = back;
                     taken();
@@ -121,12 +131,18 @@ impl Folder {
         }
     }
 
-    /// Whether an open folder is what is found at the path.
-    fn is(&self, open: &File) -> Result<bool> {
-        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
-        let failed = |error| Error::io(&error, "looking at the lock").at_path(&self.path);
-        let open = open.metadata().map(identity).map_err(failed)?;
-        Ok(fs::metadata(&self.path).map(identity).is_ok_and(|found| found == open))
+    /// What no other folder of any store is called while this one is there: the
+    /// container's cgroup is marked with it.
+    pub(super) fn mark(&self) -> Result<String> {
+        self.mark_of(fs::metadata(&self.path))
+    }
+
+    fn mark_of(&self, metadata: std::io::Result<Metadata>) -> Result<String> {
+        match metadata {
+            Ok(found) => Ok(format!("{:x}:{}", found.dev(), found.ino())),
+            Err(error) if gone(&error) => Err(self.does_not_exist()),
+            Err(error) => Err(Error::io(&error, "looking at").at_path(&self.path)),
+        }
     }
 
     /// Whether somebody holds the lock now.
@@ -282,7 +298,7 @@ mod tests {
                 drop(lock);
             }
         });
-        let held = result.as_ref().is_ok_and(|lock| folder.is(lock).expect("a folder"));
+        let held = result.as_ref().is_ok_and(|lock| folder.mark().expect("a folder") == lock.mark);
         assert_eq!(held, result.is_ok(), "a lock on what is not there");
         fs::remove_dir_all(&root).expect("removed");
         result.map(|lock| (folder, lock))

@@ -4,9 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use orlop_init::sys::{self, Errno};
 
-use super::state::Phase;
-use super::{Container, Started, Store};
-use crate::cgroup;
+use super::{Container, Started};
 use crate::error::{Error, Kind, Result};
 use crate::launch::owned;
 
@@ -76,24 +74,28 @@ impl Container {
     /// Whether nothing of the container can be alive. What is in its cgroup is
     /// another's then: one that is empty may be taken, and its name says nothing.
     ///
-    /// While the init lives, nobody else can have it.
+    /// While the init lives, nobody else can have it. Later its mark says whether
+    /// somebody has taken it, of whatever store.
     pub(super) fn is_over(&self) -> Result<bool> {
         if self.init()?.is_some() {
             return Ok(false);
         }
         let all_ended = self.record.own_pids && self.record.pid != 0;
-        Ok(all_ended || self.store.is_taken(&self.record.id, &self.record.cgroup))
+        Ok(all_ended || !self.record.manager().is_marked(&self.folder().mark()?))
     }
 
     /// Kills every process. Only of one that is known to be there: its cgroup may be
     /// another container's by now.
     pub(super) fn kill_all(&self) -> Result<()> {
+        let manager = self.record.manager();
+        // Until it is done nobody takes the cgroup that the init's end empties.
+        let _held = manager.hold();
         if self.is_over()? {
             return Ok(());
         }
         // Also where there is no cgroup; with a pid namespace this is all.
         self.kill_init()?;
-        self.record.manager().kill()
+        manager.kill()
     }
 
     /// Kills the init, and so ends whatever waits for it. It can't be another
@@ -119,22 +121,6 @@ impl Container {
         };
         // After the pidfd is there, the number can't be taken over unnoticed.
         Ok(self.record.is_alive()?.then_some(pidfd))
-    }
-}
-
-impl Store {
-    /// Whether a container other than `id` is alive in that cgroup, or about to be.
-    pub(super) fn is_taken(&self, id: &str, cgroup: &cgroup::Record) -> bool {
-        self.ids().is_ok_and(|ids| {
-            ids.iter().filter(|other| *other != id).any(|other| {
-                let folder = self.folder(other);
-                folder.read().is_ok_and(|record| {
-                    record.cgroup == *cgroup
-                        && (record.is_alive().is_ok_and(|alive| alive)
-                            || record.phase == Phase::Creating && folder.is_locked())
-                })
-            })
-        })
     }
 }
 

@@ -163,6 +163,10 @@ pub(super) mod nr {
     pub(in crate::sys) const SECCOMP: usize = 277;
     pub(in crate::sys) const MEMFD_CREATE: usize = 279;
     #[cfg(not(stage))]
+    pub(in crate::sys) const FSETXATTR: usize = 7;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const FGETXATTR: usize = 10;
+    #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 280;
     pub(in crate::sys) const EXECVE: usize = 221;
     pub(in crate::sys) const EXECVEAT: usize = 281;

@@ -165,6 +165,10 @@ pub(super) mod nr {
     pub(in crate::sys) const SECCOMP: usize = 317;
     pub(in crate::sys) const MEMFD_CREATE: usize = 319;
     #[cfg(not(stage))]
+    pub(in crate::sys) const FSETXATTR: usize = 190;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const FGETXATTR: usize = 193;
+    #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 321;
     pub(in crate::sys) const EXECVE: usize = 59;
     pub(in crate::sys) const EXECVEAT: usize = 322;
