@@ -5,21 +5,34 @@
 
 use super::escape;
 
+/// Most steps of a pointer: who reads deeper is told of the value around it.
+const LONGEST: usize = 128;
+
 /// The way to the value that was begun last.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     open: Vec<Container>,
-    last: String,
-    /// A value must come next.
-    expecting: bool,
+    next: Next,
 }
 
 #[derive(Debug)]
 enum Container {
-    /// The key whose value is next; none before the first.
+    /// The key of the value that was begun last or is next; none before the first.
     Object(Option<String>),
-    /// The index of the element that is next.
+    /// The index of such an element.
     Array(usize),
+}
+
+/// What the innermost container has to do with the value that was begun last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It is that value: none was begun in it since it or a comma.
+    #[default]
+    Anything,
+    /// The same, and the next must be a value.
+    Value,
+    /// That value is in it.
+    End,
 }
 
 impl Place {
@@ -32,9 +45,9 @@ impl Place {
                 b'[' => self.enter(Container::Array(0), at),
                 b'}' | b']' => self.leave(at),
                 b'"' => self.string(bytes, at),
-                b',' => self.next(at),
+                b',' => self.comma(at),
                 b':' => {
-                    self.expecting = true;
+                    self.next = Next::Value;
                     at + 1
                 }
                 b' ' | b'\t' | b'\r' | b'\n' => at + 1,
@@ -46,16 +59,14 @@ impl Place {
     /// The pointer, where `rest` is what the parser did not take: it may have
     /// seen what kind of value begins there, and stopped for that.
     pub(super) fn into_pointer(self, rest: &[u8]) -> String {
-        let next = rest.trim_ascii_start().first();
-        if self.expecting && !matches!(next, Some(b']' | b'}' | b',')) {
-            return self.here();
-        }
-        self.last
-    }
-
-    /// The pointer of the value that begins now.
-    fn here(&self) -> String {
-        let steps = self.open.iter().map(|container| match container {
+        let closes = matches!(rest.trim_ascii_start().first(), Some(b']' | b'}' | b','));
+        let inside = match self.next {
+            Next::Anything => false,
+            Next::Value => !closes,
+            Next::End => true,
+        };
+        let steps = self.open.len() - usize::from(!inside && !self.open.is_empty());
+        let steps = self.open.iter().take(steps.min(LONGEST)).map(|container| match container {
             Container::Object(Some(key)) => format!("/{}", escape(key)),
             Container::Object(None) => String::new(),
             Container::Array(index) => format!("/{index}"),
@@ -64,28 +75,27 @@ impl Place {
     }
 
     fn enter(&mut self, container: Container, at: usize) -> usize {
-        self.last = self.here();
-        self.expecting = matches!(container, Container::Array(_));
+        let array = matches!(container, Container::Array(_));
+        self.next = if array { Next::Value } else { Next::Anything };
         self.open.push(container);
         at + 1
     }
 
     fn leave(&mut self, at: usize) -> usize {
         self.open.pop();
-        self.last = self.here();
-        self.expecting = false;
+        self.next = Next::End;
         at + 1
     }
 
-    fn next(&mut self, at: usize) -> usize {
+    fn comma(&mut self, at: usize) -> usize {
         match self.open.last_mut() {
             Some(Container::Array(index)) => {
                 *index += 1;
-                self.expecting = true;
+                self.next = Next::Value;
             }
             Some(Container::Object(key)) => {
                 *key = None;
-                self.last = self.here();
+                self.next = Next::Anything;
             }
             None => {}
         }
@@ -104,15 +114,13 @@ impl Place {
             let text = String::from_utf8_lossy(&bytes[at..end]);
             *key = Some(serde_json::from_str(&text).unwrap_or_default());
         } else {
-            self.last = self.here();
-            self.expecting = false;
+            self.next = Next::End;
         }
         end
     }
 
     fn scalar(&mut self, bytes: &[u8], at: usize) -> usize {
-        self.last = self.here();
-        self.expecting = false;
+        self.next = Next::End;
         let rest = bytes.get(at..).unwrap_or_default();
         let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
         at + rest.iter().position(ends).unwrap_or(rest.len()).max(1)
@@ -153,10 +161,23 @@ mod tests {
             (r#"{"a": {"b": "#, "", "/a/b"),
             (r#"{"a": ["#, " {}]}", "/a/0"),
             (r#"{"a": ["#, "]}", "/a"),
+            (r#"{"a": [1,"#, "]}", "/a"),
+            (r#"{"a": {"b":"#, "}}", "/a"),
+            ("[", "x", "/0"),
             (r#"{"a": [1,"#, r#""x"]}"#, "/a/1"),
             (r#"{"a": 1"#, "}", "/a"),
         ] {
             assert_eq!(pointer(beginning, rest), wanted, "{beginning}");
         }
+    }
+
+    #[test]
+    fn a_deep_document_does_not_take_for_ever() {
+        let begun = std::time::Instant::now();
+        let deep = pointer(&r#"{"a":"#.repeat(1_000_000), "");
+        assert_eq!(deep, "/a".repeat(LONGEST));
+        let each = r#"{"a":[{"b":1}],"c":"#.repeat(200_000);
+        assert_eq!(pointer(&each, ""), "/c".repeat(LONGEST));
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 }
