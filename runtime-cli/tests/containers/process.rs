@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{Bundle, Lab, Test, tests};
+use crate::harness::{Bundle, Lab, ORLOP, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     ids_and_groups,
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
     scheduling_and_personality,
     memory_policies_with_nodes_and_without,
     an_exec_has_an_affinity_and_the_init_has_not,
+    a_process_and_limits_may_come_through_pipes,
 ];
 
 /// Runs the bundle with its probe told to print /proc/self/status.
@@ -125,7 +126,7 @@ fn descriptors_are_passed_and_no_others(lab: &Lab) {
         let (path, root) = (bundle.path.display(), lab.root());
         let script = format!(
             "exec 3</dev/null 4</dev/null 5<{at} 6<{at}; exec {} --root {} run {flags} --bundle {path} {}",
-            crate::harness::ORLOP,
+            ORLOP,
             root.display(),
             lab.id("a"),
             at = lab.path("passed").display(),
@@ -188,5 +189,27 @@ fn an_exec_has_an_affinity_and_the_init_has_not(lab: &Lab) {
     let groups = lab.exec("a", &[], &["cat", "/proc/self/cgroup"]).ok();
     let v2 = groups.lines().find(|line| line.starts_with("0::")).unwrap();
     assert!(v2.contains(lab.tag()) || v2 == "0::/", "{groups}");
+    lab.delete("a");
+}
+
+// Engines write files, people `<(…)` and `-`.
+fn a_process_and_limits_may_come_through_pipes(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let shell = |text: &str, verb: &str, rest: &str| {
+        let script = format!(
+            "printf %s \"$TEXT\" | {ORLOP} --root {root} {verb} {rest} {id}",
+            root = lab.root().display(),
+            id = lab.id("a"),
+        );
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &script]).env("TEXT", text);
+        lab.begin(command).end().ok()
+    };
+    bundle.args(&["say", "hello"]);
+    let process = bundle.config["process"].to_string();
+    assert_eq!(shell(&process, "exec", "--process /dev/stdin"), "hello\n");
+    shell("{}", "update", "-r -");
+    shell("{}", "update", "-r /dev/stdin");
     lab.delete("a");
 }

@@ -12,6 +12,7 @@ mod pointer;
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capability, Process, Spec};
@@ -94,14 +95,24 @@ pub fn escape(name: &str) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|error| match error.raw_os_error() {
+    // A FIFO would be waited for, and a terminal become ours.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
         // COMPAT(runc): the text.
         Some(libc::ENOENT) => {
             Error::new(Kind::NotFound, "JSON specification file config.json not found")
         }
         _ => Error::io(&error, "opening").at_path(path),
     })?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len().min(LARGEST));
+    let metadata = file.metadata();
+    let metadata = metadata.map_err(|error| Error::io(&error, "looking at").at_path(path))?;
+    if !metadata.is_file() {
+        return Err(
+            Error::new(Kind::InvalidConfig, "a config that is no regular file").at_path(path)
+        );
+    }
+    let size = metadata.len().min(LARGEST);
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| Error::io(&error, "reading").at_path(path))?;
@@ -338,5 +349,25 @@ mod tests {
         std::fs::write(dir.path().join("config.json"), "{").expect("a file");
         let error = Bundle::open(dir.path()).expect_err("cut").to_string();
         assert!(error.contains("config.json\""), "{error}");
+    }
+
+    #[test]
+    fn a_config_must_be_a_regular_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().canonicalize().expect("there").join("config.json");
+        let refusal = || Bundle::open(dir.path()).expect_err("no file").to_string();
+        let wanted = format!("a config that is no regular file {path:?}");
+        let mode = nix::sys::stat::Mode::S_IRUSR;
+        nix::unistd::mkfifo(&path, mode).expect("a FIFO");
+        assert_eq!(refusal(), wanted);
+        for other in ["/dev/zero", "/"] {
+            std::fs::remove_file(&path).expect("removed");
+            std::os::unix::fs::symlink(other, &path).expect("a link");
+            assert_eq!(refusal(), wanted, "{other}");
+        }
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::write(dir.path().join("real"), SMALL).expect("a file");
+        std::os::unix::fs::symlink("real", &path).expect("a link");
+        Bundle::open(dir.path()).expect("a link to a file is fine");
     }
 }

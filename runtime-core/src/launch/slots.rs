@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use orlop_init::sys::{self, Errno, abi};
@@ -91,7 +92,11 @@ fn container_ids(plan: &Plan) -> Result<OwnedFd> {
 }
 
 fn namespace(path: &Path, kind: u32) -> Result<OwnedFd> {
-    let file = File::open(path)
+    // A FIFO would be waited for.
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
         .map_err(|error| Error::io(&error, "opening the namespace").at_path(path))?;
     // A plain file answers ENOTTY.
     match sys::ioctl_value(file.as_raw_fd(), NS_GET_NSTYPE, 0) {

@@ -1,5 +1,7 @@
 //! Rows 24 to 27 and 36: namespaces, what needs one, and what changes a whole host.
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use super::case::{Case, check};
@@ -35,6 +37,12 @@ fn row_24_namespaces(lab: &Lab) {
                 .fails("joining what is not a namespace file \"/etc/passwd\": invalid argument"),
             Case::change("a directory", network("/etc"))
                 .fails("joining what is not a namespace file \"/etc\": invalid argument"),
+            Case::change("a FIFO", |bundle| {
+                let path = bundle.path.join("fifo");
+                mkfifo(&path, Mode::S_IRUSR).unwrap();
+                bundle.namespace("network", path.to_str());
+            })
+            .fails("joining what is not a namespace file \"BUNDLE/fifo\": invalid argument"),
             Case::change("a relative path", network("proc/self/ns/net"))
                 .fails("namespace path \"proc/self/ns/net\" must be absolute (config.json: /linux/namespaces/*"),
         ],
