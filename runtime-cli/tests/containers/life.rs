@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::mkfifo;
 use serde_json::Value;
 
-use crate::harness::{CGROUPS, Lab, Test, View, tests, until};
+use crate::harness::{CGROUPS, Lab, Output, Test, View, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     is_created_started_and_deleted,
@@ -28,6 +31,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_created_container_is_deleted,
     the_pid_file_names_the_init,
     a_pid_file_is_written_through_no_link,
+    a_pid_file_takes_the_place_of_no_special_file,
     a_pid_file_that_has_no_room_leaves_nothing,
     exec_passes_codes_and_detaches,
     an_exec_in_a_dying_container_ends,
@@ -286,6 +290,40 @@ fn a_pid_file_is_written_through_no_link(lab: &Lab) {
         lab.delete("a");
         fs::remove_file(&file).unwrap();
     }
+}
+
+fn a_pid_file_takes_the_place_of_no_special_file(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    let [fifo, device, socket, folder] =
+        ["fifo", "device", "socket", "folder"].map(|name| lab.path(name));
+    mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+    mknod(&device, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(1, 7)).unwrap();
+    let _listener = UnixListener::bind(&socket).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let refused = |path: &Path, output: Output| {
+        let wanted = format!("a pid file can't take the place of what is no regular file {path:?}");
+        let message = output.fails();
+        assert!(message.ends_with(&wanted), "{message}");
+        assert!(!fs::symlink_metadata(path).unwrap().is_file(), "{path:?}");
+    };
+    let run = |verb: &str, path: &Path| {
+        let flags = ["--detach", "--pid-file", path.to_str().unwrap()];
+        let flags = if verb == "create" { &flags[1..] } else { &flags };
+        lab.begin(lab.start_of(verb, &bundle, "a", flags)).end()
+    };
+    for path in [&fifo, &device, &socket, &folder] {
+        for verb in ["run", "create"] {
+            refused(path, run(verb, path));
+            assert!(lab.on("a", &["state"], &[]).fails().contains("does not exist"));
+        }
+    }
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    for path in [&fifo, &device, &socket, &folder] {
+        let output = lab.exec("a", &["--detach", "--pid-file", path.to_str().unwrap()], &["sleep"]);
+        assert_eq!(output.code, 255);
+        refused(path, output);
+    }
+    lab.delete("a");
 }
 
 fn a_pid_file_that_has_no_room_leaves_nothing(lab: &Lab) {

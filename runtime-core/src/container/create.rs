@@ -10,7 +10,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::folder::{Folder, Lock};
 use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
-use super::{Container, Started, Store, Terminal, check_id, write_pid_file};
+use super::{Container, Started, Store, Terminal, check_id, check_pid_file, write_pid_file};
 use crate::bundle::Bundle;
 use crate::cgroup::{Claim, Driver, Manager, Properties, Scope, Settings};
 use crate::compile;
@@ -102,6 +102,7 @@ impl Store {
         waits: bool,
     ) -> Result<Launched> {
         check_id(id)?;
+        options.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
         let mut compiled = Compiled::new(id, bundle, options)?;
         let rootfs = rootfs(bundle)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;

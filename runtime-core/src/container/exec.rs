@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 
 use super::state::State;
-use super::{Container, Started, Terminal, write_pid_file};
+use super::{Container, Started, Terminal, check_pid_file, write_pid_file};
 use crate::cgroup::Inner;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
@@ -56,6 +56,7 @@ impl Container {
                 return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
             }
         }
+        options.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
         let spec = self.spec()?;
         let host = HostFacts::probe()?;
         let manager = self.record.manager().below(&options.cgroups)?;

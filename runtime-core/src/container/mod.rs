@@ -260,6 +260,19 @@ fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether a pid file can be put at `path`. It takes the place of what is there, and
+/// without a device or a socket others may be lost.
+fn check_pid_file(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_symlink() => {
+            let words = "a pid file can't take the place of what is no regular file";
+            Err(Error::new(Kind::InvalidConfig, words).at_path(path))
+        }
+        // What else is wrong is told when it is written.
+        _ => Ok(()),
+    }
+}
+
 /// Writes a pid file as engines expect it: complete or not at all, no newline.
 fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let failed = |error: &std::io::Error| Error::io(error, "writing the pid file").at_path(path);
