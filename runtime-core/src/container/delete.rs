@@ -102,7 +102,7 @@ impl Container {
         if !self.record.hooks.poststop || self.record.pid == 0 {
             return Ok(Vec::new());
         }
-        compile::poststop(&self.spec()?).map_err(Error::all)
+        compile::poststop(&self.kept_spec()?).map_err(Error::all)
     }
 }
 

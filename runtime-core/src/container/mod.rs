@@ -165,8 +165,18 @@ impl Container {
     /// The bundle's config as it was when the container was created.
     ///
     /// # Errors
-    /// The copy can't be read.
+    /// The copy can't be read; [`Kind::NotFound`] when the container was deleted
+    /// meanwhile.
     pub fn spec(&self) -> Result<Spec> {
+        self.kept_spec().or_else(|error| match error.kind() {
+            // The record goes last: whoever is deleting it has the lock.
+            Kind::NotFound => self.locked().and(Err(error)),
+            _ => Err(error),
+        })
+    }
+
+    /// The same for who may have the lock.
+    fn kept_spec(&self) -> Result<Spec> {
         Ok(Bundle::parse(&self.folder().read_config()?)?.value)
     }
 
@@ -287,4 +297,49 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
         let _ = fs::remove_file(&draft);
         failed(&error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::Manager;
+
+    /// A container without its config, and what a deletion still has to remove.
+    fn half_deleted(root: &Path) -> (Container, Lock) {
+        let store = Store::new(root);
+        let bundle = Bundle {
+            dir: root.to_owned(),
+            spec: Spec::default(),
+            raw: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let folder = store.folder("a");
+        let lock = folder.make().expect("made");
+        let record = Record::new("a", &bundle, root.to_owned(), Manager::None.record());
+        folder.write(&record).expect("written");
+        (store.open("a").expect("there"), lock)
+    }
+
+    #[test]
+    fn the_config_of_a_container_that_is_being_deleted_is_that_of_none() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let (container, lock) = half_deleted(root.path());
+        let error = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| container.spec().expect_err("no config"));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            container.folder().remove().expect("removed");
+            drop(lock);
+            reader.join().expect("no panic")
+        });
+        assert_eq!(error.to_string(), "container does not exist: \"a\"");
+    }
+
+    #[test]
+    fn a_config_that_is_lost_is_told_as_that() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let (container, lock) = half_deleted(root.path());
+        drop(lock);
+        let error = container.spec().expect_err("no config").to_string();
+        assert!(error.starts_with("reading the config "), "{error}");
+    }
 }

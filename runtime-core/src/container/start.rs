@@ -98,7 +98,7 @@ impl Container {
     /// The stage's message names an op of the plan: compile it once more.
     fn explain(&self, failure: &StartFailure<'_>) -> Error {
         let plan = HostFacts::probe().and_then(|host| {
-            compile::create(&self.spec()?, &host, &self.record.options(0)).map_err(Error::all)
+            compile::create(&self.kept_spec()?, &host, &self.record.options(0)).map_err(Error::all)
         });
         match plan {
             Ok(plan) => failure.explain(&plan),
