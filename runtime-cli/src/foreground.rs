@@ -151,8 +151,10 @@ impl Foreground {
                         session.resize();
                     }
                 }
-                // Meant for this program by its own runtime or job control.
-                Ok(Signal::SIGURG | Signal::SIGPIPE | Signal::SIGTTOU | Signal::SIGTTIN) => {}
+                // Meant for this program by its own runtime or job control, or by the
+                // kernel for what it wrote.
+                Ok(Signal::SIGURG | Signal::SIGPIPE | Signal::SIGXFSZ) => {}
+                Ok(Signal::SIGTTOU | Signal::SIGTTIN) => {}
                 _ => self.pass_on(started, info.ssi_signo.cast_signed()),
             }
         }

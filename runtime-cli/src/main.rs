@@ -17,8 +17,12 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use args::{Globals, Usage};
+use nix::sys::signal::{SigSet, Signal};
 
 fn main() -> ExitCode {
+    // A write beyond RLIMIT_FSIZE shall fail, not kill: what was made is taken back
+    // then. Blocked and not ignored, since no program that is started inherits that.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     let mut to_file = false;
     let mut verb = "";
     let result = run(&mut to_file, &mut verb);

@@ -21,6 +21,8 @@ pub(crate) const TESTS: &[Test] = tests![
     memory_policies_with_nodes_and_without,
     an_exec_has_an_affinity_and_the_init_has_not,
     a_process_and_limits_may_come_through_pipes,
+    a_limit_on_files_leaves_nothing,
+    signals_are_as_after_boot,
 ];
 
 /// Runs the bundle with its probe told to print /proc/self/status.
@@ -211,5 +213,47 @@ fn a_process_and_limits_may_come_through_pipes(lab: &Lab) {
     assert_eq!(shell(&process, "exec", "--process /dev/stdin"), "hello\n");
     shell("{}", "update", "-r -");
     shell("{}", "update", "-r /dev/stdin");
+    lab.delete("a");
+}
+
+// The kernel kills with SIGXFSZ whoever does not block or ignore it.
+fn a_limit_on_files_leaves_nothing(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    for verb in ["create", "run"] {
+        let command = lab.start_of(verb, &bundle, "a", &[]);
+        let mut limited = std::process::Command::new("/bin/sh");
+        limited.args(["-c", "ulimit -f 1; exec \"$0\" \"$@\""]);
+        limited.arg(command.get_program()).args(command.get_args());
+        let message = lab.begin(limited).end().fails();
+        assert!(message.ends_with(": file too large"), "{message}");
+        assert!(lab.on("a", &["state"], &[]).fails().contains("does not exist"));
+    }
+}
+
+fn signals_are_as_after_boot(lab: &Lab) {
+    let none = |text: &str| {
+        for name in ["SigBlk:", "SigIgn:", "SigCgt:"] {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            // The probe is a Rust program: std ignores SIGPIPE and looks for overflows.
+            let own = match name {
+                "SigIgn:" => 1 << (libc::SIGPIPE - 1),
+                "SigCgt:" => 1 << (libc::SIGSEGV - 1) | 1 << (libc::SIGBUS - 1),
+                _ => 0,
+            };
+            assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap() & !own, 0, "{text}");
+        }
+    };
+    // One in whose caller everything is ignored that can be, and one in the foreground.
+    let mut bundle = lab.bundle(&["cat", "/proc/self/status"]);
+    none(&lab.run(&bundle, "a", &[]).ok());
+    bundle.args(&["sleep"]);
+    let command = lab.start_of("run", &bundle, "a", &["--detach"]);
+    let mut ignoring = std::process::Command::new("/bin/sh");
+    ignoring.args(["-c", "trap '' HUP USR1 XFSZ; exec \"$0\" \"$@\""]);
+    ignoring.arg(command.get_program()).args(command.get_args());
+    lab.begin(ignoring).end().ok();
+    let pid = lab.state("a")["pid"].to_string();
+    none(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap());
+    none(&lab.exec("a", &[], &["cat", "/proc/self/status"]).ok());
     lab.delete("a");
 }
