@@ -155,7 +155,7 @@ fn hold(stage: &mut Stage, mount: Fd, number: u32) -> Done {
         None => sys::close(mount),
         Some(index) => match stage.held.get_mut(index) {
             Some(place) => {
-                let before = core::mem::replace(place, mount);
+                let Held { mount: before, .. } = core::mem::replace(place, Held::new(mount));
                 if before != NO_FD && before != stage.proc {
                     sys::close(before);
                 }
@@ -166,22 +166,87 @@ fn hold(stage: &mut Stage, mount: Fd, number: u32) -> Done {
     Ok(())
 }
 
+/// The root of a mount that later ops change or cover.
+#[derive(Clone, Copy)]
+pub struct Held {
+    pub mount: Fd,
+    /// Whether its path leads to it, once somebody has looked.
+    seen: Option<bool>,
+}
+
+impl Held {
+    pub const NONE: Self = Self::new(NO_FD);
+
+    const fn new(mount: Fd) -> Self {
+        Self { mount, seen: None }
+    }
+}
+
 impl Place {
-    /// Opens what is there.
+    /// Opens what is there: below the mount that is held, and by the whole path where
+    /// that is something else; `NO_FD` for what is missing.
     ///
     /// A mount is found by its descriptor: another container that has the same files
     /// can rename the directory that it is on, and what is at the path then is not
-    /// what was mounted there. Only a link that leads out of the mount needs the root.
-    fn open(&self, stage: &Stage) -> Sys<Fd> {
-        if let Some(index) = (self.under as usize).checked_sub(1) {
-            let mount = stage.held.get(index).copied().unwrap_or(NO_FD);
-            match path::open_beneath(mount, self.below) {
-                Err(Errno(abi::EXDEV)) => {}
-                result => return result,
-            }
+    /// what was mounted there. The path is asked too where it leads elsewhere: by a
+    /// link, or since the same place was spelled otherwise and covered.
+    fn open(&self, stage: &mut Stage) -> Sys<[Fd; 2]> {
+        let index = (self.under as usize).wrapping_sub(1);
+        let Some(Held { mount, seen }) = stage.held.get(index).copied() else {
+            return Ok([NO_FD, if_there(path::open(stage.root, self.at, abi::O_PATH, 0))?]);
+        };
+        let (below, leads_out) = match path::open_beneath(mount, self.below) {
+            Err(Errno(abi::EXDEV)) => (NO_FD, true),
+            result => (if_there(result)?, false),
+        };
+        let seen = match seen {
+            Some(seen) => seen,
+            None => self.is_seen(stage.root, mount)?,
+        };
+        if let Some(held) = stage.held.get_mut(index) {
+            held.seen = Some(seen);
         }
-        path::open(stage.root, self.at, abi::O_PATH, 0)
+        if seen && !leads_out {
+            return Ok([below, NO_FD]);
+        }
+        let by_path = if_there(path::open(stage.root, self.at, abi::O_PATH, 0))?;
+        if by_path != NO_FD && below != NO_FD && is_same(below, by_path)? {
+            sys::close(by_path);
+            return Ok([below, NO_FD]);
+        }
+        Ok([below, by_path])
     }
+
+    /// Whether the path of the mount that is held leads to it.
+    fn is_seen(&self, root: Fd, mount: Fd) -> Sys<bool> {
+        let (at, below) = (self.at.to_bytes(), self.below.to_bytes());
+        let mut path = PathBuf::new();
+        path.push(b"/")?;
+        path.push(at.strip_suffix(below).unwrap_or(at))?;
+        let found = if_there(path::open(root, path.as_c_str(), abi::O_PATH, 0))?;
+        if found == NO_FD {
+            return Ok(false);
+        }
+        let same = is_same(mount, found)?;
+        sys::close(found);
+        Ok(same)
+    }
+}
+
+fn if_there(opened: Sys<Fd>) -> Sys<Fd> {
+    match opened {
+        Err(Errno(abi::ENOENT | abi::ENOTDIR)) => Ok(NO_FD),
+        result => result,
+    }
+}
+
+/// Whether both are the same file, seen through the same mount.
+fn is_same(one: Fd, other: Fd) -> Sys<bool> {
+    let identity = |fd| -> Sys<_> {
+        let stat = sys::fstat(fd)?;
+        Ok((stat.mount, stat.inode, stat.dev_major, stat.dev_minor))
+    };
+    Ok(identity(one)? == identity(other)?)
 }
 
 /// The mode of what is at a path; none where there is nothing yet.
@@ -294,34 +359,62 @@ pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Targe
     hold(stage, tree, source.hold)
 }
 
-pub fn change(stage: &Stage, place: &Place, recursive: bool, attr: &abi::MountAttr) -> Done {
-    let fd = place.open(stage).map_err(in_part(Part::Resolve))?;
+pub fn change(stage: &mut Stage, at: &Place, recursive: bool, attr: &abi::MountAttr) -> Done {
     let flags = if recursive { abi::AT_RECURSIVE } else { 0 };
-    sys::mount_setattr(fd, c"", abi::AT_EMPTY_PATH | flags, attr)
-        .map_err(in_part(Part::SetAttributes))?;
-    sys::close(fd);
-    Ok(())
+    each_mount(stage, at, |_, fd| {
+        sys::mount_setattr(fd, c"", abi::AT_EMPTY_PATH | flags, attr)
+            .map_err(in_part(Part::SetAttributes))
+    })
 }
 
-pub fn reconfigure(stage: &Stage, place: &Place, options: Strs) -> Done {
-    let fd = place.open(stage).map_err(in_part(Part::Resolve))?;
-    let fs = sys::fspick(fd).map_err(in_part(Part::OpenFs))?;
-    configure(stage, fs, c"", options)?;
-    sys::fsconfig_reconfigure(fs).map_err(|errno| Fail {
-        part: Part::CreateFs,
-        errno,
-        text: b"",
-        log: fs,
-    })?;
-    sys::close(fs);
-    sys::close(fd);
+pub fn reconfigure(stage: &mut Stage, at: &Place, options: Strs) -> Done {
+    each_mount(stage, at, |stage, fd| {
+        let fs = sys::fspick(fd).map_err(in_part(Part::OpenFs))?;
+        configure(stage, fs, c"", options)?;
+        sys::fsconfig_reconfigure(fs).map_err(|errno| Fail {
+            part: Part::CreateFs,
+            errno,
+            text: b"",
+            log: fs,
+        })?;
+        sys::close(fs);
+        Ok(())
+    })
+}
+
+/// Does something to the mount at a place, which must be there.
+fn each_mount(stage: &mut Stage, at: &Place, act: impl Fn(&Stage, Fd) -> Done) -> Done {
+    let [held, by_path] = at.open(stage).map_err(in_part(Part::Resolve))?;
+    if (held, by_path) == (NO_FD, NO_FD) {
+        return Err(Fail::new(Part::Resolve, abi::ENOENT));
+    }
+    if held != NO_FD {
+        act(stage, held)?;
+        sys::close(held);
+    }
+    if by_path != NO_FD {
+        match act(stage, by_path) {
+            // What is no mount was put there instead of the one that was meant.
+            Err(Fail { errno: Errno(abi::EINVAL), .. }) if held != NO_FD => {}
+            result => result?,
+        }
+        sys::close(by_path);
+    }
     Ok(())
 }
 
 /// Hides what is at a path, whatever it is. Opened once, so that nothing can be
 /// put in its place between the look and the mount.
-pub fn mask(stage: &mut Stage, place: &Place) -> Done {
-    let Some(place) = open_if_there(stage, place)? else { return Ok(()) };
+pub fn mask(stage: &mut Stage, at: &Place) -> Done {
+    for place in at.open(stage).map_err(in_part(Part::Resolve))? {
+        if place != NO_FD {
+            mask_one(stage, place)?;
+        }
+    }
+    Ok(())
+}
+
+fn mask_one(stage: &mut Stage, place: Fd) -> Done {
     let kind = sys::fstat(place).map_err(in_part(Part::Verify))?.kind();
     let cover = if kind == abi::S_IFDIR { empty_directory(stage)? } else { null_device()? };
     sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
@@ -332,14 +425,6 @@ pub fn mask(stage: &mut Stage, place: &Place) -> Done {
         sys::close(cover);
     }
     Ok(())
-}
-
-fn open_if_there(stage: &Stage, place: &Place) -> Done<Option<Fd>> {
-    match place.open(stage) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno(abi::ENOENT | abi::ENOTDIR)) => Ok(None),
-        Err(errno) => Err(Fail { errno, ..Fail::new(Part::Resolve, 0) }),
-    }
 }
 
 /// One file system for all masked directories, with room for nothing.
@@ -381,16 +466,23 @@ fn clone_mount(fd: Fd, flags: u32) -> Done<Fd> {
 }
 
 pub fn read_only(stage: &mut Stage, at: &Place) -> Done {
-    let Some(place) = open_if_there(stage, at)? else { return Ok(()) };
+    for place in at.open(stage).map_err(in_part(Part::Resolve))? {
+        if place != NO_FD {
+            read_only_one(place)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_only_one(place: Fd) -> Done {
     let tree = clone_mount(place, abi::AT_RECURSIVE)?;
     let attr = abi::MountAttr { set: abi::MOUNT_ATTR_RDONLY, ..abi::MountAttr::default() };
     sys::mount_setattr(tree, c"", abi::AT_EMPTY_PATH | abi::AT_RECURSIVE, &attr)
         .map_err(in_part(Part::SetAttributes))?;
     sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
     sys::close(place);
-    // What is covered from now on is seen through the clone of the whole mount.
-    let whole = if at.below.is_empty() { at.under } else { 0 };
-    hold(stage, tree, whole)
+    sys::close(tree);
+    Ok(())
 }
 
 /// A procfs that is mounted nowhere, so that nothing can be mounted over it.

@@ -99,7 +99,7 @@ pub const BELOW_MODE: u32 = 2;
 /// In `Mount`, `below`: the fallback may be written to.
 pub const FALLBACK_WRITABLE: u32 = 4;
 /// How many mounts the stage can hold for later ops.
-pub const MOST_HELD: usize = 64;
+pub const MOST_HELD: usize = 256;
 
 ops! {
     // ---- run ----

@@ -48,7 +48,7 @@ pub struct Stage {
     /// The empty read-only file system that masks directories, once mounted.
     pub empty: Fd,
     /// Roots of mounts that later ops change or cover.
-    pub held: [Fd; MOST_HELD],
+    pub held: [mount::Held; MOST_HELD],
     /// Whether `Chdir` has already led into the working directory.
     pub in_cwd: bool,
     /// The program found by `FindProgram`.
@@ -69,7 +69,7 @@ pub fn main(argument: &CStr) -> ! {
         root: NO_FD,
         proc: NO_FD,
         empty: NO_FD,
-        held: [NO_FD; MOST_HELD],
+        held: [mount::Held::NONE; MOST_HELD],
         in_cwd: false,
         program: exec::Program::none(),
         home: exec::Home::none(),
@@ -326,7 +326,8 @@ impl Stage {
         // A created container may wait for days, and others may share its
         // namespaces: it holds no directory that it does not need.
         let (proc, held) = (self.proc, &mut self.held);
-        let held = held.iter_mut().filter(|fd| **fd != NO_FD && **fd != proc);
+        let held = held.iter_mut().map(|held| &mut held.mount);
+        let held = held.filter(|fd| **fd != NO_FD && **fd != proc);
         for fd in held.chain([&mut self.root, &mut self.proc, &mut self.empty]) {
             sys::close(core::mem::replace(fd, NO_FD));
         }

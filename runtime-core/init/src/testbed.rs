@@ -79,7 +79,7 @@ impl Bed {
             plan: plan(&[]).0,
             root: NO_FD,
             proc: NO_FD,
-            held: [NO_FD; MOST_HELD],
+            held: [mount::Held::NONE; MOST_HELD],
             empty: NO_FD,
             in_cwd: false,
             program: exec::Program::none(),

@@ -147,24 +147,21 @@ fn root_propagation(context: &Context<'_>) -> Result<Option<(u64, bool)>, Error>
 
 /// Hides paths and makes paths read-only.
 pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
-    let read_only = context.linux.readonly_paths().iter().flatten().enumerate();
-    for (index, path) in read_only {
-        if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}")) {
-            let doing = format!("making {at:?} read-only");
-            let Place { at, under, below } = plan.place(&at);
-            plan.push(
-                Op::ReadOnly { at, under, below },
-                format!("/linux/readonlyPaths/{index}"),
-                doing,
-            );
-        }
-    }
-    // After them: a read-only path is a clone of what it covers, masks included.
     for (index, path) in context.linux.masked_paths().iter().flatten().enumerate() {
         if let Some(at) = covered(plan, path, format!("/linux/maskedPaths/{index}")) {
             let doing = format!("masking {at:?}");
             let Place { at, under, below } = plan.place(&at);
             plan.push(Op::Mask { at, under, below }, format!("/linux/maskedPaths/{index}"), doing);
+        }
+    }
+    // After them: a read-only path is a clone of what it covers, masks included. What
+    // comes later finds the mounts below, which it covers, no more.
+    for (index, path) in context.linux.readonly_paths().iter().flatten().enumerate() {
+        if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}")) {
+            let doing = format!("making {at:?} read-only");
+            let Place { at, under, below } = plan.place(&at);
+            let op = Op::ReadOnly { at, under, below };
+            plan.push(op, format!("/linux/readonlyPaths/{index}"), doing);
         }
     }
 }

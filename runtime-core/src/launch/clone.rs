@@ -64,8 +64,10 @@ pub(super) struct Cloned {
 /// How long the caller does not look whether it is interrupted.
 const TURN: Duration = Duration::from_millis(50);
 
-/// What the thread needs that waits for the exec: the child's stack and a bit.
-const STACK: usize = 64 << 10;
+/// What the thread needs that waits for the exec: the child's stack, a bit, and all
+/// that the embedder has for each thread (glibc takes it from there). Pages that nobody
+/// touches are never had.
+const STACK: usize = 1 << 20;
 
 struct Child {
     program: Fd,

@@ -141,10 +141,6 @@ impl Builder {
             }
             _ => 0,
         };
-        if under as usize > MOST_HELD {
-            let what = format!("more than {MOST_HELD} mounts are covered or changed later");
-            self.error(Error::unsupported("/mounts", what));
-        }
         Place { at, under, below: self.str(rest) }
     }
 
@@ -170,6 +166,10 @@ impl Builder {
                 "",
                 format!("the bundle needs more than {MAX_OPS} steps: too many mounts or devices"),
             ));
+        }
+        if self.held as usize > MOST_HELD {
+            let what = format!("more than {MOST_HELD} mounts are covered or changed later");
+            self.error(Error::unsupported("/mounts", what));
         }
         if self.errors.is_empty() { Ok(self.plan) } else { Err(self.errors) }
     }

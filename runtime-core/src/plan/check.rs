@@ -1,6 +1,8 @@
 //! The invariants of a plan, as code. Every golden test, the property test and
 //! the fuzzer call it; a plan that breaks one is a bug of the compiler.
 
+use std::collections::HashSet;
+
 use super::{Gate, Op, Plan, Slot, View};
 use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, DEVICE_NEVER_BOUND, MOST_HELD, OP_COUNT};
 use orlop_init::plan::Shown;
@@ -53,19 +55,22 @@ pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
 
 /// The mounts that are held, by number.
 #[derive(Debug, Default)]
-struct Held(u64);
+struct Held(HashSet<u32>);
 
 impl Held {
     fn next(&mut self, op: &Op) -> Result<(), &'static str> {
         match op {
             Op::Mount { hold, .. } | Op::Bind { hold, .. } if *hold != 0 => {
-                self.0 |= bit(*hold).ok_or("holds more than the stage can")?;
+                if *hold as usize > MOST_HELD {
+                    return Err("holds more than the stage can");
+                }
+                self.0.insert(*hold);
             }
             Op::MountAttributes { under, .. }
             | Op::Reconfigure { under, .. }
             | Op::Mask { under, .. }
             | Op::ReadOnly { under, .. }
-                if *under != 0 && bit(*under).is_none_or(|bit| self.0 & bit == 0) =>
+                if *under != 0 && !self.0.contains(under) =>
             {
                 return Err("is under a mount that is not held");
             }
@@ -73,11 +78,6 @@ impl Held {
         }
         Ok(())
     }
-}
-
-fn bit(number: u32) -> Option<u64> {
-    const { assert!(MOST_HELD == u64::BITS as usize) };
-    1_u64.checked_shl(number.checked_sub(1)?)
 }
 
 /// What has happened so far.

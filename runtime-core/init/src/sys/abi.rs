@@ -67,6 +67,7 @@ pub const S_IFREG: u32 = 0o100_000;
 pub const S_IFLNK: u32 = 0o120_000;
 
 pub const STATX_BASIC_STATS: u32 = 0x7ff;
+pub const STATX_MNT_ID: u32 = 0x1000;
 pub const X_OK: u32 = 1;
 
 pub const F_GETFD: u32 = 1;
