@@ -88,10 +88,23 @@ fn copy_entry(from: Fd, to: Fd, name: &CStr, depth: u32) -> Sys<()> {
             sys::close(copy);
         }
         abi::S_IFREG => {
-            let source = open_entry(from, name, abi::O_RDONLY)?;
+            // Somebody who shares the directory may put a device there, or a FIFO.
+            let source = open_entry(from, name, abi::O_RDONLY | abi::O_NONBLOCK)?;
+            let opened = sys::fstat(source)?;
+            if (opened.kind(), opened.inode) != (abi::S_IFREG, stat.inode) {
+                sys::close(source);
+                return Ok(());
+            }
             sys::mknodat(to, name, abi::S_IFREG | 0o600, 0)?;
             let copy = open_entry(to, name, abi::O_WRONLY)?;
-            while sys::sendfile(copy, source, 1 << 20)? > 0 {}
+            // No more than there was: he may add to it for ever.
+            let mut left = opened.size;
+            while left > 0 {
+                match sys::sendfile(copy, source, left.min(1 << 20) as usize)? {
+                    0 => break,
+                    sent => left = left.saturating_sub(sent as u64),
+                }
+            }
             sys::chown_fd(copy, stat.uid, stat.gid)?;
             sys::fchmod(copy, u32::from(stat.mode) & 0o7777)?;
             sys::close(source);

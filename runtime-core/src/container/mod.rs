@@ -34,6 +34,7 @@ use state::{Phase, Record};
 pub use state::{State, Status};
 
 use crate::bundle::Bundle;
+use crate::cgroup::Manager;
 use crate::error::{Error, Kind, Result};
 use crate::launch::connect;
 
@@ -186,7 +187,16 @@ impl Container {
     /// The cgroup can't be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
         // What is in the cgroup of one that has ended may be another's.
-        if self.is_over()? { Ok(Vec::new()) } else { self.record.manager().processes() }
+        if self.is_over()? {
+            return Ok(Vec::new());
+        }
+        match self.record.manager() {
+            Manager::None => {
+                let what = "the container has no cgroup that would tell its processes";
+                Err(Error::new(Kind::Unsupported, what))
+            }
+            manager => manager.processes(),
+        }
     }
 
     fn folder(&self) -> Folder {

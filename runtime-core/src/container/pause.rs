@@ -4,7 +4,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::Container;
 use super::state::State;
-use crate::cgroup::Settings;
+use crate::cgroup::{Manager, Settings};
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
 
@@ -41,6 +41,10 @@ impl Container {
         container.must_be(&alive, "container not running")?;
         let host = HostFacts::probe()?;
         let manager = container.record.manager();
+        if matches!(manager, Manager::None) {
+            let what = "the container has no cgroup whose limits could be changed";
+            return Err(Error::new(Kind::Unsupported, what));
+        }
         let quota = manager.quota();
         let settings =
             Settings::for_update(resources, &host, quota.as_deref()).map_err(Error::all)?;

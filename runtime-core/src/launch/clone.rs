@@ -134,7 +134,10 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
             cloned
         });
         sys::restore_signals(before);
-        let maker = maker.map_err(|error| Error::io(&error, "starting a thread"))?;
+        let maker = maker.map_err(|error| {
+            let error = Error::io(&error, "starting a thread");
+            error.hint("a limit on processes, RLIMIT_NPROC or pids.max, may be reached")
+        })?;
         let executed = wait(&shared, request);
         if executed.is_err() {
             // The number is there a little before the descriptor is.

@@ -225,6 +225,12 @@ fn none_is_made_when_they_are_disabled(lab: &Lab) {
     let output = lab.begin(account.start_of(&bundle, "a", &disabled)).end();
     assert_eq!(output.stderr, "");
     output.ok();
+    // What only a cgroup can do is no success.
+    for verb in [&["update", "--pids-limit", "9"][..], &["ps"]] {
+        let message = account.on("a", verb, &[]).fails();
+        assert!(message.contains("the container has no cgroup"), "{message}");
+    }
+    account.on("a", &["kill"], &["0"]).ok();
     account.delete("a");
 
     // Root could have one, and its devices are not watched without.
