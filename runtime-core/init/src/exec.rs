@@ -98,7 +98,9 @@ pub fn home(stage: &mut Stage, uid: u32) -> Done {
 fn passwd_home(stage: &Stage, uid: u32, home: &mut PathBuf) -> bool {
     let flags = abi::O_RDONLY | abi::O_NONBLOCK | abi::O_NOCTTY;
     let Ok(fd) = path::open(stage.root, c"/etc/passwd", flags, 0) else { return false };
-    let regular = sys::fstat(fd).is_ok_and(|stat| stat.kind() == abi::S_IFREG);
+    // A link may lead to a file of the kernel's, where it matters who reads.
+    let regular = sys::fstat(fd).is_ok_and(|stat| stat.kind() == abi::S_IFREG)
+        && sys::fs_magic(fd).is_ok_and(|magic| magic != abi::PROC_SUPER_MAGIC);
     let mut chunk = [0u8; 4096];
     let mut line = Line::new();
     let mut total = 0;

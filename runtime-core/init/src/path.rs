@@ -47,7 +47,10 @@ fn open_how(root: Fd, path: &CStr, flags: u32, resolve: u64) -> Sys<Fd> {
 /// Opens what is at a path below a mount, which may be empty, without leaving it: a
 /// link that leads out is EXDEV. What is mounted below is on the way.
 pub fn open_beneath(mount: Fd, path: &CStr) -> Sys<Fd> {
-    let path = if path.is_empty() { c"." } else { path };
+    if path.is_empty() {
+        // Its root may be a file.
+        return sys::open_tree(mount, c"", abi::OPEN_TREE_CLOEXEC | abi::AT_EMPTY_PATH);
+    }
     open_how(mount, path, abi::O_PATH, abi::RESOLVE_BENEATH)
 }
 

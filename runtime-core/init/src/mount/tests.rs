@@ -328,6 +328,26 @@ fn a_mount_is_found_wherever_its_directory_is_by_now() {
     });
 }
 
+#[test]
+fn a_file_that_is_mounted_is_covered_too() {
+    run(|bed| {
+        for (name, at, hold) in [("a", c"/etc/a", 1), ("b", c"/etc/b", 2), ("c", c"/etc/c", 3)] {
+            bed.file(name, "secret");
+            let source = Source { hold, ..host(&bed.path(name), 0) };
+            bind(&mut bed.stage, &source, at, Target::LIKE_SOURCE).expect("bound");
+        }
+        let whole = |at, under| Place { at, under, below: c"" };
+        mask(&mut bed.stage, &whole(c"/etc/a", 1)).expect("masked");
+        read_only(&mut bed.stage, &whole(c"/etc/b", 2)).expect("covered");
+        let attributes = set(abi::MOUNT_ATTR_RDONLY);
+        change(&mut bed.stage, &whole(c"/etc/c", 3), false, &attributes).expect("changed");
+        assert_eq!(fs::read_to_string(bed.path("etc/a")).expect("masked"), "");
+        for path in ["etc/b", "etc/c"] {
+            assert_eq!(errno(fs::write(bed.path(path), "2")), Some(abi::EROFS), "{path}");
+        }
+    });
+}
+
 /// A place that was spelled in two ways, and covered since by the other one.
 #[test]
 fn what_is_seen_is_covered_too() {
