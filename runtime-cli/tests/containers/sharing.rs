@@ -20,7 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
 /// What sleeps in the test's own cgroup.
 fn sleeper(lab: &Lab, shared_pids: bool) -> Bundle {
     let mut bundle = lab.bundle(&["sleep"]);
-    bundle.config["linux"]["cgroupsPath"] = format!("/{}-cgroup", lab.tag()).into();
+    bundle.cgroup(lab, &format!("{}-cgroup", lab.tag()));
     if shared_pids {
         bundle.without_namespace("pid");
     }
