@@ -151,18 +151,12 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
 
 /// Keeps the root of a mount for later ops, if there are any.
 fn hold(stage: &mut Stage, mount: Fd, number: u32) -> Done {
-    match (number as usize).checked_sub(1) {
-        None => sys::close(mount),
-        Some(index) => match stage.held.get_mut(index) {
-            Some(place) => {
-                let Held { mount: before, .. } = core::mem::replace(place, Held::new(mount));
-                if before != NO_FD && before != stage.proc {
-                    sys::close(before);
-                }
-            }
-            None => return Err(Fail::new(Part::Decode, abi::EPROTO)),
-        },
-    }
+    let Some(index) = (number as usize).checked_sub(1) else {
+        sys::close(mount);
+        return Ok(());
+    };
+    let held = stage.held.get_mut(index).ok_or(Fail::new(Part::Decode, abi::EPROTO))?;
+    *held = Held { mount, seen: None };
     Ok(())
 }
 
@@ -175,11 +169,7 @@ pub struct Held {
 }
 
 impl Held {
-    pub const NONE: Self = Self::new(NO_FD);
-
-    const fn new(mount: Fd) -> Self {
-        Self { mount, seen: None }
-    }
+    pub const NONE: Self = Self { mount: NO_FD, seen: None };
 }
 
 impl Place {

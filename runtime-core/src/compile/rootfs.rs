@@ -154,8 +154,8 @@ pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
             plan.push(Op::Mask { at, under, below }, format!("/linux/maskedPaths/{index}"), doing);
         }
     }
-    // After them: a read-only path is a clone of what it covers, masks included. What
-    // comes later finds the mounts below, which it covers, no more.
+    // After them: a read-only path is a clone of what it covers, masks included. A mask
+    // that came later would be put on the mounts below, which the clone hides.
     for (index, path) in context.linux.readonly_paths().iter().flatten().enumerate() {
         if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}")) {
             let doing = format!("making {at:?} read-only");

@@ -109,17 +109,6 @@ impl Store {
     /// # Errors
     /// The directory can't be read.
     pub fn list(&self) -> Result<Vec<Result<Status>>> {
-        let status = |name: String| match self.open(&name) {
-            Ok(container) => Some(container.status()),
-            // Deleted since the directory was read.
-            Err(error) if error.kind() == Kind::NotFound => None,
-            Err(error) => Some(Err(error)),
-        };
-        Ok(self.ids()?.into_iter().filter_map(status).collect())
-    }
-
-    /// The ids of all containers, sorted.
-    fn ids(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -130,7 +119,13 @@ impl Store {
             .filter(|name| check_id(name).is_ok())
             .collect();
         names.sort();
-        Ok(names)
+        let status = |name: String| match self.open(&name) {
+            Ok(container) => Some(container.status()),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        Ok(names.into_iter().filter_map(status).collect())
     }
 
     fn folder(&self, id: &str) -> Folder {

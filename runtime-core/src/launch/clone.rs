@@ -152,10 +152,10 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     let pid = cloned.map_err(|Errno(errno)| clone_failed(errno, request))?;
     let pidfd = owned(Ok(shared.pidfd.into_inner()))
         .map_err(|errno| Error::os(errno, "taking the pidfd"))?;
-    if executed.is_err() {
+    if let Err(error) = executed {
         kill(pid, pidfd.as_fd());
+        return Err(error);
     }
-    executed?;
     if child.errno != 0 {
         let _ = sys::wait(pid);
         return Err(Error::os(child.errno, "executing the init stage"));
