@@ -18,8 +18,12 @@ pub(crate) struct Deviation {
     pub(crate) clause: String,
     /// What it does instead.
     pub(crate) why: String,
-    /// The cases that show it.
+    /// The cases that show it; none is named for one that shows sometimes.
+    #[serde(default)]
     pub(crate) cases: Vec<String>,
+    /// A race of the runtime's own: any case may show it, what is seen then begins like
+    /// this, and a case that passes is as it should be.
+    pub(crate) sometimes: Option<String>,
     /// On these kinds of host; on all, if none is named.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,

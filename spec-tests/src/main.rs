@@ -117,7 +117,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let verdicts = ended.iter().filter_map(judge).collect();
     let report =
         Report::new(clause::edition()?, identity.clone(), host.clone(), verdicts, clause::all()?);
-    println!("\n{}\n{}", table::clauses(&report), report.sum());
+    println!("\n{}\n{}{}", table::clauses(&report), table::differing(&report), report.sum());
     save(&report, &arguments.out)?;
     Ok(report.is_as_expected())
 }

@@ -69,7 +69,7 @@ impl Lists<'_> {
     }
 
     fn weigh(&self, case: &Case, outcome: &Outcome) -> (Mark, String) {
-        let known = self.deviation(&case.id);
+        let known = self.deviation(&case.id, outcome);
         let older = release(&self.identity.spec) < release(&case.since);
         match outcome {
             Outcome::Passed => match known {
@@ -89,9 +89,15 @@ impl Lists<'_> {
         }
     }
 
-    fn deviation(&self, case: &str) -> Option<&Deviation> {
+    fn deviation(&self, case: &str, outcome: &Outcome) -> Option<&Deviation> {
         self.deviations.iter().find(|known| {
-            known.cases.iter().any(|one| one == case)
+            let named = known.cases.iter().any(|one| one == case);
+            let shows = match (&known.sometimes, outcome) {
+                (None, _) => named,
+                (Some(start), Outcome::Failed(seen)) => seen.starts_with(start.as_str()),
+                (Some(_), _) => false,
+            };
+            shows
                 && known.runtime == self.identity.name
                 && self.identity.version.starts_with(&known.version)
                 && (known.hosts.is_empty() || known.hosts.iter().any(|host| host == self.host))
@@ -125,6 +131,7 @@ mod tests {
             runtime: "runx".into(),
             version: if known { "1.1" } else { "1.2" }.into(),
             cases: vec!["a/b".into()],
+            sometimes: None,
             clause: "c".into(),
             why: "old".into(),
             hosts: vec![],
@@ -134,6 +141,25 @@ mod tests {
         let lists =
             Lists { identity: &identity, host: "v2", deviations: &[deviation], skips: &[skip] };
         lists.weigh(&case(since), outcome).0
+    }
+
+    #[test]
+    fn a_race_of_the_runtime_is_known_when_it_shows_and_not_missed() {
+        let race = Deviation {
+            runtime: "runx".into(),
+            version: "1.1".into(),
+            cases: vec![],
+            sometimes: Some("left behind: cgroup".into()),
+            clause: "c".into(),
+            why: "leaves it".into(),
+            hosts: vec![],
+        };
+        let identity = identity();
+        let lists = Lists { identity: &identity, host: "v2", deviations: &[race], skips: &[] };
+        let weigh = |outcome| lists.weigh(&case("1.0.0"), &outcome).0;
+        assert_eq!(weigh(Outcome::Failed("left behind: cgroup /x".into())), Mark::Known);
+        assert_eq!(weigh(Outcome::Failed("left behind: mount /x".into())), Mark::Differs);
+        assert_eq!(weigh(Outcome::Passed), Mark::Passed);
     }
 
     #[test]

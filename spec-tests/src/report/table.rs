@@ -17,6 +17,13 @@ pub(crate) fn line(verdict: &Verdict) -> String {
     line
 }
 
+/// The lines of the cases that differ, once more: the run may be long, and only its
+/// end kept.
+pub(crate) fn differing(report: &Report) -> String {
+    let differs = report.cases.iter().filter(|case| case.mark == Mark::Differs);
+    differs.fold(String::new(), |text, case| text + &line(case) + "\n")
+}
+
 /// How many clauses of each file are checked, and how they fare.
 pub(crate) fn clauses(report: &Report) -> String {
     let mut files: Vec<&str> = report.clauses.iter().map(|clause| clause.file.as_str()).collect();
