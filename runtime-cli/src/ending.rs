@@ -32,19 +32,20 @@ impl Ending {
     /// The signals that ask for the end, but for those that whoever started us wants
     /// ignored.
     pub(crate) fn asking() -> SigSet {
-        ASKING.into_iter().filter(|signal| !is_in_mask("self", "SigIgn:", *signal)).collect()
+        let ignored = mask("self", "SigIgn:");
+        ASKING.into_iter().filter(|signal| !is_in(ignored, *signal)).collect()
     }
 
     /// Passes the signal on to a process that handles it; kills any other, as the
     /// signal would have. Who asks twice means it.
     pub(crate) fn ask(&mut self, started: &Started, signal: Signal) {
         // By who started us: nohup(1), or a shell that runs us in the background.
-        if is_in_mask("self", "SigIgn:", signal) {
+        if is_in(mask("self", "SigIgn:"), signal) {
             return;
         }
         let again = self.asked.is_some();
         self.asked.get_or_insert(signal);
-        if !again && is_in_mask(&started.pid.to_string(), "SigCgt:", signal) {
+        if !again && is_in(mask(&started.pid.to_string(), "SigCgt:"), signal) {
             self.deadline = Some(Instant::now() + GRACE);
             // It may have ended meanwhile.
             let _ = started.signal(signal as i32);
@@ -76,11 +77,14 @@ fn kill(started: &Started) {
     let _ = started.signal(Signal::SIGKILL as i32);
 }
 
-/// Whether a signal is in one of the masks of `/proc/PID/status` (proc_pid_status(5)).
-/// A process that can't be read has ended.
-fn is_in_mask(pid: &str, mask: &str, signal: Signal) -> bool {
+/// One of the masks of `/proc/PID/status` (proc_pid_status(5)). A process that can't
+/// be read has ended.
+fn mask(pid: &str, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let bits = status.lines().find_map(|line| line.strip_prefix(mask));
-    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
-    bits.is_some_and(|bits| bits >> (signal as i32 - 1) & 1 == 1)
+    let bits = status.lines().find_map(|line| line.strip_prefix(name));
+    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn is_in(mask: u64, signal: Signal) -> bool {
+    mask >> (signal as i32 - 1) & 1 == 1
 }

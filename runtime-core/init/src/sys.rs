@@ -70,6 +70,8 @@ macro_rules! call {
 #[cfg(not(stage))]
 pub mod bpf;
 #[cfg(not(stage))]
+pub mod thread;
+#[cfg(not(stage))]
 pub mod xattr;
 
 // ---- files -----------------------------------------------------------------

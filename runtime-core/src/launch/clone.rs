@@ -2,11 +2,9 @@
 //! exec the stage.
 //!
 //! It may not touch anything that is not its own: no allocation, no lock, no libc.
-//! Signals are blocked around the clone, because a handler that ran in the child
-//! would run on the caller's memory.
-//!
-//! A thread makes it and waits in the kernel, where no signal is heard, while the
-//! caller waits with a deadline: a child that is born into a frozen cgroup stands
+//! A thread makes it, where no signal is heard: a handler that ran in the child would
+//! run on the caller's memory. It waits in the kernel, while the caller waits with a
+//! deadline: a child that is born into a frozen cgroup stands
 //! still before its exec. `CLONE_VM` alone would spare the thread and cost more: when
 //! the cgroup has no memory left, the kernel ends the one that takes most of it, the
 //! child seems to have all of its maker's, and who shares its memory ends too. It
@@ -17,11 +15,9 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use orlop_init::sys::{self, Errno, Fd, abi};
+use orlop_init::sys::{self, Errno, Fd, abi, thread};
 
 use super::{interrupted, kill, wait_readable};
 use crate::error::{Error, Kind, Result};
@@ -61,13 +57,8 @@ pub(super) struct Cloned {
     pub pidfd: OwnedFd,
 }
 
-/// How long the caller does not look whether it is interrupted.
-const TURN: Duration = Duration::from_millis(50);
-
-/// What the thread needs that waits for the exec: the child's stack, a bit, and all
-/// that the embedder has for each thread (glibc takes it from there). Pages that nobody
-/// touches are never had.
-const STACK: usize = 1 << 20;
+/// How long the caller does not look whether it is interrupted, in milliseconds.
+const TURN: i64 = 50;
 
 struct Child {
     program: Fd,
@@ -77,21 +68,12 @@ struct Child {
     errno: i32,
 }
 
-/// What the thread and its caller tell each other.
-struct Shared {
-    /// Written by the kernel before the child is there.
-    pidfd: AtomicI32,
-    over: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Shared {
-    /// Whether the child has executed the stage, or could not.
-    fn is_over_within(&self, time: Duration) -> bool {
-        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(over, time, |over| !*over);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
+/// What the thread has that makes the child.
+struct Maker {
+    args: abi::CloneArgs,
+    stack: [u64; 1024],
+    child: Child,
+    cloned: sys::Sys<i32>,
 }
 
 /// Clones and executes the stage. Returns when the stage is running.
@@ -103,21 +85,18 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     let plan = request.plan.as_raw_fd();
     let mut inherit = request.inherit.clone();
     inherit.push(plan);
-    let mut child = Child {
+    let child = Child {
         program: request.program.as_raw_fd(),
         inherit,
         argument: CString::new(plan.to_string()).unwrap_or_default(),
         raise: request.flags & abi::CLONE_NEWUSER != 0,
         errno: 0,
     };
-    let shared = Shared {
-        pidfd: AtomicI32::new(sys::NO_FD),
-        over: Mutex::new(false),
-        changed: Condvar::new(),
-    };
+    // Written by the kernel before the child is there.
+    let pidfd = AtomicI32::new(sys::NO_FD);
     let mut args = abi::CloneArgs {
         flags: u64::from(request.flags | abi::CLONE_PIDFD) | abi::CLONE_CLEAR_SIGHAND,
-        pidfd: shared.pidfd.as_ptr() as u64,
+        pidfd: pidfd.as_ptr() as u64,
         exit_signal: abi::SIGCHLD,
         ..abi::CloneArgs::default()
     };
@@ -125,60 +104,53 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
         args.flags |= abi::CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    let (cloned, executed) = thread::scope(|scope| {
-        let before = sys::block_signals();
-        let maker = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || {
-            let cloned = sys::vfork(&mut args, &mut [0; 1024], become_stage, &mut child);
-            *shared.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            shared.changed.notify_one();
-            cloned
-        });
-        sys::restore_signals(before);
-        let maker = maker.map_err(|error| {
-            let error = Error::io(&error, "starting a thread");
-            error.hint("a limit on processes, RLIMIT_NPROC or pids.max, may be reached")
-        })?;
-        let executed = wait(&shared, request);
-        if executed.is_err() {
-            // The number is there a little before the descriptor is.
-            while !shared.is_over_within(TURN) {
-                let pidfd = shared.pidfd.load(Ordering::Acquire);
-                let _ = sys::pidfd_send_signal(pidfd, abi::SIGKILL);
-            }
+    let mut maker = Maker { args, stack: [0; 1024], child, cloned: Err(Errno(libc::EAGAIN)) };
+    let (begun, mut executed) = (Instant::now(), Ok(()));
+    let mut meanwhile = || {
+        let pidfd = pidfd.load(Ordering::Acquire);
+        if pidfd >= 0 && executed.is_ok() {
+            executed = go_on(request, begun);
         }
-        let cloned = maker.join().map_err(|_| Error::new(Kind::Internal, "the clone's thread"));
-        Ok::<_, Error>((cloned?, executed))
-    })?;
-    let pid = cloned.map_err(|Errno(errno)| clone_failed(errno, request))?;
-    let pidfd = owned(Ok(shared.pidfd.into_inner()))
-        .map_err(|errno| Error::os(errno, "taking the pidfd"))?;
+        // Each time: the number is there a little before the descriptor is.
+        if executed.is_err() {
+            let _ = sys::pidfd_send_signal(pidfd, abi::SIGKILL);
+        }
+    };
+    thread::beside(&mut [0; 1024], make, &mut maker, TURN, &mut meanwhile).map_err(
+        |Errno(errno)| {
+            let error = Error::os(errno, "starting a thread");
+            error.hint("a limit on processes, RLIMIT_NPROC or pids.max, may be reached")
+        },
+    )?;
+    let pid = maker.cloned.map_err(|Errno(errno)| clone_failed(errno, request))?;
+    let pidfd =
+        owned(Ok(pidfd.into_inner())).map_err(|errno| Error::os(errno, "taking the pidfd"))?;
     if let Err(error) = executed {
         kill(pid, pidfd.as_fd());
         return Err(error);
     }
-    if child.errno != 0 {
+    if maker.child.errno != 0 {
         let _ = sys::wait(pid);
-        return Err(Error::os(child.errno, "executing the init stage"));
+        return Err(Error::os(maker.child.errno, "executing the init stage"));
     }
     Ok(Cloned { pid, pidfd })
 }
 
-/// Waits until the child has executed the stage, or could not.
-fn wait(shared: &Shared, request: &Request<'_>) -> Result<()> {
-    let begun = Instant::now();
-    while !shared.is_over_within(TURN) {
-        if shared.pidfd.load(Ordering::Acquire) < 0 {
-            continue; // while the kernel makes it there is nothing to give up
-        }
-        if let Some(fd) = request.interrupt
-            && wait_readable(fd, 0)?
-        {
-            return Err(interrupted(request.interrupt, "starting the init stage"));
-        }
-        if begun.elapsed() >= request.patience {
-            let words = format!("the init stage did not start within {:?}", request.patience);
-            return Err(Error::new(Kind::Timeout, words).hint("its cgroup may be frozen"));
-        }
+fn make(maker: &mut Maker) {
+    let Maker { args, stack, child, cloned } = maker;
+    *cloned = sys::vfork(args, stack, become_stage, child);
+}
+
+/// Whether to wait on for the child's exec.
+fn go_on(request: &Request<'_>, begun: Instant) -> Result<()> {
+    if let Some(fd) = request.interrupt
+        && wait_readable(fd, 0)?
+    {
+        return Err(interrupted(request.interrupt, "starting the init stage"));
+    }
+    if begun.elapsed() >= request.patience {
+        let words = format!("the init stage did not start within {:?}", request.patience);
+        return Err(Error::new(Kind::Timeout, words).hint("its cgroup may be frozen"));
     }
     Ok(())
 }

@@ -137,6 +137,10 @@ pub(super) mod nr {
     pub(in crate::sys) const CAPSET: usize = 91;
     pub(in crate::sys) const PERSONALITY: usize = 92;
     pub(in crate::sys) const EXIT_GROUP: usize = 94;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const EXIT: usize = 93;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const FUTEX: usize = 98;
     pub(in crate::sys) const UNSHARE: usize = 97;
     pub(in crate::sys) const SCHED_SETAFFINITY: usize = 122;
     pub(in crate::sys) const RT_SIGACTION: usize = 134;

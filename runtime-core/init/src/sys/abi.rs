@@ -116,9 +116,15 @@ pub const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 pub const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 pub const CLONE_VM: u32 = 0x100;
+pub const CLONE_FS: u32 = 0x200;
+pub const CLONE_FILES: u32 = 0x400;
+pub const CLONE_SIGHAND: u32 = 0x800;
 pub const CLONE_PIDFD: u32 = 0x1000;
 pub const CLONE_VFORK: u32 = 0x4000;
 pub const CLONE_PARENT: u32 = 0x8000;
+pub const CLONE_THREAD: u32 = 0x1_0000;
+pub const CLONE_SYSVSEM: u32 = 0x4_0000;
+pub const CLONE_CHILD_CLEARTID: u32 = 0x20_0000;
 pub const CLONE_NEWTIME: u32 = 0x80;
 pub const CLONE_NEWNS: u32 = 0x0002_0000;
 pub const CLONE_NEWCGROUP: u32 = 0x0200_0000;

@@ -146,6 +146,10 @@ pub(super) mod nr {
     pub(in crate::sys) const SCHED_SETAFFINITY: usize = 203;
     pub(in crate::sys) const GETDENTS64: usize = 217;
     pub(in crate::sys) const EXIT_GROUP: usize = 231;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const EXIT: usize = 60;
+    #[cfg(not(stage))]
+    pub(in crate::sys) const FUTEX: usize = 202;
     pub(in crate::sys) const SET_MEMPOLICY: usize = 238;
     pub(in crate::sys) const KEYCTL: usize = 250;
     pub(in crate::sys) const IOPRIO_SET: usize = 251;
