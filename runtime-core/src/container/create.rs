@@ -51,8 +51,6 @@ struct Launched {
     folder: Folder,
     /// The cgroup, and which controllers it is to have, which no record says.
     manager: Manager,
-    /// What is still to be written to the cgroup.
-    settings: Option<Settings>,
 }
 
 impl Store {
@@ -136,15 +134,11 @@ impl Store {
         if scope.is_none() {
             undo.cgroup(manager.clone(), claim);
         }
-        // Device rules forbid the stage nothing, and on v2 they come into force all
-        // at once: they alone can wait until it works. v1 denies everything first.
-        let later = !settings.has_limits() && !matches!(manager, Manager::V1(_));
-        let settings = if later || scope.is_some() {
-            Some(settings)
-        } else {
+        // Before the stage sees the root: what it opens there may be a device that
+        // somebody has put in the place of a file, and the rules hold for it too.
+        if scope.is_none() {
             manager.apply(&settings)?;
-            None
-        };
+        }
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let kit = Kit {
             cgroup: undo.cgroup_directory().filter(|_| plan.outside.into_cgroup),
@@ -157,9 +151,9 @@ impl Store {
             interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;
-        let mut launched = Launched { child, undo, lock, plan, record, folder, manager, settings };
+        let mut launched = Launched { child, undo, lock, plan, record, folder, manager };
         if let Some(scope) = scope {
-            launched.place(scope, later)?;
+            launched.place(scope, &settings)?;
         }
         Ok(launched)
     }
@@ -188,8 +182,8 @@ impl Launched {
     }
 
     /// Has systemd make the cgroup, with the stage in it.
-    fn place(&mut self, scope: Scope, limits_later: bool) -> Result<()> {
-        let Self { child, undo, lock, plan, manager, settings, .. } = self;
+    fn place(&mut self, scope: Scope, settings: &Settings) -> Result<()> {
+        let Self { child, undo, lock, plan, manager, .. } = self;
         child.pass(plan, Gate::Placed, |pid| {
             // One that is not started is not ours to stop: it may be another's.
             scope.start(pid)?;
@@ -198,19 +192,13 @@ impl Launched {
                 claim.mark(&lock.mark);
             }
             undo.cgroup(manager.clone(), claim);
-            match settings.take_if(|_| !limits_later) {
-                Some(settings) => manager.apply(&settings),
-                None => Ok(()),
-            }
+            manager.apply(settings)
         })
     }
 
     /// Until the stage is ready.
     fn drive(&mut self) -> Result<()> {
         let Self { child, plan, record, folder, .. } = self;
-        if let Some(settings) = &self.settings {
-            self.manager.apply(settings)?;
-        }
         let state = |pid, told| {
             // What comes now may take for ever, and `delete --force` must end it.
             let mut known = record.clone();
