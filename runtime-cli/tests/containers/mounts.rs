@@ -102,6 +102,14 @@ fn a_tmpfs_takes_over_what_was_there(lab: &Lab) {
     fs::write(bundle.rootfs().join("work/there"), "copied").unwrap();
     bundle.mount("/work", "tmpfs", "tmpfs", &["tmpcopyup"]);
     assert_eq!(lab.run(&bundle, "a", &[]).ok(), "copied");
+    // What an earlier mount shows there is there too.
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("there"), "from a mount").unwrap();
+    let mut bundle = lab.bundle(&["cat", "/work/inner/there"]);
+    bundle.mount("/work/inner", "none", source.to_str().unwrap(), &["bind"]);
+    bundle.mount("/work", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    assert_eq!(lab.run(&bundle, "b", &[]).ok(), "from a mount");
 }
 
 fn propagation_is_as_told(lab: &Lab) {

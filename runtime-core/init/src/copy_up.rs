@@ -1,4 +1,5 @@
-//! What lies below a tmpfs, copied into it (the mount option `tmpcopyup`).
+//! What lies below a tmpfs, copied into it (the mount option `tmpcopyup`), earlier
+//! mounts too: nobody but the container's own makes one there.
 
 use core::ffi::CStr;
 
@@ -35,7 +36,7 @@ fn open_entry(dir: Fd, name: &CStr, flags: u32) -> Sys<Fd> {
     let how = abi::OpenHow {
         flags: u64::from(flags | abi::O_CLOEXEC | abi::O_NOFOLLOW | wait),
         mode: 0,
-        resolve: abi::RESOLVE_BENEATH | abi::RESOLVE_NO_SYMLINKS | abi::RESOLVE_NO_XDEV,
+        resolve: abi::RESOLVE_BENEATH | abi::RESOLVE_NO_SYMLINKS,
     };
     sys::openat2(dir, name, &how)
 }
