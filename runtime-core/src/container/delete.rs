@@ -176,10 +176,11 @@ fn likely_manager(folder: &Folder, id: &str) -> Result<Option<Manager>> {
         Ok(scope) if !scope.remove_empty() => scope,
         _ => Manager::new(&host, Driver::ByPath, path, id)?,
     };
+    // Its creator may have stood elsewhere, which is nothing to a unit.
     if path.is_none_or(Path::is_relative)
+        && !matches!(manager, Manager::Systemd(_))
         && let Some(group) = manager.groups().last()
     {
-        // Its creator may have stood elsewhere.
         let directory = group.directory();
         log::warn!("the container's state can't be read: its cgroup is taken to be {directory:?}");
     }
