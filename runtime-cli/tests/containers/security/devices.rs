@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
@@ -170,7 +171,12 @@ fn null_is_no_stream(lab: &Lab) {
 
 /// The host's null device became a container's, and with it the whole host's.
 fn a_device_stays_whose_it_is(lab: &Lab) {
-    let streams = ["null", "zero", "file"].map(|name| lab.path(name));
+    // Temporary folders may be mounted without devices. A tmpfs is open to all and
+    // sticky if not told otherwise, and there a ">" to another's file is refused.
+    let place = lab.path("streams");
+    fs::create_dir(&place).unwrap();
+    mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), Some("mode=700")).unwrap();
+    let streams = ["null", "zero", "file"].map(|name| place.join(name));
     for (path, minor) in streams.iter().zip([3, 5]) {
         mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, minor)).unwrap();
     }
@@ -200,6 +206,7 @@ fn a_device_stays_whose_it_is(lab: &Lab) {
         assert_eq!(owners, [5, 5, 1000], "{verb}");
         lab.delete("a");
     }
+    umount(&place).unwrap();
 }
 
 // CVE-2026-88264: the console was made where a link of the image leads.
