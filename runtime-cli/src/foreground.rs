@@ -271,7 +271,10 @@ impl Session {
             if !self.to_process.is_empty() {
                 flags |= PollFlags::POLLOUT;
             }
-            fds.push(PollFd::new(self.master.as_fd(), flags));
+            // Even if nothing is wanted, poll tells that the other end is closed.
+            if !flags.is_empty() {
+                fds.push(PollFd::new(self.master.as_fd(), flags));
+            }
         }
         if !self.to_us.is_empty() {
             fds.push(PollFd::new(self.output.as_fd(), PollFlags::POLLOUT));

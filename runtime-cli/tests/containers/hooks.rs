@@ -15,6 +15,9 @@ pub(crate) const TESTS: &[Test] = tests![
     a_failure_ends_the_start,
     poststop_hooks_run_after_any_failed_creation,
     a_failed_poststop_hook_stops_nothing,
+    a_hook_has_nothing_of_its_caller,
+    who_ignores_the_end_of_children_has_hooks_and_a_status,
+    poststop_hooks_run_without_the_bundle,
     a_hook_has_a_timeout,
     a_death_before_the_program_is_told,
     a_signal_ends_a_run_whose_hook_hangs,
@@ -129,6 +132,54 @@ fn a_failed_poststop_hook_stops_nothing(lab: &Lab) {
     output.ends(5);
     assert_eq!(warnings, 1);
     files.iter().for_each(|file| assert_gone(lab, file));
+}
+
+fn a_hook_has_nothing_of_its_caller(lab: &Lab) {
+    let mut bundle = lab.bundle(&["exit", "0"]);
+    let kinds = ["createRuntime", "createContainer", "poststart", "poststop"];
+    let seen = |kind: &str| lab.path(&format!("seen-by-{kind}"));
+    for kind in kinds {
+        let script = format!(
+            "exec >{:?}; grep -E '^(Umask|SigBlk|SigIgn)' /proc/self/status; ls /proc/self/fd",
+            seen(kind)
+        );
+        bundle.config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
+    }
+    let inherited = fs::File::open("/dev/null").unwrap();
+    nix::fcntl::fcntl(&inherited, nix::fcntl::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    lab.run(&bundle, "a", &[]).ends(0);
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let umask = status.lines().find(|line| line.starts_with("Umask")).unwrap();
+    let none = "0000000000000000";
+    // The last is of ls itself.
+    let expected = format!("{umask}\nSigBlk:\t{none}\nSigIgn:\t{none}\n0\n1\n2\n3\n");
+    for kind in kinds {
+        assert_eq!(fs::read_to_string(seen(kind)).unwrap(), expected, "{kind}");
+    }
+}
+
+fn who_ignores_the_end_of_children_has_hooks_and_a_status(lab: &Lab) {
+    let mut bundle = lab.bundle(&["exit", "7"]);
+    for kind in ["createRuntime", "poststop"] {
+        bundle.hook(kind, &["exit", "0"]);
+    }
+    let run = lab.start_of("run", &bundle, "a", &[]);
+    let mut ignoring = std::process::Command::new("env");
+    ignoring.arg("--ignore-signal=CHLD").arg(run.get_program()).args(run.get_args());
+    lab.begin(ignoring).end().ends(7);
+}
+
+fn poststop_hooks_run_without_the_bundle(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    let ran = lab.path("ran");
+    bundle.config["hooks"]["poststop"] =
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("pwd >{ran:?}")] }]);
+    lab.create(&bundle, "a", &[]).ok();
+    let away = lab.path("away");
+    fs::rename(&bundle.path, &away).unwrap();
+    lab.delete("a");
+    fs::rename(&away, &bundle.path).unwrap();
+    assert_eq!(fs::read_to_string(&ran).unwrap(), "/\n");
 }
 
 fn a_hook_has_a_timeout(lab: &Lab) {

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = tests![
     masked_and_read_only_paths,
     a_bind_is_read_only_to_its_depth,
     a_tmpfs_takes_over_what_was_there,
+    a_mask_is_over_what_came_last_by_another_name,
     propagation_is_as_told,
     a_bind_with_mapped_ids,
     devices_are_made,
@@ -110,6 +111,24 @@ fn a_tmpfs_takes_over_what_was_there(lab: &Lab) {
     bundle.mount("/work/inner", "none", source.to_str().unwrap(), &["bind"]);
     bundle.mount("/work", "tmpfs", "tmpfs", &["tmpcopyup"]);
     assert_eq!(lab.run(&bundle, "b", &[]).ok(), "from a mount");
+}
+
+fn a_mask_is_over_what_came_last_by_another_name(lab: &Lab) {
+    let volume = lab.path("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("secret"), "secret").unwrap();
+    let mut bundle = lab.bundle(&["cat", "/work/a/secret"]);
+    fs::create_dir(bundle.rootfs().join("work/a")).unwrap();
+    std::os::unix::fs::symlink("/work/a", bundle.rootfs().join("work/b")).unwrap();
+    bundle.mount("/work/a", "tmpfs", "tmpfs", &[]);
+    // Somebody has looked for the first before the link leads over it.
+    bundle.mount("/work/a", "none", "none", &["bind", "remount", "nosuid"]);
+    bundle.mount("/work/b", "none", volume.to_str().unwrap(), &["bind"]);
+    // Twice is once: each is a clone of what was there.
+    bundle.config["linux"]["readonlyPaths"] = json!(vec!["/work/a"; 30]);
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "secret");
+    bundle.config["linux"]["maskedPaths"] = json!(["/work/a/secret", "/work/a/secret"]);
+    assert_eq!(lab.run(&bundle, "b", &[]).ok(), "");
 }
 
 fn propagation_is_as_told(lab: &Lab) {

@@ -14,6 +14,7 @@ struct Launch {
     envp: &'static [usize],
     input: Fd,
     output: Fd,
+    umask: u32,
     errno: i32,
 }
 
@@ -29,6 +30,7 @@ pub fn hook(stage: &Stage, path: Str, argv: Strs, envp: Strs, timeout: u32) -> D
         envp: pointers(stage, envp, None)?,
         input: state,
         output,
+        umask: stage.umask,
         errno: 0,
     };
     let mut pidfd: Fd = NO_FD;
@@ -63,6 +65,7 @@ pub fn hook(stage: &Stage, path: Str, argv: Strs, envp: Strs, timeout: u32) -> D
 }
 
 fn become_hook(launch: &mut Launch) -> ! {
+    sys::umask(launch.umask); // its own: only memory is shared
     let mut result = sys::dup3(launch.input, 0, 0);
     for stream in 1..3 {
         result = result.and_then(|()| sys::dup3(launch.output, stream, 0));

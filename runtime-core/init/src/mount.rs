@@ -375,6 +375,8 @@ pub fn reconfigure(stage: &mut Stage, at: &Place, options: Strs) -> Done {
 /// Does something to the mount at a place, which must be there.
 fn each_mount(stage: &mut Stage, at: &Place, act: impl Fn(&Stage, Fd) -> Done) -> Done {
     let [held, by_path] = at.open(stage).map_err(in_part(Part::Resolve))?;
+    // Mounts that come yet may cover any of them.
+    stage.held.iter_mut().for_each(|held| held.seen = None);
     if (held, by_path) == (NO_FD, NO_FD) {
         return Err(Fail::new(Part::Resolve, abi::ENOENT));
     }

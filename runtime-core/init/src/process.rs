@@ -40,9 +40,9 @@ pub fn keep_fds(stage: &Stage, preserve: u32) -> Done {
 
 /// A session of its own, and every signal as after boot: dispositions and masks
 /// survive exec, and the embedder's are not the container's.
-pub fn session() -> Done {
+pub fn session(stage: &mut Stage) -> Done {
     sys::reset_signals();
-    sys::umask(0); // modes in the plan are meant as they are
+    stage.umask = sys::umask(0); // modes in the plan are meant as they are
     sys::setsid().map_err(in_part(Part::Whole))
 }
 

@@ -49,6 +49,8 @@ pub struct Stage {
     pub empty: Fd,
     /// Roots of mounts that later ops change or cover.
     pub held: [mount::Held; MOST_HELD],
+    /// The caller's, which its hooks have.
+    pub umask: u32,
     /// Whether `Chdir` has already led into the working directory.
     pub in_cwd: bool,
     /// The program found by `FindProgram`.
@@ -70,6 +72,7 @@ pub fn main(argument: &CStr) -> ! {
         proc: NO_FD,
         empty: NO_FD,
         held: [mount::Held::NONE; MOST_HELD],
+        umask: 0,
         in_cwd: false,
         program: exec::Program::none(),
         home: exec::Home::none(),
@@ -112,7 +115,7 @@ impl Stage {
             Op::CloneInit { kinds } => namespace::clone_init(self, kinds, index),
             Op::BecomeRoot { groups } => namespace::become_root(groups),
             Op::EnterTime {} => namespace::enter_time(),
-            Op::Session {} => process::session(),
+            Op::Session {} => process::session(self),
             Op::Undumpable {} => process::undumpable(),
             Op::Keyring { name } => process::keyring(self.plan.str(name)),
             Op::OomScore { value } => process::oom_score(self.plan.str(value)),

@@ -456,8 +456,8 @@ pub fn setgroups(groups: &[u8]) -> Sys<()> {
 }
 
 /// umask(2)
-pub fn umask(mask: u32) {
-    let _ = call!(UMASK, mask);
+pub fn umask(mask: u32) -> u32 {
+    call!(UMASK, mask).map_or(0, |before| before as u32)
 }
 
 /// prlimit64(2) of a process, 0 being this one.
@@ -522,12 +522,14 @@ pub fn seccomp(flags: u32, program: &[u8]) -> Sys<Fd> {
 
 /// Every signal back to its default disposition, and none blocked.
 pub fn reset_signals() {
-    let default = [0usize; 4];
-    for signal in 1..=64 {
-        let _ = call!(RT_SIGACTION, signal, default.as_ptr(), 0, 8);
-    }
+    (1..=64).for_each(reset_signal);
     let none = 0u64;
     let _ = call!(RT_SIGPROCMASK, abi::SIG_SETMASK, &none as *const u64, 0, 8);
+}
+
+/// The default disposition of one signal.
+pub fn reset_signal(signal: i32) {
+    let _ = call!(RT_SIGACTION, signal, [0usize; 4].as_ptr(), 0, 8);
 }
 
 /// Blocks every signal for this thread; returns what was blocked before.
@@ -568,8 +570,9 @@ pub fn wait(pid: i32) -> Sys<i32> {
 /// passed. A negative number waits for ever.
 pub fn wait_readable(fd: Fd, milliseconds: i64) -> Sys<bool> {
     let mut poll = abi::PollFd { fd, events: abi::POLLIN, revents: 0 };
-    let time = [milliseconds / 1000, (milliseconds % 1000) * 1_000_000];
-    let timeout = if milliseconds < 0 { core::ptr::null() } else { time.as_ptr() };
+    // The kernel writes to it what is left.
+    let mut time = [milliseconds / 1000, (milliseconds % 1000) * 1_000_000];
+    let timeout = if milliseconds < 0 { core::ptr::null_mut() } else { time.as_mut_ptr() };
     call!(PPOLL, &mut poll as *mut abi::PollFd, 1, timeout, 0, 8).map(|ready| ready > 0)
 }
 

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use orlop_init::sys::{self, Errno, thread};
+use orlop_init::sys::{self, thread};
 
 struct Work<'a> {
     go: &'a AtomicU32,
@@ -55,13 +55,4 @@ fn a_panic_of_the_caller_waits_for_the_thread() {
     }));
     assert!(ended.is_err());
     assert_eq!(data.done, 1);
-}
-
-#[test]
-fn a_stack_that_is_none_makes_no_thread() {
-    let go = AtomicU32::new(1);
-    let mut data = Work { go: &go, done: 0, signals: 0 };
-    let made = thread::beside(&mut [], work, &mut data, 1, &mut || {});
-    assert_eq!(made, Err(Errno(22)));
-    assert_eq!(data.done, 0);
 }

@@ -3,6 +3,7 @@
 //! Decides propagation, masked and read-only paths, and what becomes read-only
 //! at the very end. Knows nothing of the single mounts but their order.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use orlop_init::sys::abi::{MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
@@ -147,8 +148,11 @@ fn root_propagation(context: &Context<'_>) -> Result<Option<(u64, bool)>, Error>
 
 /// Hides paths and makes paths read-only.
 pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
+    let mut masked = HashSet::new();
     for (index, path) in context.linux.masked_paths().iter().flatten().enumerate() {
-        if let Some(at) = covered(plan, path, format!("/linux/maskedPaths/{index}")) {
+        if let Some(at) = covered(plan, path, format!("/linux/maskedPaths/{index}"))
+            && masked.insert(at.clone())
+        {
             let doing = format!("masking {at:?}");
             let Place { at, under, below } = plan.place(&at);
             plan.push(Op::Mask { at, under, below }, format!("/linux/maskedPaths/{index}"), doing);
@@ -156,8 +160,12 @@ pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
     }
     // After them: a read-only path is a clone of what it covers, masks included. A mask
     // that came later would be put on the mounts below, which the clone hides.
+    let mut read_only = HashSet::new();
     for (index, path) in context.linux.readonly_paths().iter().flatten().enumerate() {
-        if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}")) {
+        // Each clone has all earlier ones of the same place in it: once is enough.
+        if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}"))
+            && read_only.insert(at.clone())
+        {
             let doing = format!("making {at:?} read-only");
             let Place { at, under, below } = plan.place(&at);
             let op = Op::ReadOnly { at, under, below };

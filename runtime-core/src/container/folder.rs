@@ -258,16 +258,20 @@ impl Folder {
     }
 }
 
-/// Who has the lock on a file, as far as /proc/locks (proc(5)) tells us.
+/// Who took the lock on a file, as far as /proc/locks (proc(5)) tells us, if that is
+/// still there: a child may have it after it.
 fn holder(file: &File) -> Option<i32> {
     let metadata = file.metadata().ok()?;
     let (device, inode) = (metadata.dev(), metadata.ino());
     let wanted = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-        [_, "FLOCK", _, _, pid, file, ..] if file == wanted => pid.parse().ok(),
-        _ => None,
-    })
+    locks
+        .lines()
+        .find_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, "FLOCK", _, _, pid, file, ..] if file == wanted => pid.parse().ok(),
+            _ => None,
+        })
+        .filter(|pid: &i32| Path::new(&format!("/proc/{pid}")).exists())
 }
 
 /// Whether there is nothing of that name. One that is too long is nobody's.

@@ -69,8 +69,9 @@ struct Child {
 }
 
 /// What the thread has that makes the child.
-struct Maker {
+struct Maker<'a> {
     args: abi::CloneArgs,
+    pidfd: &'a AtomicI32,
     stack: [u64; 1024],
     child: Child,
     cloned: sys::Sys<i32>,
@@ -104,7 +105,8 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
         args.flags |= abi::CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    let mut maker = Maker { args, stack: [0; 1024], child, cloned: Err(Errno(libc::EAGAIN)) };
+    let mut maker =
+        Maker { args, pidfd: &pidfd, stack: [0; 1024], child, cloned: Err(Errno(libc::EAGAIN)) };
     let (begun, mut executed) = (Instant::now(), Ok(()));
     let mut meanwhile = || {
         let pidfd = pidfd.load(Ordering::Acquire);
@@ -119,12 +121,21 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     thread::beside(&mut [0; 1024], make, &mut maker, TURN, &mut meanwhile).map_err(
         |Errno(errno)| {
             let error = Error::os(errno, "starting a thread");
-            error.hint("a limit on processes, RLIMIT_NPROC or pids.max, may be reached")
+            match errno {
+                libc::EAGAIN => {
+                    error.hint("a limit on processes, RLIMIT_NPROC or pids.max, may be reached")
+                }
+                // clone(2): as after unshare(1) with --pid and without --fork.
+                libc::EINVAL => {
+                    error.hint("the caller's children may be for another pid namespace")
+                }
+                _ => error,
+            }
         },
     )?;
     let pid = maker.cloned.map_err(|Errno(errno)| clone_failed(errno, request))?;
-    let pidfd =
-        owned(Ok(pidfd.into_inner())).map_err(|errno| Error::os(errno, "taking the pidfd"))?;
+    let pidfd = owned(Ok(pidfd.load(Ordering::Acquire)))
+        .map_err(|errno| Error::os(errno, "taking the pidfd"))?;
     if let Err(error) = executed {
         kill(pid, pidfd.as_fd());
         return Err(error);
@@ -136,9 +147,13 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     Ok(Cloned { pid, pidfd })
 }
 
-fn make(maker: &mut Maker) {
-    let Maker { args, stack, child, cloned } = maker;
+fn make(maker: &mut Maker<'_>) {
+    let Maker { args, pidfd, stack, child, cloned } = maker;
     *cloned = sys::vfork(args, stack, become_stage, child);
+    if cloned.is_err() {
+        // There is no such descriptor, and the number may be another's.
+        pidfd.store(sys::NO_FD, Ordering::Release);
+    }
 }
 
 /// Whether to wait on for the child's exec.

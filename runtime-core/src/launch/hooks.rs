@@ -1,16 +1,18 @@
 //! Hooks of the runtime's namespaces (runtime-spec, config, "POSIX-platform
 //! Hooks"): a program, the state on its standard input, a deadline, a verdict.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::process::ExitStatusExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-use orlop_init::sys;
+use orlop_init::sys::{self, Errno};
 
-use super::{interrupted, kill, memfd, owned, report, wait_any};
+use super::program::Program;
+use super::{interrupted, kill, memfd, report, wait_any};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::Hook;
 
@@ -22,7 +24,7 @@ const OUTPUT_MAX: u64 = 4096;
 pub struct Around<'a> {
     /// What each reads on its standard input.
     pub state: &'a [u8],
-    /// Their working directory.
+    /// Their working directory; "/" if that is gone.
     pub directory: &'a Path,
     /// A pidfd of the process without which there is nothing left to do for them:
     /// when it ends, so does the hook.
@@ -52,24 +54,37 @@ fn run_one(hook: &Hook, around: Around<'_>) -> Result<()> {
 }
 
 fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
-    let io = |error: &std::io::Error, what| {
-        Error::io(error, format!("error running {}: {what} {:?}", hook.name, hook.path))
+    let failed = |errno, what| {
+        Error::os(errno, format!("error running {}: {what} {:?}", hook.name, hook.path))
     };
+    let io = |error: &std::io::Error, what| failed(error.raw_os_error().unwrap_or(0), what);
+    // Copies have numbers above the standard streams'.
     let mut input = File::from(memfd(c"hook-state")?);
-    input
-        .write_all(around.state)
-        .and_then(|()| input.rewind())
+    let copy = input.write_all(around.state).and_then(|()| input.rewind());
+    let input = copy
+        .and_then(|()| input.try_clone())
         .map_err(|error| io(&error, "passing the state to"))?;
-    let mut output = File::from(memfd(c"hook-output")?);
-    let streams = output.try_clone().and_then(|one| Ok((one, output.try_clone()?)));
-    let (stdout, stderr) = streams.map_err(|error| io(&error, "keeping the output of"))?;
-    let mut command = Command::new(&hook.path);
-    std::os::unix::process::CommandExt::arg0(&mut command, &hook.args[0]);
-    command.args(&hook.args[1..]).env_clear().current_dir(around.directory);
-    command.envs(hook.env.iter().filter_map(|entry| entry.split_once('=')));
-    command.stdin(Stdio::from(input)).stdout(stdout).stderr(stderr);
-    let mut child = command.spawn().map_err(|error| io(&error, "starting"))?;
-    let status = wait(&mut child, hook, around)?;
+    let output = File::from(memfd(c"hook-output")?);
+    let mut output = output.try_clone().map_err(|error| io(&error, "keeping the output of"))?;
+    let nul = |_| failed(libc::EINVAL, "starting");
+    let strings = |strings: &[String]| -> Result<Vec<CString>> {
+        strings.iter().map(|one| CString::new(one.as_bytes()).map_err(nul)).collect()
+    };
+    let (arguments, environment) = (strings(&hook.args)?, strings(&hook.env)?);
+    let path = CString::new(hook.path.as_os_str().as_bytes()).map_err(nul)?;
+    // The bundle may be gone when there is something left to undo.
+    let directory = directory(around.directory).or_else(|_| directory(Path::new("/")));
+    let directory = directory.map_err(|error| io(&error, "finding a directory for"))?;
+    let program = Program {
+        path: &path,
+        arguments: &arguments,
+        environment: &environment,
+        directory: Some(directory.as_fd()),
+        input: &input,
+        output: &output,
+    };
+    let (pid, pidfd) = program.start().map_err(|errno| failed(errno, "starting"))?;
+    let status = wait(pid, &pidfd, hook, around)?;
     if status == 0 {
         return Ok(());
     }
@@ -81,31 +96,30 @@ fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
     Err(Error::new(Kind::Hook, format!("error running {}: {why}{tail}", hook.name)))
 }
 
-fn wait(child: &mut Child, hook: &Hook, around: Around<'_>) -> Result<i32> {
-    let pid = child.id().cast_signed();
-    let pidfd = owned(sys::pidfd_open(pid)).map_err(|errno| {
-        let _ = child.kill().and_then(|()| child.wait());
-        Error::os(errno, format!("error running {}: opening its process", hook.name))
-    })?;
+fn directory(path: &Path) -> std::io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)
+}
+
+fn wait(pid: i32, pidfd: &OwnedFd, hook: &Hook, around: Around<'_>) -> Result<i32> {
     let limit = hook.timeout.map_or(-1, |seconds| i64::from(seconds) * 1000);
     let name = &hook.name;
-    let why = match wait_any(&[Some(pidfd.as_fd()), around.init, around.interrupt], limit)? {
-        Some(0) => {
-            let status = child.wait().map_err(|error| Error::io(&error, "waiting for a hook"))?;
-            return Ok(status.into_raw());
+    let why = match wait_any(&[Some(pidfd.as_fd()), around.init, around.interrupt], limit) {
+        Ok(Some(0)) => {
+            return sys::wait(pid).map_err(|Errno(errno)| Error::os(errno, "waiting for a hook"));
         }
-        Some(1) => {
+        Ok(Some(1)) => {
             let words = format!("error running {name}: the container's process died meanwhile");
             Error::new(Kind::ChildDied, words)
         }
-        Some(_) => interrupted(around.interrupt, format!("error running {name}")),
-        None => {
+        Ok(Some(_)) => interrupted(around.interrupt, format!("error running {name}")),
+        Ok(None) => {
             // COMPAT(runc): its own words.
             let seconds = hook.timeout.unwrap_or_default();
             let words =
                 format!("error running {name}: hook ran past specified timeout of {seconds}.0s");
             Error::new(Kind::Hook, words)
         }
+        Err(error) => error,
     };
     kill(pid, pidfd.as_fd());
     Err(why)

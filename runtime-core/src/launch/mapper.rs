@@ -8,15 +8,16 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::unistd::{getegid, geteuid};
-use orlop_init::sys::{self, Errno, Fd, abi};
+use orlop_init::sys::{self, Errno};
 
-use super::{interrupted, kill, memfd, owned, report, wait_any};
+use super::program::Program;
+use super::{interrupted, kill, memfd, report, wait_any};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Extent;
 
@@ -37,15 +38,6 @@ pub(super) struct Mapper<'a> {
     /// `uid` or `gid`.
     pub(super) ids: &'static str,
     pub(super) extents: &'a [Extent],
-}
-
-/// What the child needs; it shares our memory until it executes the program.
-struct Start<'a> {
-    path: &'a CString,
-    argv: &'a [usize],
-    input: Fd,
-    output: Fd,
-    errno: i32,
 }
 
 impl Mapper<'_> {
@@ -90,37 +82,18 @@ impl Mapper<'_> {
     }
 
     /// Starts the program as a child of ours.
-    fn start(&self, pid: i32, input: &File, output: &File) -> Result<(i32, std::os::fd::OwnedFd)> {
+    fn start(&self, pid: i32, input: &File, output: &File) -> Result<(i32, OwnedFd)> {
         let failed = |errno| Error::os(errno, format!("starting {:?}", self.program));
         let nul = |_| failed(libc::EINVAL);
         let mut words = vec![format!("new{}map", self.ids), pid.to_string()];
         for Extent { inside, outside, count } in self.extents {
             words.extend([inside, outside, count].map(ToString::to_string));
         }
-        let path = CString::new(self.program.as_os_str().as_bytes()).map_err(nul)?;
+        let path = &CString::new(self.program.as_os_str().as_bytes()).map_err(nul)?;
         let words: Vec<CString> =
             words.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(nul)?;
-        let argv: Vec<usize> = words.iter().map(|word| word.as_ptr() as usize).chain([0]).collect();
-        let (input, output) = (input.as_raw_fd(), output.as_raw_fd());
-        let mut start = Start { path: &path, argv: &argv, input, output, errno: 0 };
-        let mut pidfd: Fd = sys::NO_FD;
-        let mut args = abi::CloneArgs {
-            flags: u64::from(abi::CLONE_PIDFD) | abi::CLONE_CLEAR_SIGHAND,
-            pidfd: std::ptr::from_mut(&mut pidfd) as u64,
-            exit_signal: abi::SIGCHLD,
-            ..abi::CloneArgs::default()
-        };
-        let mut stack = [0u64; 1024];
-        let before = sys::block_signals();
-        let result = sys::vfork(&mut args, &mut stack, become_program, &mut start);
-        sys::restore_signals(before);
-        let child = result.map_err(|Errno(errno)| failed(errno))?;
-        let pidfd = owned(Ok(pidfd)).map_err(failed)?;
-        if start.errno != 0 {
-            let _ = sys::wait(child);
-            return Err(failed(start.errno));
-        }
-        Ok((child, pidfd))
+        let (arguments, environment, directory) = (&*words, &[], None);
+        Program { path, arguments, environment, directory, input, output }.start().map_err(failed)
     }
 
     fn failed(&self, status: i32, output: &str) -> Error {
@@ -154,21 +127,6 @@ impl Mapper<'_> {
 
 fn own(ids: &str) -> u32 {
     if ids == "uid" { geteuid().as_raw() } else { getegid().as_raw() }
-}
-
-/// Runs in our memory: nothing but system calls.
-fn become_program(start: &mut Start<'_>) -> ! {
-    sys::reset_signals();
-    let mut result = sys::dup3(start.input, 0, 0);
-    for stream in 1..3 {
-        result = result.and_then(|()| sys::dup3(start.output, stream, 0));
-    }
-    let result = result.and_then(|()| sys::close_range(3, u32::MAX, 0));
-    start.errno = match result {
-        Ok(()) => sys::execve(start.path, start.argv, &[0]).0,
-        Err(errno) => errno.0,
-    };
-    sys::exit(1)
 }
 
 /// First ids and numbers of ids that subuid(5) or subgid(5) gives to a user.

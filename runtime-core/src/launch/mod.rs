@@ -12,6 +12,7 @@ mod hooks;
 mod ids;
 mod listener;
 mod mapper;
+mod program;
 mod report;
 mod slots;
 mod stage;

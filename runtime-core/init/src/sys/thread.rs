@@ -13,11 +13,12 @@ use super::{Sys, block_signals, check, nr, restore_signals, syscall, trap};
 
 /// Runs `work(data)` in a thread on `stack`, where no signal is heard, and returns
 /// when that is over. `meanwhile` is called after each so many milliseconds of it.
+/// KERNEL: EINVAL while the caller's children go to another pid namespace than its own.
 ///
 /// `work` may call what is in [`super`] and nothing that allocates, locks, unwinds
 /// or looks at what each thread has of its own.
 pub fn beside<T: Send>(
-    stack: &mut [u64],
+    stack: &mut [u64; 1024],
     work: fn(&mut T),
     data: &mut T,
     turn: i64,
@@ -33,7 +34,9 @@ pub fn beside<T: Send>(
         trap()
     }
 
-    let (busy, mut lent) = (Busy(AtomicU32::new(1)), Lent(work, data));
+    let mut lent = Lent(work, data);
+    // Made last, and so the first to go: nothing of this ends before the thread has.
+    let busy = Busy(AtomicU32::new(1));
     let (low, size) = (stack.as_mut_ptr() as u64, size_of_val(stack) as u64);
     let bottom = low.next_multiple_of(16);
     let args = CloneArgs {
@@ -48,7 +51,7 @@ pub fn beside<T: Send>(
         ),
         child_tid: busy.0.as_ptr() as u64,
         stack: bottom,
-        stack_size: (low + size).saturating_sub(bottom) & !15,
+        stack_size: (low + size - bottom) & !15,
         ..CloneArgs::default()
     };
     let args = core::ptr::from_ref(&args) as usize;
