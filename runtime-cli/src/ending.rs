@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use orlop::container::Started;
+use orlop_init::sys::signal::is_ignored;
 
 /// How long a process may take that handles the signal.
 const GRACE: Duration = Duration::from_secs(2);
@@ -32,20 +33,19 @@ impl Ending {
     /// The signals that ask for the end, but for those that whoever started us wants
     /// ignored.
     pub(crate) fn asking() -> SigSet {
-        let ignored = mask("self", "SigIgn:");
-        ASKING.into_iter().filter(|signal| !is_in(ignored, *signal)).collect()
+        ASKING.into_iter().filter(|signal| !is_ignored(*signal as i32)).collect()
     }
 
     /// Passes the signal on to a process that handles it; kills any other, as the
     /// signal would have. Who asks twice means it.
     pub(crate) fn ask(&mut self, started: &Started, signal: Signal) {
         // By who started us: nohup(1), or a shell that runs us in the background.
-        if is_in(mask("self", "SigIgn:"), signal) {
+        if is_ignored(signal as i32) {
             return;
         }
         let again = self.asked.is_some();
         self.asked.get_or_insert(signal);
-        if !again && is_in(mask(&started.pid.to_string(), "SigCgt:"), signal) {
+        if !again && handles(started.pid, signal) {
             self.deadline = Some(Instant::now() + GRACE);
             // It may have ended meanwhile.
             let _ = started.signal(signal as i32);
@@ -77,14 +77,11 @@ fn kill(started: &Started) {
     let _ = started.signal(Signal::SIGKILL as i32);
 }
 
-/// One of the masks of `/proc/PID/status` (proc_pid_status(5)). A process that can't
-/// be read has ended.
-fn mask(pid: &str, name: &str) -> u64 {
+/// Whether a process has a handler for it (proc_pid_status(5)). One that can't be read
+/// has ended.
+fn handles(pid: i32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let bits = status.lines().find_map(|line| line.strip_prefix(name));
-    bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
-}
-
-fn is_in(mask: u64, signal: Signal) -> bool {
-    mask >> (signal as i32 - 1) & 1 == 1
+    let bits = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let bits = bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    bits >> (signal as i32 - 1) & 1 == 1
 }

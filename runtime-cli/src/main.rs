@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     // then. Blocked and not ignored, since no program that is started inherits that.
     let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     // Who ignores it, and may have started us so, gets no status of a child (wait(2)).
-    orlop_init::sys::reset_signal(Signal::SIGCHLD as i32);
+    orlop_init::sys::signal::reset(Signal::SIGCHLD as i32);
     let mut to_file = false;
     let mut verb = "";
     let result = run(&mut to_file, &mut verb);

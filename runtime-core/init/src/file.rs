@@ -24,8 +24,36 @@ pub fn mkdir(stage: &Stage, at: &'static CStr, mode: u32) -> Done {
     Ok(())
 }
 
-pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr, replace: bool) -> Done {
-    let (parent, name) = path::open_parent(stage.root, at)?;
+/// The directory of a node or a link, and its name there. One directory is found once
+/// for all that come one after another: nothing is mounted between them.
+fn parent(stage: &mut Stage, at: &'static CStr) -> Done<(Fd, PathBuf)> {
+    let bytes = at.to_bytes();
+    let end = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let (directory, last) = bytes.split_at_checked(end).unwrap_or_default();
+    match stage.parent {
+        Some((known, fd)) if known == directory && !last.is_empty() => {
+            let mut name = PathBuf::new();
+            name.push(last).map_err(in_part(Part::Resolve))?;
+            Ok((fd, name))
+        }
+        _ => {
+            leave_parent(stage);
+            let (fd, name) = path::open_parent(stage.root, at)?;
+            stage.parent = Some((directory, fd));
+            Ok((fd, name))
+        }
+    }
+}
+
+/// Something else comes.
+pub fn leave_parent(stage: &mut Stage) {
+    if let Some((_, fd)) = stage.parent.take() {
+        sys::close(fd);
+    }
+}
+
+pub fn symlink(stage: &mut Stage, at: &'static CStr, to: &'static CStr, replace: bool) -> Done {
+    let (parent, name) = parent(stage, at)?;
     let name = name.as_c_str();
     let create = in_part(Part::Create);
     let mut made = sys::symlinkat(to, parent, name);
@@ -41,7 +69,6 @@ pub fn symlink(stage: &Stage, at: &'static CStr, to: &'static CStr, replace: boo
         Ok(()) | Err(Errno(abi::EEXIST)) => {}
         Err(errno) => return Err(create(errno)),
     }
-    sys::close(parent);
     Ok(())
 }
 
@@ -61,8 +88,8 @@ fn is_multiplexer(parent: Fd, name: &CStr) -> bool {
 /// the host's, and so would the node be.
 ///
 /// COMPAT(runc): that an owner and a mode are those of a new node only.
-pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: u32) -> Done {
-    let (parent, name) = path::open_parent(stage.root, at)?;
+pub fn device(stage: &mut Stage, at: &'static CStr, node: &Node, bind: u32) -> Done {
+    let (parent, name) = parent(stage, at)?;
     let number = abi::device_number(node.major, node.minor);
     if bind == DEVICE_BOUND {
         return bind_device(parent, name.as_c_str(), at, node);
@@ -84,7 +111,6 @@ pub fn device(stage: &Stage, at: &'static CStr, node: &Node, bind: u32) -> Done 
         }
         sys::close(fd);
     }
-    sys::close(parent);
     Ok(())
 }
 
@@ -94,7 +120,6 @@ fn bind_device(parent: Fd, name: &CStr, at: &'static CStr, node: &Node) -> Done 
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
     }
     let place = path::open_child(parent, name).map_err(in_part(Part::Verify))?;
-    sys::close(parent);
     let tree = mount::host_file(at)?;
     verify(tree, node)?;
     sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;

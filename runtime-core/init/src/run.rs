@@ -49,6 +49,8 @@ pub struct Stage {
     pub empty: Fd,
     /// Roots of mounts that later ops change or cover.
     pub held: [mount::Held; MOST_HELD],
+    /// Where the last node or link was made, and the directory itself.
+    pub parent: Option<(&'static [u8], Fd)>,
     /// The caller's, which its hooks have.
     pub umask: u32,
     /// Whether `Chdir` has already led into the working directory.
@@ -72,6 +74,7 @@ pub fn main(argument: &CStr) -> ! {
         proc: NO_FD,
         empty: NO_FD,
         held: [mount::Held::NONE; MOST_HELD],
+        parent: None,
         umask: 0,
         in_cwd: false,
         program: exec::Program::none(),
@@ -105,6 +108,9 @@ fn open_plan(argument: &CStr) -> Option<Plan<'static>> {
 
 impl Stage {
     fn carry_out(&mut self, op: &Op, index: u32) -> Done {
+        if !matches!(op, Op::Symlink { .. } | Op::Device { .. }) {
+            file::leave_parent(self);
+        }
         match *op {
             Op::KeepFds { preserve } => process::keep_fds(self, preserve),
             Op::WaitFor { gate } => self.wait_for(gate, index, 0),

@@ -69,6 +69,7 @@ macro_rules! call {
 
 #[cfg(not(stage))]
 pub mod bpf;
+pub mod signal;
 #[cfg(not(stage))]
 pub mod thread;
 #[cfg(not(stage))]
@@ -522,14 +523,9 @@ pub fn seccomp(flags: u32, program: &[u8]) -> Sys<Fd> {
 
 /// Every signal back to its default disposition, and none blocked.
 pub fn reset_signals() {
-    (1..=64).for_each(reset_signal);
+    (1..=64).for_each(signal::reset);
     let none = 0u64;
     let _ = call!(RT_SIGPROCMASK, abi::SIG_SETMASK, &none as *const u64, 0, 8);
-}
-
-/// The default disposition of one signal.
-pub fn reset_signal(signal: i32) {
-    let _ = call!(RT_SIGACTION, signal, [0usize; 4].as_ptr(), 0, 8);
 }
 
 /// Blocks every signal for this thread; returns what was blocked before.

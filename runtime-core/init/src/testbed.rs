@@ -81,6 +81,7 @@ impl Bed {
             proc: NO_FD,
             held: [mount::Held::NONE; MOST_HELD],
             empty: NO_FD,
+            parent: None,
             umask: 0,
             in_cwd: false,
             program: exec::Program::none(),

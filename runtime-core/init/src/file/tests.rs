@@ -27,12 +27,12 @@ fn a_node_is_made_and_belongs_to_its_owner() {
             return;
         }
         let wanted = Node { uid: 7, gid: 8, ..node(abi::S_IFCHR, 1, 3) };
-        device(&bed.stage, c"/dev/mine", &wanted, DEVICE_MADE).expect("made");
+        device(&mut bed.stage, c"/dev/mine", &wanted, DEVICE_MADE).expect("made");
         let made = fs::symlink_metadata(bed.path("dev/mine")).expect("made");
         assert!(made.file_type().is_char_device());
         assert_eq!((made.rdev(), made.uid(), made.gid()), (0x103, 7, 8));
         // A second time it is already there.
-        device(&bed.stage, c"/dev/mine", &wanted, DEVICE_MADE).expect("the same device");
+        device(&mut bed.stage, c"/dev/mine", &wanted, DEVICE_MADE).expect("the same device");
     });
 }
 
@@ -44,9 +44,9 @@ fn a_node_that_is_there_is_left_as_it_is() {
             return;
         }
         let there = Node { uid: 1, gid: 2, ..node(abi::S_IFCHR, 1, 3) };
-        device(&bed.stage, c"/dev/net/tun", &there, DEVICE_MADE).expect("made");
+        device(&mut bed.stage, c"/dev/net/tun", &there, DEVICE_MADE).expect("made");
         let wanted = Node { mode: abi::S_IFCHR | 0o666, ..node(abi::S_IFCHR, 1, 3) };
-        device(&bed.stage, c"/dev/net/tun", &wanted, DEVICE_MADE).expect("the same device");
+        device(&mut bed.stage, c"/dev/net/tun", &wanted, DEVICE_MADE).expect("the same device");
         let left = fs::symlink_metadata(bed.path("dev/net/tun")).expect("made");
         assert_eq!((left.uid(), left.gid(), left.mode() & 0o7777), (1, 2, 0o600));
     });
@@ -58,9 +58,9 @@ fn what_an_image_put_in_a_devices_place_is_refused() {
         bed.dir("dev");
         bed.file("dev/null", "fake");
         bed.link("dev/zero", "/dev/null");
-        let result = device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_MADE);
+        let result = device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_MADE);
         assert_eq!(failure(result), (Part::Verify, abi::EEXIST));
-        let result = device(&bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_MADE);
+        let result = device(&mut bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_MADE);
         assert_eq!(failure(result), (Part::Verify, abi::EEXIST));
     });
 }
@@ -70,18 +70,18 @@ fn a_bound_device_is_the_hosts_and_the_one_that_was_meant() {
     run(|bed| {
         bed.dir("dev");
         bed.link("dev/zero", "/etc/passwd");
-        device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("bound");
-        device(&bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_BOUND)
+        device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("bound");
+        device(&mut bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_BOUND)
             .expect("over a link");
         let bound = fs::symlink_metadata(bed.path("dev/null")).expect("bound");
         assert_eq!((bound.file_type().is_char_device(), bound.rdev()), (true, 0x103));
         let bound = fs::symlink_metadata(bed.path("dev/zero")).expect("bound");
         assert_eq!((bound.file_type().is_char_device(), bound.rdev()), (true, 0x105));
         // The host's /dev/full is not this number.
-        let result = device(&bed.stage, c"/dev/full", &node(abi::S_IFCHR, 1, 8), DEVICE_BOUND);
+        let result = device(&mut bed.stage, c"/dev/full", &node(abi::S_IFCHR, 1, 8), DEVICE_BOUND);
         assert_eq!(failure(result), (Part::Verify, abi::EEXIST));
         let result =
-            device(&bed.stage, c"/dev/orlop-none", &node(abi::S_IFCHR, 1, 8), DEVICE_BOUND);
+            device(&mut bed.stage, c"/dev/orlop-none", &node(abi::S_IFCHR, 1, 8), DEVICE_BOUND);
         assert_eq!(failure(result), (Part::Open, abi::ENOENT));
     });
 }
@@ -89,7 +89,7 @@ fn a_bound_device_is_the_hosts_and_the_one_that_was_meant() {
 #[test]
 fn a_fifo_is_made_for_everybody() {
     run(|bed| {
-        device(&bed.stage, c"/run/pipe", &node(abi::S_IFIFO, 0, 0), DEVICE_MADE).expect("made");
+        device(&mut bed.stage, c"/run/pipe", &node(abi::S_IFIFO, 0, 0), DEVICE_MADE).expect("made");
         let made = fs::symlink_metadata(bed.path("run/pipe")).expect("made");
         assert!(made.file_type().is_fifo());
     });
@@ -102,14 +102,14 @@ fn a_link_stays_or_is_replaced_as_asked() {
         bed.file("dev/fd", "the image's");
         bed.file("dev/ptmx", "the image's");
         bed.dir("dev/core");
-        symlink(&bed.stage, c"/dev/fd", c"/proc/self/fd", false).expect("left alone");
-        symlink(&bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("replaced");
-        symlink(&bed.stage, c"/dev/core", c"/proc/kcore", true).expect("a directory stays");
-        symlink(&bed.stage, c"/new/link", c"to", true).expect("made");
+        symlink(&mut bed.stage, c"/dev/fd", c"/proc/self/fd", false).expect("left alone");
+        symlink(&mut bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("replaced");
+        symlink(&mut bed.stage, c"/dev/core", c"/proc/kcore", true).expect("a directory stays");
+        symlink(&mut bed.stage, c"/new/link", c"to", true).expect("made");
         if may_make() {
             let multiplexer = node(abi::S_IFCHR, 5, 2);
-            device(&bed.stage, c"/host/ptmx", &multiplexer, DEVICE_MADE).expect("made");
-            symlink(&bed.stage, c"/host/ptmx", c"pts/ptmx", true).expect("left alone");
+            device(&mut bed.stage, c"/host/ptmx", &multiplexer, DEVICE_MADE).expect("made");
+            symlink(&mut bed.stage, c"/host/ptmx", c"pts/ptmx", true).expect("left alone");
             assert!(!bed.path("host/ptmx").is_symlink());
         }
         assert!(bed.path("dev/fd").is_file());
@@ -127,9 +127,9 @@ fn nothing_is_made_outside_through_a_linked_dev() {
         fs::create_dir(host).expect("in our tmpfs");
         fs::write(host.join("ptmx"), "marker").expect("in our tmpfs");
         bed.link("dev", host.to_str().expect("ours"));
-        symlink(&bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("inside");
-        symlink(&bed.stage, c"/dev/fd", c"/proc/self/fd", false).expect("inside");
-        device(&bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("inside");
+        symlink(&mut bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("inside");
+        symlink(&mut bed.stage, c"/dev/fd", c"/proc/self/fd", false).expect("inside");
+        device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("inside");
         mkdir(&bed.stage, c"/dev/shm", 0o755).expect("inside");
         assert_eq!(fs::read_to_string(host.join("ptmx")).expect("there"), "marker");
         assert_eq!(fs::read_dir(host).expect("there").count(), 1);
