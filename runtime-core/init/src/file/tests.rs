@@ -70,7 +70,8 @@ fn a_bound_device_is_the_hosts_and_the_one_that_was_meant() {
     run(|bed| {
         bed.dir("dev");
         bed.link("dev/zero", "/etc/passwd");
-        device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("bound");
+        device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND)
+            .expect("bound");
         device(&mut bed.stage, c"/dev/zero", &node(abi::S_IFCHR, 1, 5), DEVICE_BOUND)
             .expect("over a link");
         let bound = fs::symlink_metadata(bed.path("dev/null")).expect("bound");
@@ -129,7 +130,8 @@ fn nothing_is_made_outside_through_a_linked_dev() {
         bed.link("dev", host.to_str().expect("ours"));
         symlink(&mut bed.stage, c"/dev/ptmx", c"pts/ptmx", true).expect("inside");
         symlink(&mut bed.stage, c"/dev/fd", c"/proc/self/fd", false).expect("inside");
-        device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND).expect("inside");
+        device(&mut bed.stage, c"/dev/null", &node(abi::S_IFCHR, 1, 3), DEVICE_BOUND)
+            .expect("inside");
         mkdir(&bed.stage, c"/dev/shm", 0o755).expect("inside");
         assert_eq!(fs::read_to_string(host.join("ptmx")).expect("there"), "marker");
         assert_eq!(fs::read_dir(host).expect("there").count(), 1);
