@@ -368,10 +368,7 @@ pub fn vfork<T>(
     use x86_64::clone_onto;
 
     args.flags |= u64::from(abi::CLONE_VM | abi::CLONE_VFORK);
-    // Both ends on 16 bytes: the ABI wants it, and vector instructions fault on less.
-    let (low, size) = (stack.as_mut_ptr() as u64, size_of_val(stack) as u64);
-    args.stack = low.next_multiple_of(16);
-    args.stack_size = (low + size - args.stack) & !15;
+    args.run_on(stack);
     let mut lent = Lent(child, data);
     let args = core::ptr::from_ref(args) as usize;
     let lent = core::ptr::from_mut(&mut lent) as usize;

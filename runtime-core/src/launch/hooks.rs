@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 use orlop_init::sys::{self, Errno};
 
-use super::program::Program;
+use super::program::{Program, printed};
 use super::{interrupted, kill, memfd, report, wait_any};
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::Hook;
@@ -65,7 +65,7 @@ fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
         .and_then(|()| input.try_clone())
         .map_err(|error| io(&error, "passing the state to"))?;
     let output = File::from(memfd(c"hook-output")?);
-    let mut output = output.try_clone().map_err(|error| io(&error, "keeping the output of"))?;
+    let output = output.try_clone().map_err(|error| io(&error, "keeping the output of"))?;
     let nul = |_| failed(libc::EINVAL, "starting");
     let strings = |strings: &[String]| -> Result<Vec<CString>> {
         strings.iter().map(|one| CString::new(one.as_bytes()).map_err(nul)).collect()
@@ -88,11 +88,7 @@ fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
     if status == 0 {
         return Ok(());
     }
-    let mut text = Vec::new();
-    let read = output.rewind().and_then(|()| output.take(OUTPUT_MAX).read_to_end(&mut text));
-    let text = read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default();
-    let tail = if text.is_empty() { String::new() } else { format!(", output: {text:?}") };
-    let why = report::status(status);
+    let (why, tail) = (report::status(status), printed(output, OUTPUT_MAX));
     Err(Error::new(Kind::Hook, format!("error running {}: {why}{tail}", hook.name)))
 }
 

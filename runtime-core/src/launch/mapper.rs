@@ -7,7 +7,6 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +15,7 @@ use std::path::Path;
 use nix::unistd::{getegid, geteuid};
 use orlop_init::sys::{self, Errno};
 
-use super::program::Program;
+use super::program::{Program, printed};
 use super::{interrupted, kill, memfd, report, wait_any};
 use crate::error::{Error, Kind, Result};
 use crate::plan::Extent;
@@ -54,7 +53,7 @@ impl Mapper<'_> {
         let input = File::open("/dev/null").and_then(|file| file.try_clone());
         let input = input.map_err(|error| io(&error))?;
         let output = File::from(memfd(c"id-mapper")?);
-        let mut output = output.try_clone().map_err(|error| io(&error))?;
+        let output = output.try_clone().map_err(|error| io(&error))?;
         let (child, pidfd) = self.start(pid, &input, &output)?;
         let status = match wait_any(&[Some(pidfd.as_fd()), interrupt], PATIENCE) {
             Ok(Some(0)) => sys::wait(child).map_err(|Errno(errno)| {
@@ -75,10 +74,7 @@ impl Mapper<'_> {
         if status == 0 {
             return Ok(());
         }
-        let mut text = Vec::new();
-        let read = output.rewind().and_then(|()| output.take(OUTPUT_MAX).read_to_end(&mut text));
-        let text = read.map(|_| String::from_utf8_lossy(&text).trim().to_owned());
-        Err(self.failed(status, &text.unwrap_or_default()))
+        Err(self.failed(status, &printed(output, OUTPUT_MAX)))
     }
 
     /// Starts the program as a child of ours.
@@ -96,9 +92,8 @@ impl Mapper<'_> {
         Program { path, arguments, environment, directory, input, output }.start().map_err(failed)
     }
 
-    fn failed(&self, status: i32, output: &str) -> Error {
+    fn failed(&self, status: i32, tail: &str) -> Error {
         let program = self.program;
-        let tail = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
         let words = format!("running {program:?}: {}{tail}", report::status(status));
         let error = Error::new(Kind::Permission, words);
         match self.reason() {

@@ -6,6 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use orlop_init::sys::{self, Errno, Fd, abi};
@@ -77,6 +78,15 @@ impl Program<'_> {
         }
         Ok((child, pidfd))
     }
+}
+
+/// What a program printed, so many bytes at most, as the end of an error's words; nothing
+/// if it did not.
+pub(super) fn printed(mut output: File, most: u64) -> String {
+    let mut text = Vec::new();
+    let read = output.rewind().and_then(|()| output.take(most).read_to_end(&mut text));
+    let text = read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default();
+    if text.is_empty() { String::new() } else { format!(", output: {text:?}") }
 }
 
 /// Runs in our memory: nothing but system calls.

@@ -203,6 +203,16 @@ pub struct CloneArgs {
     pub cgroup: u64,
 }
 
+impl CloneArgs {
+    /// Has the child run on `stack`, with both ends on 16 bytes: the ABI wants it, and
+    /// vector instructions fault on less.
+    pub(super) fn run_on(&mut self, stack: &mut [u64]) {
+        let (low, size) = (stack.as_mut_ptr() as u64, size_of_val(stack) as u64);
+        self.stack = low.next_multiple_of(16);
+        self.stack_size = (low + size - self.stack) & !15;
+    }
+}
+
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StatxTime {

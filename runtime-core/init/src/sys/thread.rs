@@ -1,6 +1,6 @@
 //! A thread for one system call that may wait for long, without what a libc gives
 //! a thread: it has the thread pointer of the one that makes it, and so neither
-//! errno, allocator nor locks. It costs a tenth of one that has them.
+//! errno, allocator nor locks.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -37,9 +37,7 @@ pub fn beside<T: Send>(
     let mut lent = Lent(work, data);
     // Made last, and so the first to go: nothing of this ends before the thread has.
     let busy = Busy(AtomicU32::new(1));
-    let (low, size) = (stack.as_mut_ptr() as u64, size_of_val(stack) as u64);
-    let bottom = low.next_multiple_of(16);
-    let args = CloneArgs {
+    let mut args = CloneArgs {
         flags: u64::from(
             abi::CLONE_VM
                 | abi::CLONE_FS
@@ -50,10 +48,9 @@ pub fn beside<T: Send>(
                 | abi::CLONE_CHILD_CLEARTID,
         ),
         child_tid: busy.0.as_ptr() as u64,
-        stack: bottom,
-        stack_size: (low + size - bottom) & !15,
         ..CloneArgs::default()
     };
+    args.run_on(stack);
     let args = core::ptr::from_ref(&args) as usize;
     let entry = start::<T> as *const () as usize;
     let lent = core::ptr::from_mut(&mut lent) as usize;
