@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 /// How many joining processes are enough.
@@ -67,7 +68,7 @@ fn try_all(pid: &str) {
     let traced = pid.parse().is_ok_and(|pid| {
         let attached = ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty()).is_ok();
         if attached {
-            let _ = ptrace::detach(Pid::from_raw(pid), None);
+            let_go(Pid::from_raw(pid));
         }
         attached
     });
@@ -79,4 +80,12 @@ fn try_all(pid: &str) {
     if traced && still {
         println!("traced {pid}");
     }
+}
+
+/// Only a stopped process can be let go, and one that ends while it is traced is not seen
+/// by its parent before its tracer has waited for it: its `exec` would last as long as we.
+fn let_go(pid: Pid) {
+    let _ = ptrace::interrupt(pid);
+    let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+    let _ = ptrace::detach(pid, None);
 }
