@@ -7,14 +7,16 @@
 
 pub(crate) mod tracer;
 
+use std::process::Command;
 use std::time::Instant;
 
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use tracer::{Ending, Tracer, Victim};
+pub(crate) use tracer::Victim;
+use tracer::{Ending, Tracer};
 
-use crate::harness::{Bundle, Lab, Picture, Test, tests};
+use crate::harness::{Bundle, Lab, Output, Picture, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     create_is_killed,
@@ -32,7 +34,7 @@ pub(crate) const TESTS: &[Test] = tests![
 
 /// What is done to a container, after what was done before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Create,
     Run,
     Start,
@@ -40,9 +42,19 @@ enum Step {
     Delete,
 }
 
+/// Who calls the runtime.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// As whom it runs when it is traced.
+    pub(crate) user: u32,
+    /// The runtime with these arguments, as this caller's command.
+    pub(crate) runtime: &'a dyn Fn(&[&str]) -> Command,
+}
+
 /// One sweep to its end.
 struct Sweep<'a> {
     lab: &'a Lab,
+    caller: Caller<'a>,
     bundle: Bundle,
     step: Step,
     victim: Victim,
@@ -56,7 +68,15 @@ fn sweep(lab: &Lab, step: Step, victim: Victim) {
 }
 
 fn sweep_of(lab: &Lab, bundle: Bundle, step: Step, victim: Victim) {
-    let mut sweep = Sweep { lab, bundle, step, victim, left: 0, found: Vec::new() };
+    let caller = Caller { user: 0, runtime: &|arguments| lab.command(arguments) };
+    sweep_by(lab, caller, bundle, (step, victim));
+}
+
+/// A sweep by whoever calls the runtime.
+pub(crate) fn sweep_by(lab: &Lab, caller: Caller<'_>, bundle: Bundle, what: (Step, Victim)) {
+    bundle.write();
+    let (step, victim) = what;
+    let mut sweep = Sweep { lab, caller, bundle, step, victim, left: 0, found: Vec::new() };
     let begun = Instant::now();
     let mut at = 0;
     while sweep.found.len() < 5 && sweep.kills(at) {
@@ -71,7 +91,7 @@ fn sweep_of(lab: &Lab, bundle: Bundle, step: Step, victim: Victim) {
 impl Sweep<'_> {
     /// Whether the kill at that call came before the end.
     fn kills(&mut self, at: usize) -> bool {
-        let picture = Picture::take();
+        let picture = Picture::take(self.lab);
         let name = format!("{at}");
         self.prepare(&name);
         let ending = self.killed(&name, at);
@@ -83,7 +103,7 @@ impl Sweep<'_> {
             // Its creator lives, and takes back what it made.
             wrong.extend(picture.leaks(self.lab));
         }
-        let deleted = self.lab.on(&name, &["delete", "--force"], &[]);
+        let deleted = self.call(&["delete", "--force", &self.lab.id(&name)]);
         wrong.extend(picture.leaks(self.lab));
         if deleted.code != 0 || !deleted.stderr.is_empty() {
             wrong.insert(0, format!("delete says {}: {}", deleted.code, deleted.stderr));
@@ -101,29 +121,40 @@ impl Sweep<'_> {
     }
 
     fn prepare(&self, name: &str) {
+        let id = self.lab.id(name);
         if matches!(self.step, Step::Start | Step::Exec | Step::Delete) {
-            self.lab.create(&self.bundle, name, &[]).ok();
+            self.call(&["create", "--bundle", self.bundle(), &id]).ok();
         }
         if matches!(self.step, Step::Exec | Step::Delete) {
-            self.lab.on(name, &["start"], &[]).ok();
+            self.call(&["start", &id]).ok();
         }
     }
 
     fn killed(&self, name: &str, at: usize) -> Ending {
-        let (lab, id) = (self.lab, self.lab.id(name));
-        let command = match self.step {
-            Step::Create => lab.start_of("create", &self.bundle, name, &[]),
-            Step::Run => lab.start_of("run", &self.bundle, name, &["--detach"]),
-            Step::Start => lab.command(&["start", &id]),
-            Step::Exec => lab.command(&["exec", "--detach", &id, "/bin/probe", "sleep"]),
-            Step::Delete => lab.command(&["delete", "--force", &id]),
+        let id = &*self.lab.id(name);
+        let arguments: &[&str] = match self.step {
+            Step::Create => &["create", "--bundle", self.bundle(), id],
+            Step::Run => &["run", "--detach", "--bundle", self.bundle(), id],
+            Step::Start => &["start", id],
+            Step::Exec => &["exec", "--detach", id, "/bin/probe", "sleep"],
+            Step::Delete => &["delete", "--force", id],
         };
-        let mut tracer = Tracer::start(&command, self.victim, at);
+        let command = (self.caller.runtime)(arguments);
+        let mut tracer = Tracer::start(&command, self.caller.user, self.victim, at);
         if (self.step, self.victim) == (Step::Start, Victim::Stage) {
-            let pid = lab.state(name)["pid"].as_i64().unwrap();
+            let state: Value = serde_json::from_str(&self.call(&["state", id]).ok()).unwrap();
+            let pid = state["pid"].as_i64().unwrap();
             tracer.add(Pid::from_raw(pid.try_into().unwrap()));
         }
         tracer.end()
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        self.lab.begin((self.caller.runtime)(arguments)).end()
+    }
+
+    fn bundle(&self) -> &str {
+        self.bundle.path.to_str().unwrap()
     }
 }
 

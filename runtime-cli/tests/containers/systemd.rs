@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::{Bundle, CGROUPS, Lab, ORLOP, Test, tests, until};
+use crate::harness::{Bundle, CGROUPS, Lab, ORLOP, Session, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     a_path_names_the_unit_and_its_slice,
@@ -358,19 +358,10 @@ fn a_lost_state_is_deleted(lab: &Lab) {
     }
 }
 
-/// Somebody whose session has a bus.
-fn somebody() -> Option<(u32, String)> {
-    let folders = fs::read_dir("/run/user").ok()?.flatten();
-    let mut found = folders.filter_map(|folder| {
-        let uid: u32 = folder.file_name().to_str()?.parse().ok()?;
-        let path = folder.path();
-        (uid != 0 && path.join("bus").exists()).then(|| (uid, path.display().to_string()))
-    });
-    found.next()
-}
-
 fn a_user_has_a_manager_of_his_own(lab: &Lab) {
-    let Some((uid, runtime)) = somebody() else { lab.skip("nobody has a session with systemd") };
+    let Some(Session { user: uid, runtime }) = Session::find() else {
+        lab.skip("nobody has a session with systemd")
+    };
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.namespace("user", None);
     let map = json!([{ "containerID": 0, "hostID": uid, "size": 1 }]);
@@ -392,7 +383,7 @@ fn a_user_has_a_manager_of_his_own(lab: &Lab) {
         command.env_remove("DBUS_SESSION_BUS_ADDRESS");
         lab.begin(command).end()
     };
-    let root = format!("{runtime}/{}", lab.tag());
+    let root = format!("{}/{}", runtime.display(), lab.tag());
     let orlop = |arguments: &[&str]| {
         begin(ORLOP, &[&["--root", &root, "--systemd-cgroup"], arguments].concat())
     };

@@ -110,7 +110,7 @@ impl Case {
         if let Some(text) = &self.text {
             fs::write(bundle.path.join("config.json"), text).unwrap();
         }
-        let before = Picture::take();
+        let before = Picture::take(lab);
         let mut wrong = Vec::new();
         let mut command = lab.command(&[self.verb, "--bundle"]);
         command.arg(&bundle.path).args(self.flags).arg(lab.id("a")).envs(self.variable);

@@ -112,7 +112,7 @@ fn row_45_few_descriptors(lab: &Lab) {
     let mut bundle = lab.bundle(&["exit", "7"]);
     // Raising them again may not be allowed.
     bundle.config["process"]["rlimits"] = json!([]);
-    let before = Picture::take();
+    let before = Picture::take(lab);
     for limit in 3..=32 {
         // What the tests' own caller has open is none of the few.
         let script = format!("exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-; ulimit -n {limit};");

@@ -1,7 +1,8 @@
 //! The leak oracle: the world after a test is the world before it.
 //!
 //! State folders, cgroups in every hierarchy, mounts, processes, descriptors of
-//! this process, session keyrings, and units of systemd. What ends by itself gets a moment to do so.
+//! this process, session keyrings, and units of systemd, a user's too. What ends by
+//! itself gets a moment to do so.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
 
 use super::lab::Lab;
+use super::session::Session;
 use super::view::{CGROUPS, View, below};
 
 /// How long processes that were told to end may take, and the kernel to clear up.
@@ -23,14 +25,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The world at one moment.
 pub(crate) struct Picture {
+    /// One that is delegated is the test's own.
+    cgroups: Vec<PathBuf>,
     mounts: BTreeSet<String>,
     fds: BTreeSet<String>,
 }
 
 impl Picture {
-    /// Before the test.
-    pub(crate) fn take() -> Self {
-        Self { mounts: mounts(), fds: fds() }
+    /// Before the test, or in the midst of it.
+    pub(crate) fn take(lab: &Lab) -> Self {
+        Self { cgroups: cgroups(lab.tag()), mounts: mounts(), fds: fds() }
     }
 
     /// What is there that was not before, one line each.
@@ -54,7 +58,8 @@ impl Picture {
             leaks.extend(found.into_iter().map(|one| format!("{kind} {one}")));
         };
         add("state", state(&lab.root()));
-        add("a cgroup", cgroups(lab.tag()).iter().map(|path| path.display().to_string()).collect());
+        let new = cgroups(lab.tag()).into_iter().filter(|path| !self.cgroups.contains(path));
+        add("a cgroup", new.map(|path| path.display().to_string()).collect());
         add("a mount", mounts().difference(&self.mounts).cloned().collect());
         add("(lost) a mount", self.mounts.difference(&mounts()).cloned().collect());
         add("a process", processes().into_iter().map(describe).collect());
@@ -62,6 +67,8 @@ impl Picture {
         add("a keyring", keyrings(lab.tag()));
         if lab.view == View::Systemd {
             add("a unit", units(lab.tag()));
+            let session = Session::find();
+            add("a user's unit", session.map_or(Vec::new(), |user| user.scopes(lab.tag())));
         }
         leaks
     }
@@ -78,8 +85,12 @@ impl Picture {
         }
         if lab.view == View::Systemd {
             let pattern = format!("*{}*", lab.tag());
-            systemctl(&["stop", &pattern]);
-            systemctl(&["reset-failed", &pattern]);
+            for arguments in [["stop", &pattern], ["reset-failed", &pattern]] {
+                systemctl(&arguments);
+                if let Some(session) = Session::find() {
+                    session.systemctl(&arguments);
+                }
+            }
         }
         for path in cgroups(lab.tag()) {
             let _ = fs::remove_dir(path);

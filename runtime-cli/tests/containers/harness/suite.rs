@@ -88,7 +88,7 @@ enum Outcome {
 
 fn one(test: Test, view: View) -> Outcome {
     let lab = Lab::new(view);
-    let before = oracle::Picture::take();
+    let before = oracle::Picture::take(&lab);
     let result = catch_unwind(AssertUnwindSafe(|| (test.body)(&lab)));
     let leaks = before.leaks(&lab);
     for leak in &leaks {

@@ -9,9 +9,9 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, Lab, ORLOP, Output};
+use crate::harness::{Bundle, Lab, ORLOP, Output, Session};
 
-/// Its user and its group.
+/// The user and the group of one that the machine does not know.
 pub(super) const ID: u32 = 54_321;
 
 /// The first of the ids that it may give away, and how many there are.
@@ -21,6 +21,12 @@ pub(super) const COUNT: u32 = 65_536;
 /// An account until this is dropped.
 pub(super) struct Account<'a> {
     lab: &'a Lab,
+    /// Its user and its group.
+    pub(super) id: u32,
+    /// What `$XDG_RUNTIME_DIR` is.
+    pub(super) runtime_folder: PathBuf,
+    /// With what it calls the runtime, always.
+    flags: &'static [&'static str],
     /// Where its programs are looked for.
     pub(super) path: String,
     files: Vec<Covered>,
@@ -47,12 +53,26 @@ impl Drop for Covered {
 impl<'a> Account<'a> {
     /// One with its own ids and no other.
     pub(super) fn new(lab: &'a Lab) -> Self {
+        let this = Self::of(lab, ID, lab.path("runtime"), &[]);
+        this.folder(&this.runtime_folder);
+        this
+    }
+
+    /// One whose own manager of systemd's makes the cgroups.
+    pub(super) fn with_session(lab: &'a Lab) -> Self {
+        let Some(Session { user, runtime }) = Session::find() else {
+            lab.skip("nobody has a session with systemd")
+        };
+        Self::of(lab, user, runtime, &["--systemd-cgroup"])
+    }
+
+    fn of(lab: &'a Lab, id: u32, runtime_folder: PathBuf, flags: &'static [&'static str]) -> Self {
         fs::set_permissions(lab.folder(), fs::Permissions::from_mode(0o755)).unwrap();
         // Where the built program is, a user may not look.
         fs::copy(ORLOP, lab.path("orlop")).unwrap();
-        let this = Self { lab, path: std::env::var("PATH").unwrap(), files: Vec::new() };
+        let path = std::env::var("PATH").unwrap();
+        let this = Self { lab, id, runtime_folder, flags, path, files: Vec::new() };
         this.folder(&lab.root());
-        this.folder(&this.runtime_folder());
         this
     }
 
@@ -81,15 +101,10 @@ impl<'a> Account<'a> {
         self.files.push(Covered::new(self.lab, path, text));
     }
 
-    /// What `$XDG_RUNTIME_DIR` is.
-    pub(super) fn runtime_folder(&self) -> PathBuf {
-        self.lab.path("runtime")
-    }
-
     /// A folder of its own.
     pub(super) fn folder(&self, path: &Path) {
         fs::create_dir_all(path).unwrap();
-        chown(path, Some(ID), Some(ID)).unwrap();
+        chown(path, Some(self.id), Some(self.id)).unwrap();
     }
 
     /// A program of its own, first in its `PATH`: a script.
@@ -136,15 +151,15 @@ impl<'a> Account<'a> {
     /// The runtime as this account calls it, with nothing else in the environment.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.lab.path("orlop"));
-        command.arg("--root").arg(self.lab.root()).args(arguments);
+        command.arg("--root").arg(self.lab.root()).args(self.flags).args(arguments);
         self.does(&mut command);
         command
     }
 
     /// Has a command done by this account.
     pub(super) fn does(&self, command: &mut Command) {
-        command.uid(ID).gid(ID).env_clear().env("PATH", &self.path);
-        command.env("XDG_RUNTIME_DIR", self.runtime_folder());
+        command.uid(self.id).gid(self.id).env_clear().env("PATH", &self.path);
+        command.env("XDG_RUNTIME_DIR", &self.runtime_folder);
     }
 
     /// Runs the runtime.

@@ -25,14 +25,14 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// A cgroup that belongs to the account, with this process in one below it.
-struct Delegated {
+pub(super) struct Delegated {
     path: PathBuf,
     before: PathBuf,
 }
 
 impl Delegated {
     /// None where cgroup v1 is: nobody delegates that.
-    fn new(lab: &Lab) -> Option<Self> {
+    pub(super) fn new(lab: &Lab) -> Option<Self> {
         if !lab.view.is_v2() {
             return None;
         }

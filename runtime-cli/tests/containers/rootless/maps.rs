@@ -194,7 +194,7 @@ fn a_program_that_hangs_can_be_interrupted(lab: &Lab) {
     let bundle = account.bundle_with_ranges(&["exit", "0"]);
     let there = lab.path("runtime/there");
     account.program("newuidmap", &format!("echo >{}; exec sleep 1000", there.display()));
-    let before = Picture::take();
+    let before = Picture::take(lab);
     let run = lab.begin(account.start_of(&bundle, "a", &["run"]));
     until("the program", || there.exists());
     run.signal(Signal::SIGTERM.as_str());

@@ -8,8 +8,12 @@ mod cgroups;
 mod maps;
 mod namespaces;
 mod nested;
+mod sweep;
 
 use crate::harness::Test;
 
 pub(crate) const ROOMS: &[&[Test]] =
-    &[maps::TESTS, namespaces::TESTS, cgroups::TESTS, nested::TESTS];
+    &[maps::TESTS, namespaces::TESTS, cgroups::TESTS, nested::TESTS, sweep::TESTS];
+
+/// Those where systemd makes the cgroups.
+pub(crate) const SCOPES: &[Test] = sweep::SCOPES;

@@ -192,12 +192,12 @@ fn its_life_is_as_any_others(lab: &Lab) {
     };
     let (id, path) = (lab.id("a"), bundle.path.to_str().unwrap());
     call(&["create", "--bundle", path, &id]).ok();
-    assert!(account.runtime_folder().join("orlop").join(&id).is_dir());
+    assert!(account.runtime_folder.join("orlop").join(&id).is_dir());
     assert!(call(&["state", &id]).ok().contains("\"created\""));
     call(&["start", &id]).ok();
     assert!(call(&["list"]).ok().contains(&id));
     assert_eq!(call(&["exec", &id, "/bin/probe", "say", "x"]).ok(), "x\n");
     call(&["kill", &id, "KILL"]).ok();
     call(&["delete", "--force", &id]).ok();
-    assert!(!account.runtime_folder().join("orlop").join(&id).exists());
+    assert!(!account.runtime_folder.join("orlop").join(&id).exists());
 }

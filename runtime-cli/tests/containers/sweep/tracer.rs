@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, execv};
+use nix::unistd::{Gid, Pid, Uid, execv, setgid, setgroups, setuid};
 
 /// No traced command takes this long unless it hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -27,7 +27,7 @@ fn options() -> Options {
 
 /// Which processes are counted and killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Victim {
+pub(crate) enum Victim {
     /// The command itself.
     Parent,
     /// What it starts, from its exec on.
@@ -61,26 +61,39 @@ struct Tracee {
     inside: bool,
 }
 
-/// The program's part before a traced command: `traced PROGRAM ARGUMENTS`.
+/// The program's part before a traced command: `traced USER PROGRAM ARGUMENTS`.
 pub(crate) fn main() -> Option<std::process::ExitCode> {
     use std::ffi::CString;
     use std::os::unix::ffi::OsStringExt;
     if std::env::args().next()? != "traced" {
         return None;
     }
+    let user: u32 = std::env::args().nth(1)?.parse().unwrap();
+    // As root: a setuid program gains nothing where its tracee could not trace it.
     ptrace::traceme().unwrap();
+    if user != 0 {
+        setgroups(&[]).unwrap();
+        setgid(Gid::from_raw(user)).unwrap();
+        setuid(Uid::from_raw(user)).unwrap();
+    }
     raise(Signal::SIGSTOP).unwrap();
     let words: Vec<_> =
-        std::env::args_os().skip(1).map(|word| CString::new(word.into_vec()).unwrap()).collect();
+        std::env::args_os().skip(2).map(|word| CString::new(word.into_vec()).unwrap()).collect();
     let Err(errno) = execv(&words[0], &words);
     panic!("{words:?}: {errno}");
 }
 
 impl Tracer {
-    /// Starts `command` and kills the victim before its call number `at`.
-    pub(super) fn start(command: &Command, victim: Victim, at: usize) -> Self {
+    /// Starts `command` as that user, who has no environment but the command's if it
+    /// is not root, and kills the victim before its call number `at`.
+    pub(super) fn start(command: &Command, user: u32, victim: Victim, at: usize) -> Self {
         let mut traced = Command::new(std::env::current_exe().unwrap());
-        traced.arg0("traced").arg(command.get_program()).args(command.get_args());
+        traced.arg0("traced").arg(user.to_string());
+        traced.arg(command.get_program()).args(command.get_args());
+        if user != 0 {
+            traced.env_clear();
+        }
+        traced.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         traced.stdin(std::process::Stdio::null());
         traced.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let parent = Pid::from_raw(traced.spawn().unwrap().id().cast_signed());
