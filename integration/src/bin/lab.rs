@@ -1,7 +1,7 @@
 //! A machine with systemd and cgroup v2: see [`integration::lab`].
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -48,6 +48,24 @@ enum Verb {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Run a cargo command here, and the programs that it would start in there
+    Cargo {
+        /// As the ordinary user "lab", not as root
+        #[arg(long)]
+        user: bool,
+        /// The command and its arguments: test, run or an alias
+        #[arg(last = true, required = true, value_name = "ARGUMENT")]
+        arguments: Vec<String>,
+    },
+    /// What cargo starts in the place of each program
+    #[command(hide = true)]
+    Runner {
+        #[arg(long)]
+        user: bool,
+        /// The program and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
     /// Log in; boot it if it is off
     Ssh {
         /// As the ordinary user, not as root
@@ -88,7 +106,18 @@ fn carry_out(arguments: Arguments) -> Result<i32> {
     match verb {
         Verb::Up => lab.up().map(drop)?,
         Verb::Run { user, release, with, command } => {
-            return run(&lab, who(user), release, &with, &command);
+            return run(&lab, who(user), lab::build_runtime(release)?, &with, &command);
+        }
+        Verb::Cargo { user, arguments } => return cargo(kernel, user, &arguments),
+        Verb::Runner { user, mut command } => {
+            // Cargo gives a path below its own folder; tests are one level deeper.
+            let program = Path::new(&command[0]).canonicalize()?;
+            let profile = program.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+            let release = profile.is_some_and(|profile| profile.ends_with("release"));
+            let orlop = lab::build_runtime(release)?;
+            command[0] = program.display().to_string();
+            let with = [program, orlop.clone()];
+            return run(&lab, who(user), orlop, &with, &command);
         }
         Verb::Ssh { user } => {
             let user = who(user);
@@ -110,11 +139,28 @@ fn who(ordinary: bool) -> User {
     if ordinary { User::Ordinary } else { User::Root }
 }
 
-fn run(lab: &Lab, user: User, release: bool, with: &[PathBuf], command: &[String]) -> Result<i32> {
+fn run(lab: &Lab, user: User, orlop: PathBuf, with: &[PathBuf], command: &[String]) -> Result<i32> {
     let mut loads: Vec<_> = with.iter().map(|file| Load::in_place(file)).collect::<Result<_>>()?;
-    let from = lab::build_runtime(release)?;
-    loads.push(Load { from, to: PathBuf::from(ORLOP) });
+    loads.push(Load { from: orlop, to: PathBuf::from(ORLOP) });
     session::run(&lab.enter(user, &loads)?, user, command)
+}
+
+/// Cargo builds here and is told that this program runs what it has built.
+fn cargo(kernel: Kernel, user: bool, arguments: &[String]) -> Result<i32> {
+    let this = std::env::current_exe()?;
+    let triple = this.ancestors().nth(2).and_then(Path::file_name);
+    let triple = triple.context("the target of this program")?.to_string_lossy();
+    let mut runner = vec![this.to_str().context("the path of this program")?, "--kernel"];
+    runner.extend([kernel.name(), "runner"]);
+    if user {
+        runner.push("--user");
+    }
+    // A list of strings is the same in JSON and in TOML.
+    let runner = format!("target.{triple}.runner={}", serde_json::to_string(&runner)?);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["--config", &runner]).args(arguments);
+    Ok(command::code(command.status().context("starting cargo")?))
 }
 
 /// Where cargo puts what it makes: three levels above this program.
@@ -147,6 +193,18 @@ mod tests {
         assert_eq!(with, [Path::new("a"), Path::new("b")]);
         assert_eq!(command, ["ls", "--user", "-l"]);
         assert!(parse("run ls").is_err() && parse("run").is_err() && parse("run --").is_err());
+    }
+
+    #[test]
+    fn what_cargo_starts_has_its_own_arguments() {
+        let arguments = parse("cargo --user -- test -p x -- --nocapture").unwrap();
+        let Verb::Cargo { user, arguments } = arguments.verb else { panic!() };
+        assert!(user);
+        assert_eq!(arguments, ["test", "-p", "x", "--", "--nocapture"]);
+        let arguments = parse("--kernel sid runner program --user --nocapture life").unwrap();
+        let Verb::Runner { user, command } = arguments.verb else { panic!() };
+        assert!(!user);
+        assert_eq!(command, ["program", "--user", "--nocapture", "life"]);
     }
 
     #[test]
