@@ -116,6 +116,7 @@ fn carry_out(arguments: Arguments) -> Result<i32> {
             let release = profile.is_some_and(|profile| profile.ends_with("release"));
             let orlop = lab::build_runtime(release)?;
             command[0] = program.display().to_string();
+            command.splice(..0, settings());
             let with = [program, orlop.clone()];
             return run(&lab, who(user), orlop, &with, &command);
         }
@@ -143,6 +144,13 @@ fn run(lab: &Lab, user: User, orlop: PathBuf, with: &[PathBuf], command: &[Strin
     let mut loads: Vec<_> = with.iter().map(|file| Load::in_place(file)).collect::<Result<_>>()?;
     loads.push(Load { from: orlop, to: PathBuf::from(ORLOP) });
     session::run(&lab.enter(user, &loads)?, user, command)
+}
+
+/// What our tests are told by the environment goes along.
+fn settings() -> Vec<String> {
+    let ours = std::env::vars().filter(|(name, _)| name.starts_with("ORLOP_TEST_"));
+    let pairs = ours.map(|(name, value)| format!("{name}={value}"));
+    std::iter::once("env".to_owned()).chain(pairs).collect()
 }
 
 /// Cargo builds here and is told that this program runs what it has built.

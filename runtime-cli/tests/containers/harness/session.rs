@@ -25,14 +25,6 @@ impl Session {
         found.next()
     }
 
-    /// Scopes of one test. A manager has their settings in a file while it knows them,
-    /// and that is quicker to look at than he is to ask.
-    pub(super) fn scopes(&self, tag: &str) -> Vec<String> {
-        let files = fs::read_dir(self.runtime.join("systemd/transient")).into_iter().flatten();
-        let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.contains(tag)).collect()
-    }
-
     /// Tells his manager something.
     pub(super) fn systemctl(&self, arguments: &[&str]) {
         let mut command = Command::new("systemctl");

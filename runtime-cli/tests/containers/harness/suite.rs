@@ -51,7 +51,7 @@ pub(crate) fn main(rooms: &[&[Test]], scopes: &[Test]) -> ExitCode {
             ExitCode::SUCCESS
         }
         Part::All if tests.is_empty() => ExitCode::SUCCESS,
-        Part::All => view::run_each(),
+        Part::All => view::run_each(arguments.view.as_deref()),
         Part::Door(view) => view::open(view),
         Part::Init(view) => view::init(view),
         Part::Inside(view) => run(&tests, view),
@@ -114,23 +114,27 @@ fn short(name: &'static str) -> &'static str {
     name.split_once("::").map_or(name, |(_, rest)| rest)
 }
 
-/// What cargo passes on: names, and the flags that mean something here.
+/// What cargo passes on: names, and the flags that mean something here. `--view` is
+/// ours: one of the views alone, so that two can run beside each other.
 struct Arguments {
     list: bool,
     exact: bool,
+    view: Option<String>,
     names: Vec<String>,
     skipped: Vec<String>,
 }
 
 impl Arguments {
     fn read() -> Self {
-        let mut this = Self { list: false, exact: false, names: Vec::new(), skipped: Vec::new() };
+        let mut this =
+            Self { list: false, exact: false, view: None, names: Vec::new(), skipped: Vec::new() };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--list" => this.list = true,
                 "--exact" => this.exact = true,
                 "--skip" => this.skipped.extend(arguments.next()),
+                "--view" => this.view = arguments.next(),
                 "--test-threads" | "--format" | "--color" => drop(arguments.next()),
                 flag if flag.starts_with('-') => {}
                 name => this.names.push(name.to_owned()),
