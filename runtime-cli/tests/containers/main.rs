@@ -47,5 +47,5 @@ fn main() -> ExitCode {
         sweep::TESTS,
     ];
     let rooms = [rooms, rootless::ROOMS, bad_inputs::ROOMS, security::ROOMS].concat();
-    harness::main(&rooms, &[systemd::TESTS, rootless::SCOPES].concat())
+    harness::main(&rooms, rootless::FOLDERS, &[systemd::TESTS, rootless::SCOPES].concat())
 }

@@ -27,17 +27,16 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// The whole program: `rooms` in every view of this host, and `scopes` where systemd
-/// makes the cgroups.
-pub(crate) fn main(rooms: &[&[Test]], scopes: &[Test]) -> ExitCode {
+/// The whole program: `rooms` in every view of this host, `scopes` where systemd makes
+/// the cgroups, and `folders` where the runtime does.
+pub(crate) fn main(rooms: &[&[Test]], folders: &[Test], scopes: &[Test]) -> ExitCode {
     let arguments = Arguments::read();
-    let mut all = rooms.concat();
-    if matches!(
-        view::part(),
-        Part::All | Part::Door(_) | Part::Init(_) | Part::Inside(View::Systemd)
-    ) {
-        all.extend(scopes);
-    }
+    let some = match view::part() {
+        Part::Inside(View::Systemd) => scopes.to_vec(),
+        Part::Inside(_) => folders.to_vec(),
+        Part::All | Part::Door(_) | Part::Init(_) => [folders, scopes].concat(),
+    };
+    let all = [rooms.concat(), some].concat();
     if arguments.list {
         for test in all {
             println!("{}: test", short(test.name));

@@ -13,7 +13,10 @@ mod sweep;
 use crate::harness::Test;
 
 pub(crate) const ROOMS: &[&[Test]] =
-    &[maps::TESTS, namespaces::TESTS, cgroups::TESTS, nested::TESTS, sweep::TESTS];
+    &[maps::TESTS, namespaces::TESTS, cgroups::TESTS, nested::TESTS];
+
+/// Those where the runtime makes the cgroups.
+pub(crate) const FOLDERS: &[Test] = sweep::FOLDERS;
 
 /// Those where systemd makes the cgroups.
 pub(crate) const SCOPES: &[Test] = sweep::SCOPES;

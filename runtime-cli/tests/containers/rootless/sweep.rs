@@ -8,7 +8,8 @@ use crate::sweep::Step::{Create, Delete, Exec, Run, Start};
 use crate::sweep::Victim::{Parent, Stage};
 use crate::sweep::{Caller, Step, Victim, sweep_by};
 
-pub(super) const TESTS: &[Test] = tests![
+/// Where the runtime makes the cgroups.
+pub(super) const FOLDERS: &[Test] = tests![
     create_is_killed,
     create_with_ranges_is_killed,
     run_is_killed,
