@@ -1,13 +1,14 @@
 //! A conversation on a bus: one socket, calls and their answers, one deadline.
 //!
 //! There is no thread and nothing waits longer than the deadline, whoever is at
-//! the other end. What is called with which arguments is decided by others.
+//! the other end: the clock and who interrupts are asked before each read. Nor is
+//! more kept than one message, since anybody may send us what nobody asked for. What
+//! is called with which arguments is decided by others.
 //!
 //! All that opens a conversation (authentication, `Hello`, the match for a signal)
 //! goes out in one piece and is not waited for, so that it costs no way there and
 //! back: the answers come in the order of the questions.
 
-use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::unistd::read;
-use serde::Serialize;
-use zbus::DynamicType;
+use serde::{Deserialize, Serialize};
+use zbus::{DynamicType, Type};
 
 use super::address::Address;
 use super::message::{Message, Method, PREFIX, What};
@@ -47,6 +48,9 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// The longest text of an authentication that is read.
 const LINES: usize = 1024;
 
+/// More bytes than any message has that is waited for here.
+const MOST: usize = 1 << 20;
+
 /// A conversation.
 #[derive(Debug)]
 pub(super) struct Bus {
@@ -56,11 +60,12 @@ pub(super) struct Bus {
     /// What is to go out with the next call.
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
+    /// How much is still to come of a message that is too long to be kept.
+    passing: usize,
     authenticated: bool,
     serial: u32,
     /// Calls whose answer nobody waits for; one that is refused ends it all.
     silent: Vec<u32>,
-    signals: VecDeque<Message>,
     interrupt: Option<Arc<OwnedFd>>,
     lost: bool,
 }
@@ -100,10 +105,10 @@ impl Bus {
             deadline,
             outgoing: AUTHENTICATION.to_vec(),
             incoming: Vec::new(),
+            passing: 0,
             authenticated: false,
             serial: 0,
             silent: Vec::new(),
-            signals: VecDeque::new(),
             interrupt: None,
             lost: false,
         };
@@ -161,15 +166,15 @@ impl Bus {
         Ok(serial)
     }
 
-    /// The answer to a call.
+    /// The answer to a call. Signals that come before it are passed over: what is told
+    /// of a job comes after the answer that names it.
     ///
     /// # Errors
     /// A bus that is gone or does not answer in time.
     pub(super) fn answer(&mut self, serial: Serial) -> Result<Answer> {
         loop {
-            let message = self.next()?;
+            let message = self.next(self.deadline)?.ok_or_else(|| late(&self.address))?;
             match message.what {
-                What::Signal => self.signals.push_back(message),
                 What::Return if message.answers == serial.0 => return Ok(Answer::Done(message)),
                 What::Refusal if message.answers == serial.0 => {
                     return Ok(Answer::Refused(Refusal::of(&message)));
@@ -179,7 +184,7 @@ impl Bus {
                     let what = format!("{} does not serve us: {why}", self.address);
                     return Err(Error::new(Kind::Cgroup, what));
                 }
-                What::Return | What::Refusal | What::Other => {}
+                _ => {}
             }
         }
     }
@@ -212,24 +217,35 @@ impl Bus {
         self.lost
     }
 
-    /// The next signal of that name, if one comes within that time.
+    /// The next such signal of that sender, if one comes before that moment. Anybody on
+    /// the bus can send us one of that name.
     ///
     /// # Errors
     /// A bus that is gone, or the conversation's deadline.
-    pub(super) fn signal(&mut self, member: &str, within: Duration) -> Result<Option<Message>> {
-        let until = (Instant::now() + within).min(self.deadline);
+    pub(super) fn signal(
+        &mut self,
+        signal: &Method,
+        sender: &str,
+        until: Instant,
+    ) -> Result<Option<Message>> {
         loop {
-            let message = match self.signals.pop_front() {
-                Some(message) => message,
-                None if self.has_message()? => self.next()?,
-                None if self.wait_until(PollFlags::POLLIN, until)? => self.next()?,
-                None if until == self.deadline => return Err(late(&self.address)),
+            match self.next(until)? {
+                Some(message) if message.is(signal, sender) => return Ok(Some(message)),
+                Some(_) => {}
                 None => return Ok(None),
-            };
-            if message.what == What::Signal && message.member == member {
-                return Ok(Some(message));
             }
         }
+    }
+
+    /// The arguments of a message.
+    ///
+    /// # Errors
+    /// Arguments of other types.
+    pub(super) fn arguments<T>(&self, message: &Message) -> Result<T>
+    where
+        T: for<'de> Deserialize<'de> + Type,
+    {
+        message.arguments().map_err(|error| self.unreadable(&error))
     }
 
     fn queue<B>(&mut self, method: &Method, arguments: &B) -> Result<Serial>
@@ -252,7 +268,7 @@ impl Bus {
             match send(fd, &self.outgoing[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(length) => sent += length,
                 Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT)?,
+                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLOUT, self.deadline).map(drop)?,
                 Err(errno) => return Err(self.failed(errno)),
             }
         }
@@ -260,32 +276,45 @@ impl Bus {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<Message> {
+    /// The next message that may be of use, if one comes before that moment.
+    fn next(&mut self, until: Instant) -> Result<Option<Message>> {
         while !self.authenticated {
             self.authenticate()?;
         }
         loop {
-            if let Some(length) = self.whole()? {
+            while let Some((length, answers)) = self.whole()? {
                 let rest = self.incoming.split_off(length);
-                return Message::parse(std::mem::replace(&mut self.incoming, rest));
+                match Message::parse(std::mem::replace(&mut self.incoming, rest)) {
+                    Ok(message) => return Ok(Some(message)),
+                    Err(error) if answers => return Err(self.unreadable(&error)),
+                    Err(_) => {}
+                }
             }
-            self.receive()?;
+            if !self.receive(until)? {
+                return Ok(None);
+            }
         }
     }
 
-    /// Whether a message has come that nobody has looked at.
-    fn has_message(&self) -> Result<bool> {
-        Ok(self.authenticated && self.whole()?.is_some())
-    }
-
-    /// The length of the next message, if all of it has come.
-    fn whole(&self) -> Result<Option<usize>> {
-        let Some(prefix) = self.incoming.first_chunk::<PREFIX>() else { return Ok(None) };
-        let length = Message::length(prefix).ok_or_else(|| {
-            let what = format!("{} sent what is no message of D-Bus", self.address);
-            Error::new(Kind::Internal, what)
-        })?;
-        Ok(Some(length).filter(|length| self.incoming.len() >= *length))
+    /// The length of the next message and whether it is an answer, if all of it has
+    /// come. One that is too long is passed over.
+    fn whole(&mut self) -> Result<Option<(usize, bool)>> {
+        loop {
+            let passed = self.passing.min(self.incoming.len());
+            self.incoming.drain(..passed);
+            self.passing -= passed;
+            let Some(prefix) = self.incoming.first_chunk::<PREFIX>() else { return Ok(None) };
+            let length =
+                Message::length(prefix).ok_or_else(|| self.wrong("what is no message of D-Bus"))?;
+            let answers = Message::is_answer(prefix);
+            if length <= MOST {
+                return Ok((self.incoming.len() >= length).then_some((length, answers)));
+            }
+            if answers {
+                return Err(self.wrong("an answer that is too long"));
+            }
+            self.passing = length;
+        }
     }
 
     /// Reads one line of the authentication.
@@ -294,7 +323,7 @@ impl Bus {
             match self.incoming.windows(2).position(|pair| pair == b"\r\n") {
                 Some(end) => break end,
                 None if self.incoming.len() > LINES => break self.incoming.len() - 2,
-                None => self.receive()?,
+                None => self.receive(self.deadline).map(drop)?,
             }
         };
         let line: Vec<u8> = self.incoming.drain(..end + 2).collect();
@@ -311,9 +340,10 @@ impl Bus {
         }
     }
 
-    fn receive(&mut self) -> Result<()> {
+    /// Whether something came before that moment.
+    fn receive(&mut self, until: Instant) -> Result<bool> {
         let mut buffer = [0; 4096];
-        loop {
+        while self.wait(PollFlags::POLLIN, until)? {
             match read(&self.socket, &mut buffer) {
                 Ok(0) => {
                     let what = format!("{} closed the connection", self.address);
@@ -321,28 +351,24 @@ impl Bus {
                 }
                 Ok(length) => {
                     self.incoming.extend_from_slice(&buffer[..length]);
-                    return Ok(());
+                    return Ok(true);
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => self.wait(PollFlags::POLLIN)?,
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
                 Err(errno) => return Err(self.failed(errno)),
             }
         }
+        Ok(false)
     }
 
-    fn wait(&self, flags: PollFlags) -> Result<()> {
-        match self.wait_until(flags, self.deadline)? {
-            true => Ok(()),
-            false => Err(late(&self.address)),
-        }
-    }
-
-    /// Whether it came to that before that moment.
-    fn wait_until(&self, flags: PollFlags, until: Instant) -> Result<bool> {
+    /// Whether it came to that before that moment. The deadline is an error.
+    fn wait(&self, flags: PollFlags, until: Instant) -> Result<bool> {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = until.min(self.deadline).saturating_duration_since(Instant::now());
+            if left.is_zero() && until < self.deadline {
                 return Ok(false);
+            }
+            if left.is_zero() {
+                return Err(late(&self.address));
             }
             // Rounded up, so that the last round does not spin.
             let timeout = PollTimeout::try_from(left + Duration::from_millis(1))
@@ -352,8 +378,11 @@ impl Bus {
                 .extend(self.interrupt.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
             match poll(&mut polled, timeout) {
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) if polled[0].any() == Some(true) => return Ok(true),
-                Ok(_) => return Err(self.interrupted()),
+                // First: somebody who never stops sending must not keep it from us.
+                Ok(_) if polled[1..].iter().any(|fd| fd.any() == Some(true)) => {
+                    return Err(self.interrupted());
+                }
+                Ok(_) => return Ok(true),
                 Err(errno) => return Err(self.failed(errno)),
             }
         }
@@ -366,6 +395,15 @@ impl Bus {
         }
         let what = format!("waiting for {}: interrupted", self.address);
         Error::new(Kind::Interrupted, what)
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        Error::new(Kind::Internal, format!("{} sent {what}", self.address))
+    }
+
+    fn unreadable(&self, error: &zbus::Error) -> Error {
+        let what = format!("a message of {} can't be read: {error}", self.address);
+        Error::new(Kind::Internal, what)
     }
 
     fn failed(&self, errno: Errno) -> Error {

@@ -14,6 +14,8 @@ const PING: Method = Method {
     arguments: "",
 };
 
+const UP: Method = Method { member: "Up", arguments: "s", ..PING };
+
 /// What a test waits at most where nobody answers.
 const SHORT: Duration = Duration::from_millis(200);
 /// More than any of the others takes.
@@ -55,10 +57,35 @@ fn named(kind: u8, serial: u32, text: &str, name: &str) -> Vec<u8> {
     fields.extend([4, 1, b's', 0]);
     fields.extend((name.len() as u32).to_le_bytes());
     fields.extend(name.bytes().chain([0]));
-    if kind == 4 {
+    bytes.extend((fields.len() as u32).to_le_bytes());
+    bytes.extend(fields);
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.bytes().chain([0]));
+    bytes
+}
+
+/// A signal of that sender, with a string in it.
+fn signal(of: &Method, sender: &str, text: &str) -> Vec<u8> {
+    let mut fields: Vec<u8> = Vec::new();
+    for (code, kind, value) in [
+        (1, b'o', of.path),
+        (2, b's', of.interface),
+        (3, b's', of.member),
+        (7, b's', sender),
+        (8, b'g', of.arguments),
+    ] {
         fields.resize(fields.len().next_multiple_of(8), 0);
-        fields.extend([3, 1, b's', 0, 2, 0, 0, 0, b'U', b'p', 0]);
+        fields.extend([code, 1, kind, 0]);
+        match kind {
+            b'g' => fields.push(value.len() as u8),
+            _ => fields.extend((value.len() as u32).to_le_bytes()),
+        }
+        fields.extend(value.bytes().chain([0]));
     }
+    let mut bytes = vec![b'l', 4, 1, 1];
+    bytes.extend((text.len() as u32 + 5).to_le_bytes());
+    bytes.extend([9, 0, 0, 0]);
     bytes.extend((fields.len() as u32).to_le_bytes());
     bytes.extend(fields);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -75,7 +102,7 @@ fn serve(listener: UnixListener, answers: Vec<Vec<u8>>) -> thread::JoinHandle<Un
         let _ = stream.read(&mut buffer).unwrap();
         for answer in answers {
             // In pieces, as a socket may give them.
-            for piece in answer.chunks(7) {
+            for piece in answer.chunks(if answer.len() < 9999 { 7 } else { 9999 }) {
                 // The client may have heard enough.
                 if stream.write_all(piece).is_err() {
                     return stream;
@@ -87,15 +114,16 @@ fn serve(listener: UnixListener, answers: Vec<Vec<u8>>) -> thread::JoinHandle<Un
 }
 
 #[test]
-fn a_call_is_answered_and_signals_are_kept() {
+fn a_call_is_answered() {
     let (place, listener) = Place::new();
     let answers = vec![
         WELCOME.to_vec(),
         message(2, 1, ":1.5"),
-        message(4, 0, "a signal"),
+        signal(&UP, ":1.1", "too early"),
         message(2, 2, ""),
         message(3, 77, "an answer to somebody else"),
         message(2, 3, "the answer"),
+        signal(&UP, ":1.1", "a signal"),
     ];
     let server = serve(listener, answers);
     let mut bus = place.open(LONG).unwrap();
@@ -106,10 +134,38 @@ fn a_call_is_answered_and_signals_are_kept() {
         }
         Answer::Refused(why) => panic!("{why:?}"),
     }
-    assert_eq!(
-        bus.signal("Up", LONG).unwrap().unwrap().arguments::<(String,)>().unwrap().0,
-        "a signal"
-    );
+    let signal = bus.signal(&UP, ":1.1", bus.deadline).unwrap().unwrap();
+    assert_eq!(bus.arguments::<(String,)>(&signal).unwrap().0, "a signal");
+    let error = bus.arguments::<(u64, u64)>(&signal).unwrap_err().to_string();
+    assert!(error.starts_with("a message of the test's bus at"), "{error}");
+    drop(server.join().unwrap());
+}
+
+/// Anybody on a bus can send anybody a signal.
+#[test]
+fn a_signal_of_another_is_passed_over() {
+    let mut unreadable = signal(&UP, ":1.1", "unreadable");
+    unreadable[PREFIX] = 0xff;
+    unreadable[PREFIX + 2] = b'%';
+    assert!(Message::parse(unreadable.clone()).is_err());
+    let answers = vec![
+        WELCOME.to_vec(),
+        signal(&UP, ":1.6", "another sender"),
+        signal(&UP, "", "no sender"),
+        signal(&Method { path: "/org/other", ..UP }, ":1.1", "another path"),
+        signal(&Method { interface: "org.example.Other", ..UP }, ":1.1", "another interface"),
+        signal(&Method { member: "Down", ..UP }, ":1.1", "another name"),
+        signal(&Method { arguments: "ay", ..UP }, ":1.1", "other arguments"),
+        signal(&UP, ":1.1", &"too long".repeat(MOST / 4)),
+        unreadable,
+        signal(&UP, ":1.1", "the signal"),
+    ];
+    let (place, listener) = Place::new();
+    let server = serve(listener, answers);
+    let mut bus = place.open(LONG).unwrap();
+    bus.flush().unwrap();
+    let signal = bus.signal(&UP, ":1.1", bus.deadline).unwrap().unwrap();
+    assert_eq!(bus.arguments::<(String,)>(&signal).unwrap().0, "the signal");
     drop(server.join().unwrap());
 }
 
@@ -210,8 +266,68 @@ fn a_bus_that_does_not_answer_is_left_at_the_deadline() {
     let server = serve(listener, vec![WELCOME.to_vec(), message(2, 2, "")]);
     let mut bus = place.open(SHORT).unwrap();
     assert!(matches!(bus.call(&PING, &()), Ok(Answer::Done(_))));
-    assert!(bus.signal("Up", Duration::from_millis(1)).unwrap().is_none());
-    assert_eq!(bus.signal("Up", LONG).unwrap_err().kind(), Kind::Timeout);
+    let soon = Instant::now() + Duration::from_millis(1);
+    assert!(bus.signal(&UP, "", soon).unwrap().is_none());
+    let error = bus.signal(&UP, "", Instant::now() + LONG).unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout);
+    drop(server.join().unwrap());
+}
+
+/// Serves one client: answers its call, then sends this without end, as long as it is
+/// there but for a good while at most.
+fn flood(listener: UnixListener, piece: Vec<u8>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[WELCOME, &message(2, 2, "")].concat()).unwrap();
+        let piece = piece.repeat(1 + 100_000 / piece.len());
+        let end = Instant::now() + LONG / 4;
+        while Instant::now() < end && stream.write_all(&piece).is_ok() {}
+    })
+}
+
+/// Neither the deadline nor who gives up waits for a bus that never stops sending, and
+/// what it sends is not kept.
+#[test]
+fn a_bus_that_floods_us_is_left() {
+    let long = "x".repeat(MOST * 2);
+    for piece in [
+        signal(&UP, ":1.6", "x"),
+        signal(&UP, ":1.6", &long),
+        message(2, 77, "x"),
+        message(9, 0, &long),
+    ] {
+        let (place, listener) = Place::new();
+        let server = flood(listener, piece.clone());
+        let mut bus = place.open(SHORT).unwrap();
+        assert!(matches!(bus.call(&PING, &()), Ok(Answer::Done(_))));
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(bus.signal(&UP, ":1.1", soon).unwrap().is_none());
+        assert_eq!(bus.call(&PING, &()).unwrap_err().kind(), Kind::Timeout);
+        bus.extend(Instant::now() + SHORT);
+        let error = bus.signal(&UP, ":1.1", Instant::now() + LONG).unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout);
+        assert!(bus.incoming.capacity() <= 2 * MOST, "{}", bus.incoming.capacity());
+        bus.extend(Instant::now() + LONG);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let mut bus = bus.interrupted_by(Some(Arc::new(OwnedFd::from(reader))));
+        writer.write_all(b"x").unwrap();
+        assert_eq!(bus.call(&PING, &()).unwrap_err().kind(), Kind::Interrupted);
+        drop(bus);
+        server.join().unwrap();
+    }
+    // Before it has let us in.
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![b"DATA\r\n".repeat(1 << 20)]);
+    assert_eq!(place.open(SHORT).unwrap().call(&PING, &()).unwrap_err().kind(), Kind::Timeout);
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_an_error() {
+    let (place, listener) = Place::new();
+    let server = serve(listener, vec![WELCOME.to_vec(), message(2, 2, &"x".repeat(MOST))]);
+    let error = place.open(LONG).unwrap().call(&PING, &()).unwrap_err();
+    assert!(error.to_string().ends_with("sent an answer that is too long"), "{error}");
     drop(server.join().unwrap());
 }
 

@@ -13,8 +13,8 @@ use crate::error::{Error, Kind, Result};
 /// The part of a header that has a fixed size and tells how long the rest is.
 pub(super) const PREFIX: usize = 16;
 
-/// More than any answer that is asked for here has.
-const MOST: usize = 1 << 20;
+/// The longest message that there is (D-Bus specification, "Message Format").
+const LONGEST: usize = 1 << 27;
 
 /// None: a bus that has only just been started waits for systemd to come.
 const FLAGS: u8 = 0;
@@ -26,9 +26,10 @@ const MEMBER: u8 = 3;
 const ERROR_NAME: u8 = 4;
 const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
+const SENDER: u8 = 7;
 const SIGNATURE: u8 = 8;
 
-/// What a call is addressed to.
+/// What a call is addressed to, or what a signal is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Method {
     pub(super) destination: &'static str,
@@ -52,16 +53,31 @@ pub(super) enum What {
     Other,
 }
 
+impl What {
+    fn of(kind: u8) -> Self {
+        match kind {
+            2 => Self::Return,
+            3 => Self::Refusal,
+            4 => Self::Signal,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A message that came in.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) what: What,
     /// The serial of the call that it answers.
     pub(super) answers: u32,
-    /// The signal's name.
-    pub(super) member: String,
     /// The refusal's name.
     pub(super) error: String,
+    /// Who sent it: the bus says so, not he.
+    pub(super) sender: String,
+    path: String,
+    interface: String,
+    member: String,
+    signature: String,
     bytes: Vec<u8>,
     body: usize,
 }
@@ -128,8 +144,7 @@ impl Method {
 }
 
 impl Message {
-    /// How long the message is that begins with these bytes; none when it is no
-    /// message, or one that nobody here asked for.
+    /// How long the message is that begins with these bytes; none when it is none.
     pub(super) fn length(prefix: &[u8; PREFIX]) -> Option<usize> {
         let [endian, _, _, version, a, b, c, d, _, _, _, _, e, f, g, h] = *prefix;
         let number = match endian {
@@ -139,22 +154,30 @@ impl Message {
         };
         let (body, fields) = (number([a, b, c, d]) as usize, number([e, f, g, h]) as usize);
         let head = PREFIX.checked_add(fields)?.checked_next_multiple_of(8)?;
-        head.checked_add(body).filter(|length| version == VERSION && *length <= MOST)
+        head.checked_add(body).filter(|length| version == VERSION && *length <= LONGEST)
+    }
+
+    /// Whether the message that begins with these bytes answers a call of ours: a bus
+    /// hands on nothing else as an answer. The others anybody may send.
+    pub(super) fn is_answer(prefix: &[u8; PREFIX]) -> bool {
+        matches!(What::of(prefix[1]), What::Return | What::Refusal)
     }
 
     /// Reads a whole message.
     ///
     /// # Errors
     /// What is no message.
-    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self> {
+    pub(super) fn parse(bytes: Vec<u8>) -> Result<Self, zbus::Error> {
         let endian = if bytes.first() == Some(&b'B') { BE } else { LE };
         let data = Data::new(&bytes[..], Context::new(endian, 0));
-        let (header, length): (Header<'_>, _) = data.deserialize().map_err(|e| unreadable(&e))?;
+        let (header, length): (Header<'_>, _) = data.deserialize()?;
         let (_, kind, _, _, _, _, fields) = header;
         let text = |code| {
             let field = fields.iter().find(|(found, _)| *found == code);
             match field {
                 Some((_, Variant::Str(text))) => text.as_str().to_owned(),
+                Some((_, Variant::ObjectPath(path))) => path.as_str().to_owned(),
+                Some((_, Variant::Signature(types))) => types.to_string_no_parens(),
                 _ => String::new(),
             }
         };
@@ -162,38 +185,42 @@ impl Message {
             Variant::U32(serial) if *code == REPLY_SERIAL => Some(*serial),
             _ => None,
         });
-        let what = match kind {
-            2 => What::Return,
-            3 => What::Refusal,
-            4 => What::Signal,
-            _ => What::Other,
-        };
         Ok(Self {
-            what,
+            what: What::of(kind),
             answers: answers.unwrap_or(0),
-            member: text(MEMBER),
             error: text(ERROR_NAME),
+            sender: text(SENDER),
+            path: text(PATH),
+            interface: text(INTERFACE),
+            member: text(MEMBER),
+            signature: text(SIGNATURE),
             body: length.next_multiple_of(8).min(bytes.len()),
             bytes,
         })
+    }
+
+    /// Whether it is that signal, with its arguments, of that sender.
+    pub(super) fn is(&self, signal: &Method, sender: &str) -> bool {
+        self.what == What::Signal
+            && self.sender == sender
+            && self.path == signal.path
+            && self.interface == signal.interface
+            && self.member == signal.member
+            && self.signature == signal.arguments
     }
 
     /// The arguments.
     ///
     /// # Errors
     /// Arguments of other types.
-    pub(super) fn arguments<T>(&self) -> Result<T>
+    pub(super) fn arguments<T>(&self) -> Result<T, zbus::Error>
     where
         T: for<'de> Deserialize<'de> + Type,
     {
         let endian = if self.bytes.first() == Some(&b'B') { BE } else { LE };
         let data = Data::new(&self.bytes[self.body..], Context::new(endian, 0));
-        data.deserialize().map(|(value, _)| value).map_err(|error| unreadable(&error))
+        data.deserialize().map(|(value, _)| value)
     }
-}
-
-fn unreadable(error: &zbus::Error) -> Error {
-    Error::new(Kind::Internal, format!("a message on the bus can't be read: {error}"))
 }
 
 #[cfg(test)]

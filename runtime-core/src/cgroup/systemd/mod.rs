@@ -34,7 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::{Cgroups, HostFacts};
 use address::Address;
 use bus::{Answer, Bus, Refusal};
-use message::Method;
+use message::{Message, Method};
 
 pub use unit::Unit;
 pub(super) use unit::is_meant;
@@ -64,6 +64,16 @@ const MANAGER: Method = Method {
     member: "",
     arguments: "",
 };
+
+/// The signal by which the manager tells that a job has ended.
+const REMOVED: Method = Method { member: "JobRemoved", arguments: "uoss", ..MANAGER };
+
+/// A job of the manager's.
+struct Job {
+    path: OwnedObjectPath,
+    /// Who named it, as the bus calls him: nobody else can say how it ended.
+    manager: String,
+}
 
 /// A list of properties as D-Bus has it.
 type List<'a> = Vec<(&'a str, &'a Variant<'static>)>;
@@ -213,7 +223,7 @@ impl Scope {
     }
 
     /// Waits until the process is in the scope.
-    fn started(&mut self, job: Option<&OwnedObjectPath>, pid: i32) -> Result<()> {
+    fn started(&mut self, job: Option<&Job>, pid: i32) -> Result<()> {
         let pause = if job.is_some() { UNTOLD } else { UNKNOWN };
         loop {
             match ended(&mut self.bus, job, pause)?.as_deref() {
@@ -229,7 +239,7 @@ impl Scope {
     }
 
     /// Asks for the scope: the job, or why not.
-    fn request(&mut self, pid: i32) -> Result<Result<OwnedObjectPath, Refusal>> {
+    fn request(&mut self, pid: i32) -> Result<Result<Job, Refusal>> {
         let properties = known(&mut self.bus, &self.properties.0)?;
         let slice = Variant::Str(self.unit.slice.clone().into());
         let pids = Variant::new(vec![pid.cast_unsigned()]);
@@ -239,7 +249,7 @@ impl Scope {
         let arguments = "ssa(sv)a(sa(sv))";
         let method = Method { member: "StartTransientUnit", arguments, ..MANAGER };
         Ok(match self.bus.call(&method, &(&self.unit.name, "replace", all, none))? {
-            Answer::Done(message) => Ok(message.arguments::<(OwnedObjectPath,)>()?.0),
+            Answer::Done(message) => Ok(Job::of(&self.bus, message)?),
             Answer::Refused(why) => Err(why),
         })
     }
@@ -256,6 +266,14 @@ impl Scope {
         }
         let what = format!("systemd put the container into the cgroup {found:?}, not {wanted:?}");
         Err(Error::new(Kind::Cgroup, what))
+    }
+}
+
+impl Job {
+    /// The job that an answer names.
+    fn of(bus: &Bus, message: Message) -> Result<Self> {
+        let (path,) = bus.arguments(&message)?;
+        Ok(Self { path, manager: message.sender })
     }
 }
 
@@ -285,19 +303,22 @@ fn of_processes(unit: &Unit) -> Result<Bus> {
 
 /// Wants to know when jobs of the unit end.
 fn watch(bus: &mut Bus, unit: &Unit) -> Result<()> {
-    let Method { destination, path, interface, .. } = MANAGER;
+    let Method { destination, path, interface, member, .. } = REMOVED;
     let name = &unit.name;
     bus.listen(&format!(
         "type='signal',sender='{destination}',path='{path}',interface='{interface}',\
-         member='JobRemoved',arg2='{name}'"
+         member='{member}',arg2='{name}'"
     ))
 }
 
 /// How a job ended, if that is told within that time.
-fn ended(bus: &mut Bus, job: Option<&OwnedObjectPath>, within: Duration) -> Result<Option<String>> {
-    while let Some(signal) = bus.signal("JobRemoved", within)? {
-        let (_, path, _, result) = signal.arguments::<(u32, OwnedObjectPath, String, String)>()?;
-        if Some(&path) == job {
+fn ended(bus: &mut Bus, job: Option<&Job>, within: Duration) -> Result<Option<String>> {
+    let until = Instant::now() + within;
+    let manager = job.map(|job| &*job.manager).unwrap_or_default();
+    while let Some(signal) = bus.signal(&REMOVED, manager, until)? {
+        let (_, path, _, result): (u32, OwnedObjectPath, String, String) =
+            bus.arguments(&signal)?;
+        if job.is_some_and(|job| job.path == path) {
             return Ok(Some(result));
         }
     }
@@ -323,7 +344,7 @@ fn stop(bus: &mut Bus, unit: &Unit, path: &Path) -> Result<()> {
     let method = Method { member: "StopUnit", arguments: "ss", ..MANAGER };
     match bus.call(&method, &(&unit.name, "replace"))? {
         Answer::Done(message) => {
-            let (job,) = message.arguments::<(OwnedObjectPath,)>()?;
+            let job = Job::of(bus, message)?;
             while ended(bus, Some(&job), UNTOLD)?.is_none() && path.exists() {}
         }
         Answer::Refused(why) if why.is("NoSuchUnit") => return Ok(()),
@@ -350,7 +371,7 @@ fn property(bus: &mut Bus, name: &str) -> Result<OwnedVariant> {
     let interface = "org.freedesktop.DBus.Properties";
     let method = Method { member: "Get", interface, arguments: "ss", ..MANAGER };
     match bus.call(&method, &(MANAGER.interface, name))? {
-        Answer::Done(message) => Ok(message.arguments::<(OwnedVariant,)>()?.0),
+        Answer::Done(message) => Ok(bus.arguments::<(OwnedVariant,)>(&message)?.0),
         Answer::Refused(why) => {
             let what = format!("asking systemd for its {name}: {}", why.text);
             Err(Error::new(Kind::Cgroup, what))
