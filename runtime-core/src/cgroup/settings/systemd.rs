@@ -34,8 +34,8 @@ pub(in crate::cgroup) struct Property {
 pub struct Properties(pub(in crate::cgroup) Vec<Property>);
 
 impl Properties {
-    /// For a new scope: its limits, what the annotations want, and what every
-    /// container has.
+    /// For a new scope: what every container has, what the annotations want, and the
+    /// limits, against which no annotation holds.
     ///
     /// # Errors
     /// An annotation `org.systemd.property.*` that can't be read.
@@ -55,16 +55,20 @@ impl Properties {
         for name in ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"] {
             properties.set(name, Variant::Bool(true));
         }
-        properties.limits(&mut settings.writes);
+        for (name, value) in annotations::properties(annotations)? {
+            properties.set(name, value);
+        }
+        let mut limits = Self::for_update(settings);
         // Only a new scope can be told.
         if let Some(group) = settings.writes.iter().rfind(|write| write.file == "memory.oom.group")
         {
             let policy = if group.value.trim() == "1" { "kill" } else { "continue" };
-            properties.set_since("OOMPolicy", text(policy), 253);
+            limits.set_since("OOMPolicy", text(policy), 253);
         }
-        for (name, value) in annotations::properties(annotations)? {
-            properties.set(name, value);
-        }
+        // A list as a whole: systemd would join both, and one of two names of a device
+        // would hold. Ours come last, as a property has other names (MemoryMaxScale).
+        properties.0.retain(|property| limits.0.iter().all(|limit| limit.name != property.name));
+        properties.0.append(&mut limits.0);
         Ok(properties)
     }
 

@@ -212,9 +212,9 @@ fn a_new_scope_is_told_what_every_container_has() {
 }
 
 #[test]
-fn annotations_hold_against_all_else() {
+fn annotations_hold_against_what_every_container_has() {
     let found = created(
-        &json!({"pids": {"limit": 5}}),
+        &json!({}),
         &[
             ("org.systemd.property.CollectMode", "'inactive'"),
             ("org.systemd.property.TasksMax", "uint64 9"),
@@ -226,4 +226,38 @@ fn annotations_hold_against_all_else() {
     assert_eq!(found[7..], ["CollectMode=inactive", "TasksMax=9", "TimeoutStopUSec=3000000"]);
     let errors = created(&json!({}), &[("org.systemd.property.Foo", "x")]).unwrap_err();
     assert!(errors[0].to_string().contains("/annotations/org.systemd.property.Foo"));
+}
+
+/// The last assignment is the one that holds in systemd, but of a list each does.
+#[test]
+fn no_annotation_holds_against_a_limit() {
+    let found = created(
+        &json!({
+            "pids": {"limit": 5},
+            "blockIO": {"throttleReadBpsDevice": [
+                {"major": 8, "minor": 0, "rate": 1000},
+                {"major": 8, "minor": 16, "rate": 2000},
+            ]},
+            "unified": {"memory.oom.group": "1"},
+        }),
+        &[
+            ("org.systemd.property.IOReadBandwidthMax", "[('/dev/sda', uint64 9)]"),
+            ("org.systemd.property.MemoryMax", "uint64 9"),
+            ("org.systemd.property.OOMPolicy", "'stop'"),
+            ("org.systemd.property.TasksMax", "uint64 9"),
+            ("org.systemd.property.TasksMaxScale", "uint32 9"),
+        ],
+    );
+    let mut found = found.unwrap().split_off(8);
+    found[..2].sort();
+    assert_eq!(found[0], "MemoryMax=9");
+    assert!(found[1].starts_with("TasksMaxScale="), "{}", found[1]);
+    found[2..].sort();
+    let limits = [
+        "IOReadBandwidthMax=/dev/block/8:0 1000",
+        "IOReadBandwidthMax=/dev/block/8:16 2000",
+        "OOMPolicy=kill (since 253)",
+        "TasksMax=5",
+    ];
+    assert_eq!(found[2..], limits);
 }
