@@ -219,6 +219,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A text that others wrote, for the words of an error: cut where it would bury them.
+pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 1024;
+    if text.len() <= MOST {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}...", &text[..text.floor_char_boundary(MOST)]))
+}
+
 /// The text of an errno, in lower case.
 ///
 /// COMPAT(runc): engines look for "no such file or directory" and "permission
@@ -287,6 +296,13 @@ mod tests {
         ] {
             assert_eq!(errno_text(errno), text);
         }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        let text = format!("x{}", "é".repeat(512));
+        assert_eq!(excerpt(&text[..1023]), &text[..1023]);
+        assert_eq!(excerpt(&text), format!("{}...", &text[..1023]));
     }
 
     #[test]

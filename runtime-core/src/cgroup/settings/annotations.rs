@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use zbus::Variant;
 
 use super::gvariant;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, excerpt};
 
 const PREFIX: &str = "org.systemd.property.";
 
@@ -28,7 +28,7 @@ pub(super) fn properties(
         match property(name, text) {
             Ok(property) => properties.push(property),
             Err(what) => errors.push(Error::config(
-                format!("/annotations/{}", super::escape(&format!("{PREFIX}{name}"))),
+                format!("/annotations/{}", excerpt(&super::escape(&format!("{PREFIX}{name}")))),
                 what,
             )),
         }
@@ -39,19 +39,21 @@ pub(super) fn properties(
 fn property(name: &str, text: &str) -> Result<(String, Variant<'static>), String> {
     // COMPAT(runc): what counts as a name.
     if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Err(format!("{name:?} is not the name of a systemd property"));
+        return Err(format!("{:?} is not the name of a systemd property", excerpt(name)));
     }
     if OURS.contains(&name) {
         return Err(format!("the systemd property {name:?} is not the configuration's to set"));
     }
-    let value = gvariant::parse(text)
-        .map_err(|why| format!("the value {text:?} can't be read as a GVariant: {why}"))?;
+    let said = excerpt(text);
+    let value = gvariant::parse(text).map_err(|why| {
+        format!("the value {said:?} can't be read as a GVariant: {}", excerpt(&why))
+    })?;
     // COMPAT(runc): what the documentation calls TimeoutStopSec is TimeoutStopUSec
     // on the bus; "USec" itself has no small letter before "Sec".
     match name.strip_suffix("Sec") {
         Some(stem) if stem.ends_with(|c: char| c.is_ascii_lowercase()) => {
             let value = microseconds(&value)
-                .ok_or_else(|| format!("the value {text:?} is not a number of seconds"))?;
+                .ok_or_else(|| format!("the value {said:?} is not a number of seconds"))?;
             Ok((format!("{stem}USec"), Variant::U64(value)))
         }
         _ => Ok((name.to_owned(), value)),
@@ -127,6 +129,17 @@ mod tests {
             let place = format!("(config.json: /annotations/org.systemd.property.{name})");
             assert!(error.ends_with(&place), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_all_of_a_long_text() {
+        let long = "x".repeat(1 << 20);
+        for error in [one("Foo", &long), one("XxSec", &format!("'{long}'")), one(&long, "x y")] {
+            let error = error.unwrap_err();
+            assert!(error.len() < 4096 && error.contains("x..."), "{}", error.len());
+        }
+        let error = one(&format!("{long}1"), "1").unwrap_err();
+        assert!(error.len() < 4096, "{}", error.len());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use zbus::{DynamicType, Type};
 
 use super::address::Address;
 use super::message::{Message, Method, PREFIX, What};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, excerpt};
 
 /// The bus itself as who is called.
 const BUS: Method = Method {
@@ -415,8 +415,10 @@ impl Refusal {
     fn of(message: &Message) -> Self {
         let name = message.error.clone();
         // The first argument is the text, by convention.
-        let text = message.arguments::<(String,)>().map(|(text,)| text);
-        Self { text: text.unwrap_or_else(|_| name.clone()), name }
+        let text = message.arguments::<(String,)>().map(|(text,)| text).unwrap_or_default();
+        let said = [&*text, &*name, "it does not say why"];
+        let said = said.into_iter().find(|text| !text.trim().is_empty()).unwrap_or_default();
+        Self { text: excerpt(said).into_owned(), name }
     }
 
     /// Whether its name ends in this one.

@@ -185,6 +185,19 @@ fn a_refusal_is_an_answer() {
 }
 
 #[test]
+fn a_refusal_says_something_and_not_too_much() {
+    let (name, long) = ("org.example.No", "x".repeat(MOST / 2));
+    for (text, name, wanted) in [
+        (" ", name, name),
+        ("", "", "it does not say why"),
+        (&*long, name, &*format!("{}...", &long[..1024])),
+    ] {
+        let message = Message::parse(named(3, 2, text, name)).unwrap();
+        assert_eq!(Refusal::of(&message).text, wanted);
+    }
+}
+
+#[test]
 fn a_call_whose_answer_is_lost_is_sent_again() {
     let (place, listener) = Place::new();
     let lost = |serial| named(3, serial, "gone", "org.freedesktop.DBus.Error.NoReply");

@@ -30,7 +30,7 @@ use super::group::Group;
 use super::settings::{Properties, Property};
 use super::tree;
 use super::v2::V2;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, excerpt};
 use crate::host::{Cgroups, HostFacts};
 use address::Address;
 use bus::{Answer, Bus, Refusal};
@@ -229,7 +229,8 @@ impl Scope {
             match ended(&mut self.bus, job, pause)?.as_deref() {
                 Some("done") => return self.check(pid),
                 Some(result) => {
-                    let what = format!("systemd could not start {:?}: {result}", self.unit.name);
+                    let (name, result) = (&self.unit.name, excerpt(result));
+                    let what = format!("systemd could not start {name:?}: {result}");
                     return Err(Error::new(Kind::Cgroup, what));
                 }
                 None if self.check(pid).is_ok() => return Ok(()),
