@@ -42,8 +42,7 @@ fn row_39_long_and_taken_ids(lab: &Lab) {
     let said = refused(&lab.runtime(&["create", "--bundle", bundle_path, &long]), 1);
     let path = lab.root().join(&long);
     let wanted = if lab.view == View::Systemd {
-        let place = "(config.json: /linux/cgroupsPath)";
-        format!("\"orlop-{long}.scope\" can't be a unit's name {place}")
+        format!("the container's id is too long: \"orlop-{long}.scope\" can't be a unit's name")
     } else {
         format!("making the state directory {path:?}: file name too long")
     };

@@ -146,12 +146,7 @@ impl Systemd {
     pub(super) fn attach(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
         // systemd would make it.
         Directory::open(self.v2.group.directory())?;
-        let mut parts = self.v2.group.path.iter();
-        parts.any(|part| part == self.unit.name.as_str());
-        let inner = match parts.as_path() {
-            none if none.as_os_str().is_empty() => PathBuf::new(),
-            below => Path::new("/").join(below),
-        };
+        let inner = self.unit.inner(&self.v2.group.path);
         let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         let method = Method { member: "AttachProcessesToUnit", arguments: "ssau", ..MANAGER };
         let arguments = (&self.unit.name, inner.to_string_lossy(), vec![pid.cast_unsigned()]);

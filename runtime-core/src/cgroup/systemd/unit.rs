@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result, excerpt};
 
 const POINTER: &str = "/linux/cgroupsPath";
 
@@ -38,7 +38,10 @@ impl Unit {
         let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
             // Of all that an id may have in it, a unit's name can't have "+".
             let name = format!("orlop-{}.scope", id.replace('+', "\\x2b"));
-            return Self { name, slice: default.to_owned(), user, kept: false }.checked();
+            let unit = Self { name, slice: default.to_owned(), user, kept: false };
+            return unit.checked().map_err(|what| {
+                Error::new(Kind::InvalidConfig, format!("the container's id is too long: {what}"))
+            });
         };
         let text = path.to_string_lossy();
         let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..] else {
@@ -56,13 +59,14 @@ impl Unit {
         let slice = if slice.is_empty() { default } else { slice };
         Self { name: format!("{prefix}-{name}.scope"), slice: slice.to_owned(), user, kept: false }
             .checked()
+            .map_err(|what| Error::config(POINTER, what))
     }
 
-    fn checked(self) -> Result<Self> {
+    fn checked(self) -> Result<Self, String> {
         for name in [&self.name, &self.slice] {
             let allowed = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
             if name.len() > LONGEST || !name.chars().all(allowed) {
-                return Err(Error::config(POINTER, format!("{name:?} can't be a unit's name")));
+                return Err(format!("{:?} can't be a unit's name", excerpt(name)));
             }
         }
         Ok(self)
@@ -92,6 +96,17 @@ impl Unit {
         }
         path.push(escaped(&self.name));
         Ok(path)
+    }
+
+    /// Where a cgroup is below that of the unit, as systemd calls it: with a slash in
+    /// front, and nothing for the unit's own.
+    pub(super) fn inner(&self, cgroup: &Path) -> PathBuf {
+        let mut parts = cgroup.iter();
+        parts.any(|part| part == escaped(&self.name).as_str());
+        match parts.as_path() {
+            none if none.as_os_str().is_empty() => PathBuf::new(),
+            below => Path::new("/").join(below),
+        }
     }
 }
 
@@ -159,6 +174,23 @@ mod tests {
     fn names_of_the_kernels_files_are_escaped() {
         assert_eq!(place(Some("_a.slice:_b:c"), false).1, "__a.slice/__b-c.scope");
         assert_eq!(place(Some("cpu.slice:io.x:c"), false).1, "_cpu.slice/_io.x-c.scope");
+    }
+
+    #[test]
+    fn a_cgroup_is_below_that_of_its_unit() {
+        for path in ["a.slice:b:c", "a.slice:_b:c", "a.slice:cpu.b:c"] {
+            let unit = unit(Some(path), false).unwrap();
+            let cgroup = Path::new("/").join(unit.cgroup().unwrap());
+            assert_eq!(unit.inner(&cgroup), Path::new(""), "{path}");
+            assert_eq!(unit.inner(&cgroup.join("d/e")), Path::new("/d/e"), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_too_long_is_not_the_configurations_fault() {
+        let error = Unit::new(None, &"c".repeat(300), false).unwrap_err();
+        assert!(error.to_string().starts_with("the container's id is too long: "), "{error}");
+        assert_eq!(error.place(), None);
     }
 
     #[test]
