@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::Cache;
 use super::image::Image;
-use super::machine::Machine;
+use super::machine::{self, Machine};
 use super::monitor::Monitor;
 use super::packages;
 use super::progress::{self, Progress};
@@ -21,6 +21,9 @@ use super::ssh::{Ssh, User};
 
 /// When a kernel that boots has said its first word.
 const FIRST_WORD: Duration = Duration::from_secs(20);
+
+/// What a question to systemd may take.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// What a whole boot may take.
 fn limit(accelerator: Accelerator) -> Duration {
@@ -78,7 +81,14 @@ fn verdict(text: &str, host: &str) -> Option<Accelerator> {
 fn boot_with(machine: &Machine, image: &Image, accelerator: Accelerator) -> Result<Ssh> {
     machine.start(image, accelerator)?;
     let what = format!("booting {}, Linux {}, {accelerator}", machine.kernel, image.release());
-    wait(machine, accelerator, &what)
+    let ssh = wait(machine, accelerator, &what)?;
+    let state = ssh.ask("systemctl is-system-running", ANSWER)?;
+    if state.stdout != "running" {
+        let failed = ssh.ask("systemctl list-units --failed --plain --no-legend", ANSWER)?;
+        let console = machine.folder.join(qemu::CONSOLE);
+        bail!("systemd is {} after the boot: {}; {}", state.stdout, failed.stdout, said(&console));
+    }
+    Ok(ssh)
 }
 
 /// Waits until a machine that was started has booted, and connects.
@@ -95,7 +105,7 @@ pub fn wait(machine: &Machine, accelerator: Accelerator, what: &str) -> Result<S
     while !ssh.answers() {
         let seconds = progress.elapsed();
         ensure!(
-            machine.runs(),
+            machine::runs(&machine.folder),
             "the machine ended while booting: {} and {}",
             said(&log),
             said(&console)
@@ -110,11 +120,8 @@ pub fn wait(machine: &Machine, accelerator: Accelerator, what: &str) -> Result<S
     }
     ssh.connect(User::Root)?;
     let rest = limit.saturating_sub(progress.elapsed());
-    let state = ssh.ask("systemctl is-system-running --wait", rest)?;
-    if state.stdout != "running" {
-        let failed = ssh.ask("systemctl list-units --failed --plain --no-legend", rest)?;
-        bail!("systemd is {} after the boot: {}; {}", state.stdout, failed.stdout, said(&console));
-    }
+    // What it says is of the boot only: later on a command may have left it degraded.
+    ssh.ask("systemctl is-system-running --wait", rest)?;
     progress.done();
     Ok(ssh)
 }

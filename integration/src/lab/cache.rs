@@ -7,6 +7,7 @@
 //! ```
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -98,6 +99,19 @@ pub fn lock(folder: &Path) -> Result<File> {
     }
     progress.done();
     Ok(file)
+}
+
+/// Removes a file that may not be there.
+///
+/// # Errors
+/// It stays.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

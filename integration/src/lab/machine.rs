@@ -16,12 +16,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use super::cache;
 use super::image::Image;
 use super::monitor::Monitor;
 use super::packages;
 use super::progress::{self, Progress};
 use super::qemu::{self, Accelerator};
 use super::recipe::Kernel;
+use super::ssh::User;
 use crate::command;
 
 /// What QEMU may take to set everything up.
@@ -80,9 +82,7 @@ impl Machine {
     /// # Errors
     /// QEMU does not start; the error names the log.
     pub fn start(&self, image: &Image, accelerator: Accelerator) -> Result<()> {
-        for name in [qemu::PID, qemu::MONITOR, qemu::LOG, qemu::CONSOLE, qemu::IMAGE] {
-            remove(&self.folder.join(name))?;
-        }
+        self.clear()?;
         symlink(&image.folder, self.folder.join(qemu::IMAGE))?;
         // Before there is a machine: whoever finds one finds its record too.
         let record = json!({ "image": image.name, "accelerator": accelerator.name() });
@@ -107,12 +107,21 @@ impl Machine {
         Progress::new("starting QEMU").wait(&mut child, START, &log)
     }
 
+    /// Removes what one that ran here before has left.
+    fn clear(&self) -> Result<()> {
+        let mut left = [qemu::PID, qemu::MONITOR, qemu::LOG, qemu::CONSOLE, qemu::IMAGE]
+            .map(str::to_owned)
+            .to_vec();
+        left.extend(User::ALL.map(User::socket));
+        left.iter().try_for_each(|name| cache::remove(&self.folder.join(name)))
+    }
+
     /// Ends it: by the power button, then by signals. False when none runs.
     ///
     /// # Errors
     /// It does not end even when killed.
     pub fn stop(&self) -> Result<bool> {
-        if !self.runs() {
+        if !runs(&self.folder) {
             return Ok(false);
         }
         let mut progress = Progress::new(&format!("ending {}", self.kernel));
@@ -121,7 +130,7 @@ impl Machine {
         let ended = pressed.is_ok()
             && command::until(SHUTDOWN, || {
                 progress.tick(|| progress::last_line(&console));
-                !self.runs()
+                !runs(&self.folder)
             });
         if !ended {
             self.kill()?;
@@ -139,18 +148,18 @@ impl Machine {
             // The lock's holder lives, so the pid is nobody else's.
             let Some(process) = holder(&self.folder.join(qemu::PID)) else { return Ok(()) };
             let _ = kill(process, signal);
-            if command::until(END, || !self.runs()) {
+            if command::until(END, || !runs(&self.folder)) {
                 return Ok(());
             }
         }
         bail!("QEMU does not end; its log is {}", self.folder.join(qemu::LOG).display())
     }
+}
 
-    /// Whether it runs.
-    #[must_use]
-    pub fn runs(&self) -> bool {
-        holder(&self.folder.join(qemu::PID)).is_some()
-    }
+/// Whether a machine runs in that folder.
+#[must_use]
+pub fn runs(folder: &Path) -> bool {
+    holder(&folder.join(qemu::PID)).is_some()
 }
 
 /// The process that holds the lock of a file.
@@ -167,15 +176,6 @@ fn holder(path: &Path) -> Option<Pid> {
     (lock.l_type != libc::F_UNLCK as libc::c_short).then(|| Pid::from_raw(lock.l_pid))
 }
 
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +190,20 @@ mod tests {
         assert_eq!(holder(&path), None);
         let machine = Machine { folder: folder.path().to_owned(), kernel: Kernel::Trixie };
         assert!(machine.running().unwrap().is_none());
-        assert!(!machine.stop().unwrap());
+        assert!(!machine.stop().unwrap() && !runs(folder.path()));
+    }
+
+    #[test]
+    fn nothing_of_the_last_machine_stays_but_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["lock", qemu::PID, qemu::CONSOLE, "ssh-root.sock", "ssh-lab.sock"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let machine = Machine { folder: folder.path().to_owned(), kernel: Kernel::Trixie };
+        machine.clear().unwrap();
+        let left = fs::read_dir(folder.path()).unwrap();
+        let names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["lock"]);
     }
 
     #[test]

@@ -6,12 +6,12 @@ use std::process::Child;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::qemu;
 use super::ssh::{self, Ssh, User};
+use super::{machine, qemu};
 use crate::command;
 
 /// What ssh says of itself, and what a command may say too.
@@ -20,10 +20,13 @@ const SSH_FAILED: i32 = 255;
 /// What an interrupted command may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// QEMU lives a little longer than its connections.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// Runs a command; its exit status, or 128 and a signal's number.
 ///
 /// # Errors
-/// The machine goes away under it.
+/// The machine goes away under it, or the connection does.
 pub fn run(ssh: &Ssh, user: User, words: &[String]) -> Result<i32> {
     let mut signals = Signals::new()?;
     let tag = tag();
@@ -47,7 +50,14 @@ pub fn run(ssh: &Ssh, user: User, words: &[String]) -> Result<i32> {
     };
     if code == SSH_FAILED && !ssh.connected(user) {
         let console = ssh.folder.join(qemu::CONSOLE);
-        bail!("the machine has gone; its console's log is {}", console.display());
+        // QEMU knows: the connection can end by itself, and a command say 255 without it.
+        let gone = command::until(MOMENT, || !machine::runs(&ssh.folder));
+        ensure!(!gone, "the machine has gone; its console's log is {}", console.display());
+        let ended = ssh.ask(&format!("test ! -e {tag}"), PATIENCE);
+        if !ended.is_ok_and(|output| output.code == 0) {
+            end(ssh, &mut child, &tag);
+            bail!("the connection to the machine was lost; the command there was interrupted");
+        }
     }
     Ok(code)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::progress;
+use super::{cache, progress};
 use crate::command::{self, Output};
 
 /// What a handshake may take, beside what else the machine does.
@@ -31,6 +31,15 @@ pub enum User {
 }
 
 impl User {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Root, Self::Ordinary];
+
+    /// The name of the socket of that user's connection.
+    #[must_use]
+    pub fn socket(self) -> String {
+        format!("ssh-{}.sock", self.name())
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -62,7 +71,8 @@ impl Ssh {
             && word == *b"SSH-"
     }
 
-    /// Makes the connection that the calls share, if there is none.
+    /// Makes the connection that the calls share, if there is none. The caller has
+    /// the folder's lock: nobody else is making one.
     ///
     /// # Errors
     /// The machine does not let us in.
@@ -70,6 +80,8 @@ impl Ssh {
         if self.connected(user) {
             return Ok(());
         }
+        // A dead connection's socket would keep ssh from sharing the new one.
+        cache::remove(&self.folder.join(user.socket()))?;
         let log = self.folder.join(LOG);
         let (out, err) = progress::log(&log)?;
         let mut master = self.client("ssh", user);
@@ -158,7 +170,7 @@ impl Ssh {
         ] {
             command.args(["-o", option]);
         }
-        command.args(["-o", &format!("ControlPath=ssh-{}.sock", user.name())]);
+        command.args(["-o", &format!("ControlPath={}", user.socket())]);
         command
     }
 }
@@ -175,7 +187,25 @@ pub fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn a_dead_connections_socket_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        // A port where nobody listens.
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let ssh = Ssh { folder: folder.path().to_owned(), port };
+        let sockets = User::ALL.map(|user| folder.path().join(user.socket()));
+        for socket in &sockets {
+            File::create(socket).unwrap();
+        }
+        assert!(ssh.connect(User::Ordinary).is_err());
+        assert!(sockets[0].exists() && !sockets[1].exists());
+    }
 
     #[test]
     fn a_shell_reads_every_word_back() {
