@@ -7,7 +7,7 @@
 //! [`session`] runs them. [`cache`] is where all of it is kept, [`list`] shows it.
 //! The disk's changes end with the machine: every boot is of a fresh one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -137,6 +137,16 @@ impl Lab {
     }
 }
 
+/// Cargo's target directory: three levels above this program.
+///
+/// # Errors
+/// This program is somewhere else.
+pub fn target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(3).map(Path::to_owned);
+    target.context("the target directory of this program")
+}
+
 /// Builds the runtime, and returns its program.
 ///
 /// # Errors
@@ -148,7 +158,9 @@ pub fn build_runtime(release: bool) -> Result<PathBuf> {
     if release {
         build.arg("--release");
     }
-    build.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // Cargo's settings are found from where it runs, and a relative CARGO_TARGET_DIR
+    // is meant from where somebody else ran it: the one that built this program.
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).arg("--target-dir").arg(target()?);
     let status = build.status().context("starting cargo")?;
     ensure!(status.success(), "the build of the runtime failed: {status}");
     let this = std::env::current_exe()?;

@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 
 fn carry_out(arguments: Arguments) -> Result<i32> {
     let Arguments { kernel, install_packages, verb } = arguments;
-    let lab = Lab::new(Cache::open(&target()?)?, kernel, install_packages);
+    let lab = Lab::new(Cache::open(&lab::target()?)?, kernel, install_packages);
     match verb {
         Verb::Up => lab.up().map(drop)?,
         Verb::Run { user, release, with, command } => {
@@ -169,13 +169,6 @@ fn cargo(kernel: Kernel, user: bool, arguments: &[String]) -> Result<i32> {
     let mut command = Command::new(cargo);
     command.args(["--config", &runner]).args(arguments);
     Ok(command::code(command.status().context("starting cargo")?))
-}
-
-/// Where cargo puts what it makes: three levels above this program.
-fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe()?;
-    let target = program.ancestors().nth(3).map(Path::to_owned);
-    target.context("the target directory of this program")
 }
 
 #[cfg(test)]
