@@ -1,5 +1,6 @@
 //! A machine with systemd and cgroup v2: see [`integration::lab`].
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -46,7 +47,7 @@ enum Verb {
         with: Vec<PathBuf>,
         /// The command, no shell's line
         #[arg(last = true, required = true, value_name = "COMMAND")]
-        command: Vec<String>,
+        command: Vec<OsString>,
     },
     /// Run a cargo command here, and the programs that it would start in there
     Cargo {
@@ -55,7 +56,7 @@ enum Verb {
         user: bool,
         /// The command and its arguments: test, run or an alias
         #[arg(last = true, required = true, value_name = "ARGUMENT")]
-        arguments: Vec<String>,
+        arguments: Vec<OsString>,
     },
     /// What cargo starts in the place of each program
     #[command(hide = true)]
@@ -64,7 +65,7 @@ enum Verb {
         user: bool,
         /// The program and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        command: Vec<String>,
+        command: Vec<OsString>,
     },
     /// Log in; boot it if it is off
     Ssh {
@@ -115,7 +116,7 @@ fn carry_out(arguments: Arguments) -> Result<i32> {
             let profile = program.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
             let release = profile.is_some_and(|profile| profile.ends_with("release"));
             let orlop = lab::build_runtime(release)?;
-            command[0] = program.display().to_string();
+            command[0] = program.clone().into_os_string();
             command.splice(..0, settings());
             let with = [program, orlop.clone()];
             return run(&lab, who(user), orlop, &with, &command);
@@ -140,21 +141,28 @@ fn who(ordinary: bool) -> User {
     if ordinary { User::Ordinary } else { User::Root }
 }
 
-fn run(lab: &Lab, user: User, orlop: PathBuf, with: &[PathBuf], command: &[String]) -> Result<i32> {
+fn run(
+    lab: &Lab,
+    user: User,
+    orlop: PathBuf,
+    with: &[PathBuf],
+    command: &[OsString],
+) -> Result<i32> {
     let mut loads: Vec<_> = with.iter().map(|file| Load::in_place(file)).collect::<Result<_>>()?;
     loads.push(Load { from: orlop, to: PathBuf::from(ORLOP) });
     session::run(&lab.enter(user, &loads)?, user, command)
 }
 
 /// What our tests are told by the environment goes along.
-fn settings() -> Vec<String> {
-    let ours = std::env::vars().filter(|(name, _)| name.starts_with("ORLOP_TEST_"));
-    let pairs = ours.map(|(name, value)| format!("{name}={value}"));
-    std::iter::once("env".to_owned()).chain(pairs).collect()
+fn settings() -> Vec<OsString> {
+    let ours =
+        std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"ORLOP_TEST_"));
+    let pairs = ours.map(|(name, value)| [name, value].join(OsStr::new("=")));
+    std::iter::once("env".into()).chain(pairs).collect()
 }
 
 /// Cargo builds here and is told that this program runs what it has built.
-fn cargo(kernel: Kernel, user: bool, arguments: &[String]) -> Result<i32> {
+fn cargo(kernel: Kernel, user: bool, arguments: &[OsString]) -> Result<i32> {
     let this = std::env::current_exe()?;
     let triple = this.ancestors().nth(2).and_then(Path::file_name);
     let triple = triple.context("the target of this program")?.to_string_lossy();

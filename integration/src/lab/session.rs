@@ -1,6 +1,7 @@
 //! One command in the machine: its streams are ours, its exit status too, and a
 //! signal to us ends it there.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, stdin, stdout};
 use std::process::Child;
 use std::thread;
@@ -27,11 +28,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The machine goes away under it, or the connection does.
-pub fn run(ssh: &Ssh, user: User, words: &[String]) -> Result<i32> {
+pub fn run(ssh: &Ssh, user: User, words: &[OsString]) -> Result<i32> {
     let mut signals = Signals::new()?;
     let tag = tag();
     let terminal = stdin().is_terminal() && stdout().is_terminal();
-    let mut command = ssh.command(user, &line(words, &tag));
+    let mut command = ssh.command(user, line(words, &tag));
     if terminal {
         // Before the place: what is behind it is the command.
         command = ssh.login(user);
@@ -65,10 +66,16 @@ pub fn run(ssh: &Ssh, user: User, words: &[String]) -> Result<i32> {
 /// The shell's line: it leaves its pid, which is its process group's, and turns a
 /// signal that ends the command into a status. An interrupt reaches both of them:
 /// the shell outlives it to tell the status.
-fn line(words: &[String], tag: &str) -> String {
+///
+/// Behind `exec` every word is a program's or an argument, none is the shell's. What
+/// the shell would say of the signal is not the command's, and goes nowhere.
+fn line(words: &[OsString], tag: &str) -> OsString {
     let words: Vec<_> = words.iter().map(|word| ssh::quote(word)).collect();
-    let command = words.join(" ");
-    format!("echo $$ >{tag}; trap : INT QUIT; {command}; status=$?; rm -f {tag}; exit $status")
+    let mut line =
+        OsString::from(format!("echo $$ >{tag}; trap : INT QUIT; {{ (exec 2>&3 3>&-; exec -- "));
+    line.push(words.join(OsStr::new(" ")));
+    line.push(format!("); }} 3>&2 2>/dev/null; status=$?; rm -f {tag}; exit $status"));
+    line
 }
 
 fn tag() -> String {
@@ -112,26 +119,45 @@ impl Signals {
 mod tests {
     use super::*;
 
-    fn shell(words: &[&str], tag: &str) -> i32 {
-        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+    fn shell(words: &[&str], tag: &str) -> (i32, String) {
+        let words: Vec<_> = words.iter().map(OsString::from).collect();
         // As sshd starts it; who runs the tests in the background ignores these.
         let mut env = std::process::Command::new("env");
-        env.args(["--default-signal=INT,QUIT", "bash", "-c", &line(&words, tag)]);
+        env.args(["--default-signal=INT,QUIT", "bash", "-c"]).arg(line(&words, tag));
         let output = command::run(&mut env, "", PATIENCE).unwrap();
-        output.code
+        (output.code, output.stdout + &output.stderr)
     }
 
     #[test]
-    fn the_status_is_the_commands() {
+    fn the_status_is_the_commands_and_nothing_is_said_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let tag = folder.path().join("tag").display().to_string();
-        assert_eq!(shell(&["true"], &tag), 0);
-        assert_eq!(shell(&["sh", "-c", "exit 7"], &tag), 7);
-        assert_eq!(shell(&["sh", "-c", "kill -KILL $$"], &tag), 137);
-        assert_eq!(shell(&["no such program"], &tag), 127);
+        let silent = |code| (code, String::new());
+        assert_eq!(shell(&["true"], &tag), silent(0));
+        assert_eq!(shell(&["sh", "-c", "exit 7"], &tag), silent(7));
+        assert_eq!(shell(&["sh", "-c", "kill -KILL $$"], &tag), silent(137));
+        assert_eq!(shell(&["sh", "-c", "kill -TERM $$"], &tag), silent(143));
         let interrupt = "kill -INT $PPID $$; sleep 10";
-        assert_eq!(shell(&["sh", "-c", interrupt], &tag), 130);
+        assert_eq!(shell(&["sh", "-c", interrupt], &tag), silent(130));
         assert_eq!(folder.path().read_dir().unwrap().count(), 0);
-        assert_eq!(shell(&["test", "-s", &tag], &tag), 0);
+        assert_eq!(shell(&["test", "-s", &tag], &tag), silent(0));
+        // Both streams are the command's, and it has no others.
+        let streams = "echo 1; echo 2 >&2; test ! -e /proc/self/fd/3";
+        assert_eq!(shell(&["sh", "-c", streams], &tag), (0, "12".to_owned()));
+    }
+
+    #[test]
+    fn no_word_is_the_shells() {
+        let folder = tempfile::tempdir().unwrap();
+        let tag = folder.path().join("tag").display().to_string();
+        for words in
+            [&["if"][..], &["exit", "7"], &["exec", "true"], &["A=1", "env"], &["-n"], &[""]]
+        {
+            let (code, said) = shell(words, &tag);
+            assert_eq!(code, 127, "{words:?}");
+            assert!(said.contains("not found"), "{said}");
+        }
+        assert_eq!(shell(&["/"], &tag).0, 126);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
     }
 }

@@ -4,8 +4,10 @@
 //! All files are named from the machine's folder, where ssh runs: a socket's path
 //! must be short.
 
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -114,9 +116,9 @@ impl Ssh {
 
     /// A shell's line in there, still to be run.
     #[must_use]
-    pub fn command(&self, user: User, line: &str) -> Command {
+    pub fn command(&self, user: User, line: impl AsRef<OsStr>) -> Command {
         let mut ssh = self.client("ssh", user);
-        ssh.args(["-p", &self.port.to_string(), &self.place(user), "--", line]);
+        ssh.args(["-p", &self.port.to_string(), &self.place(user), "--"]).arg(line);
         ssh
     }
 
@@ -177,12 +179,14 @@ impl Ssh {
 
 /// A word as a shell reads it back.
 #[must_use]
-pub fn quote(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
+pub fn quote(word: &OsStr) -> OsString {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(byte);
+    let bytes = word.as_bytes();
+    if !bytes.is_empty() && bytes.iter().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    let parts: Vec<_> = bytes.split(|byte| *byte == b'\'').collect();
+    OsString::from_vec([b"'", parts.join(&br"'\''"[..]).as_slice(), b"'"].concat())
 }
 
 #[cfg(test)]
@@ -209,15 +213,15 @@ mod tests {
 
     #[test]
     fn a_shell_reads_every_word_back() {
-        for word in
-            ["", "plain", "a b", "it's", "$HOME `x`", "*", "a\nb", "\\", "~", "ü", "-n", "#"]
-        {
+        let words =
+            ["", "plain", "a b", "it's", "'", "$HOME `x`", "*", "a\nb", "\\", "~", "ü", "-n"];
+        for word in words.map(str::as_bytes).into_iter().chain([&b"#"[..], b"\xff'\xfe"]) {
+            let line = [b"printf '<%s>' ", quote(OsStr::from_bytes(word)).as_bytes()].concat();
             let mut shell = Command::new("sh");
-            shell.args(["-c", &format!("printf '<%s>' {}", quote(word))]);
-            let output = shell.output().unwrap();
-            assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("<{word}>"));
+            let output = shell.arg("-c").arg(OsStr::from_bytes(&line)).output().unwrap();
+            assert_eq!(output.stdout, [b"<", word, b">"].concat());
         }
-        assert_eq!(quote("/usr/bin/x"), "/usr/bin/x");
+        assert_eq!(quote(OsStr::new("/usr/bin/x")), "/usr/bin/x");
     }
 
     #[test]

@@ -53,7 +53,8 @@ fn mark(size: u64, seconds: i64, nanoseconds: i64, path: &Path) -> String {
 /// # Errors
 /// One cannot be read here or written there.
 pub fn put(ssh: &Ssh, loads: &[Load]) -> Result<()> {
-    let paths: Vec<_> = loads.iter().map(|load| ssh::quote(&load.to.to_string_lossy())).collect();
+    let paths = loads.iter().map(|load| ssh::quote(load.to.as_os_str()).into_string().ok());
+    let paths: Vec<_> = paths.collect::<Option<_>>().context("a path is not UTF-8")?;
     let line = format!("stat -c '%s %.9Y %n' -- {} 2>&1", paths.join(" "));
     let there = ssh.ask(&line, LIMIT)?.stdout;
     for (load, path) in loads.iter().zip(paths) {
