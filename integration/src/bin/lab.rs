@@ -92,13 +92,26 @@ enum Verb {
 const OUR_OWN: u8 = 125;
 
 fn main() -> ExitCode {
-    match carry_out(Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no failures, and go to standard output.
+            let _ = error.print();
+            return ExitCode::from(unread(&error));
+        }
+    };
+    match carry_out(arguments) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(error) => {
             eprintln!("lab: {error:#}");
             ExitCode::from(OUR_OWN)
         }
     }
+}
+
+/// The exit status when the command line asks for nothing that is carried out.
+fn unread(error: &clap::Error) -> u8 {
+    if error.use_stderr() { OUR_OWN } else { 0 }
 }
 
 fn carry_out(arguments: Arguments) -> Result<i32> {
@@ -181,6 +194,8 @@ fn cargo(kernel: Kernel, user: bool, arguments: &[OsString]) -> Result<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use clap::CommandFactory;
 
     use super::*;
@@ -202,6 +217,24 @@ mod tests {
         assert_eq!(with, [Path::new("a"), Path::new("b")]);
         assert_eq!(command, ["ls", "--user", "-l"]);
         assert!(parse("run ls").is_err() && parse("run").is_err() && parse("run --").is_err());
+    }
+
+    #[test]
+    fn a_command_line_that_is_wrong_is_the_labs_own_failure() {
+        for line in ["nothing", "run ls", "run --user", "--kernel buster up"] {
+            assert_eq!(unread(&parse(line).unwrap_err()), OUR_OWN, "{line}");
+        }
+        assert_eq!(unread(&parse("run --help").unwrap_err()), 0);
+    }
+
+    #[test]
+    fn an_argument_need_not_be_utf_8() {
+        let odd = OsStr::from_bytes(b"\xff");
+        let words = [OsStr::new("lab"), OsStr::new("run"), OsStr::new("--"), odd];
+        let Verb::Run { command, .. } = Arguments::try_parse_from(words).unwrap().verb else {
+            panic!()
+        };
+        assert_eq!(command, [odd]);
     }
 
     #[test]
