@@ -46,7 +46,7 @@ pub enum Kernel {
     Bookworm,
     /// Linux 6.12
     Trixie,
-    /// The newest that Debian has
+    /// The newest that Debian had when the image was made
     Sid,
 }
 
