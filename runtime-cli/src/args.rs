@@ -92,9 +92,10 @@ impl Globals {
             }
             return Ok((root, true));
         }
-        let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        match own.filter(|_| in_own_name()) {
-            Some(dir) => Ok((PathBuf::from(dir).join("orlop"), false)),
+        let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        // SPEC: XDG base directories: one that is not absolute is to be ignored.
+        match own.filter(|dir| dir.is_absolute() && in_own_name()) {
+            Some(dir) => Ok((dir.join("orlop"), false)),
             None => Ok((DEFAULT_ROOT.into(), false)),
         }
     }

@@ -58,6 +58,7 @@ struct Entry {
 }
 
 const TABLES: &[&str] = &[
+    include_str!("../clauses/glossary.json"),
     include_str!("../clauses/bundle.json"),
     include_str!("../clauses/runtime.json"),
     include_str!("../clauses/runtime-linux.json"),

@@ -165,6 +165,7 @@ fn specification() -> Option<BTreeMap<String, String>> {
     let repository = std::env::var_os("RUNTIME_SPEC")?;
     let commit = clause::edition().unwrap().commit;
     let files = [
+        "glossary",
         "bundle",
         "runtime",
         "runtime-linux",

@@ -471,6 +471,9 @@ impl Manager {
     fn freezer(&self) -> Result<(Directory, Freezer)> {
         match self.freezing() {
             Some((group, freezer)) => Ok((Directory::open(group.directory())?, freezer)),
+            None if matches!(self, Self::None) => {
+                Err(Error::new(Kind::Unsupported, "without a cgroup there is no freezer"))
+            }
             None => Err(Error::new(Kind::Unsupported, "this host has no cgroup freezer")),
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, major, minor};
-use nix::unistd::mkfifo;
+use nix::unistd::{geteuid, mkfifo};
 use serde::Deserialize;
 
 use super::state::Record;
@@ -151,10 +151,32 @@ impl Folder {
     }
 
     fn open(&self) -> Result<File> {
+        self.check()?;
         File::open(&self.path).map_err(|error| match gone(&error) {
             true => self.does_not_exist(),
             false => Error::io(&error, "opening the state directory").at_path(&self.path),
         })
+    }
+
+    /// Refuses what somebody else has put there who may write to the root: what is in
+    /// it tells what is killed and removed.
+    fn check(&self) -> Result<()> {
+        let failed =
+            |words: &'static str| Err(Error::new(Kind::Permission, words).at_path(&self.path));
+        let found = match fs::symlink_metadata(&self.path) {
+            Ok(found) => found,
+            Err(error) if gone(&error) => return Err(self.does_not_exist()),
+            Err(error) => return Err(Error::io(&error, "looking at").at_path(&self.path)),
+        };
+        if !found.is_dir() {
+            return failed("what should be the state directory is none");
+        }
+        let known = |owner: u32| owner == found.uid();
+        let root = || self.path.parent().and_then(|root| fs::metadata(root).ok());
+        if known(geteuid().as_raw()) || root().is_some_and(|root| known(root.uid())) {
+            return Ok(());
+        }
+        failed("the state directory belongs neither to the caller nor to the root's owner")
     }
 
     /// COMPAT(runc): engines look for "container does not exist".
@@ -163,6 +185,7 @@ impl Folder {
     }
 
     pub(super) fn read(&self) -> Result<Record> {
+        self.check()?;
         let path = self.path.join(STATE);
         let bytes = fs::read(&path).map_err(|error| match gone(&error) {
             true => self.does_not_exist(),

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use caps::{CapSet, Capability};
 use orlop_init::sys::abi;
 
 use super::mapper::Mapper;
@@ -23,13 +24,28 @@ pub(super) fn write(pid: i32, maps: &Maps, interrupt: Option<BorrowedFd<'_>>) ->
     }
     let one = |ids: &'static str, extents: &[Extent], program: &Option<PathBuf>| {
         let written = match program {
-            None => write_proc(pid, &format!("{ids}_map"), &lines(extents)),
+            None => {
+                write_proc(pid, &format!("{ids}_map"), &lines(extents)).map_err(|error| match error
+                    .errno()
+                {
+                    Some(libc::EPERM) if ids == "uid" && takes_root(extents) => error
+                        .hint("since Linux 5.12 CAP_SETFCAP is needed to give the user id 0 away"),
+                    _ => error,
+                })
+            }
             Some(program) => Mapper { program, ids, extents }.run(pid, interrupt),
         };
         written.map_err(|error| error.at(Place::Config(format!("/linux/{ids}Mappings"))))
     };
     one("gid", &maps.gid, &maps.gid_by)?;
     one("uid", &maps.uid, &maps.uid_by)
+}
+
+/// Whether the caller gives its namespace's id 0 away without the capability that takes
+/// (user_namespaces(7)).
+fn takes_root(extents: &[Extent]) -> bool {
+    let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETFCAP);
+    extents.iter().any(|extent| extent.outside == 0) && matches!(may, Ok(false))
 }
 
 fn lines(extents: &[Extent]) -> String {

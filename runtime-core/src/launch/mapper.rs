@@ -71,10 +71,18 @@ impl Mapper<'_> {
                 });
             }
         };
-        if status == 0 {
-            return Ok(());
+        if status != 0 {
+            return Err(self.failed(status, &printed(output, OUTPUT_MAX)));
         }
-        Err(self.failed(status, &printed(output, OUTPUT_MAX)))
+        // Who is found in the caller's PATH may be another program of that name.
+        let map = fs::read(format!("/proc/{pid}/{}_map", self.ids));
+        match map.map_err(|error| Error::io(&error, "reading the map that was written"))? {
+            map if map.is_empty() => {
+                let words = format!("{program:?} ended well and has written no map");
+                Err(Error::new(Kind::Permission, words))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Starts the program as a child of ours.

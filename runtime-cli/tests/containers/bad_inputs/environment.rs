@@ -1,6 +1,7 @@
 //! Rows 41 and 44 to 46: what the caller and the host do not give.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ pub(crate) const TESTS: &[Test] = tests![
     row_44_nobody_reads,
     row_45_few_descriptors,
     row_46_no_place_for_the_state,
+    a_folder_that_somebody_planted_is_refused,
     a_bus_that_hangs_is_left,
 ];
 
@@ -173,6 +175,38 @@ fn row_46_no_place_for_the_state(lab: &Lab) {
 }
 
 /// A bus that takes the connection and says nothing.
+/// Where everybody may write, as in /tmp.
+fn a_folder_that_somebody_planted_is_refused(lab: &Lab) {
+    const SOMEBODY: u32 = 54_321;
+    fs::create_dir(lab.root()).unwrap();
+    fs::set_permissions(lab.root(), Permissions::from_mode(0o1777)).unwrap();
+    let (victim, planted) = (lab.path("victim"), lab.root().join(lab.id("a")));
+    fs::create_dir(&victim).unwrap();
+    for name in ["config.json", "state.json", "start"] {
+        fs::write(victim.join(name), "{}").unwrap();
+    }
+    let refused = |words: &str| {
+        for verb in [&["state"][..], &["delete"], &["delete", "--force"], &["kill"], &["start"]] {
+            let said = lab.on("a", verb, &[]).fails();
+            assert!(said.contains(words), "{verb:?}: {said}");
+        }
+        assert_eq!(fs::read_dir(&victim).unwrap().count(), 3);
+    };
+    symlink(&victim, &planted).unwrap();
+    refused("what should be the state directory is none");
+    fs::remove_file(&planted).unwrap();
+    // And a real one, with a record that says what is killed.
+    lab.create(&lab.bundle(&["sleep"]), "b", &[]).ok();
+    let real = lab.root().join(lab.id("b"));
+    chown(&real, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+    fs::rename(&real, &planted).unwrap();
+    refused("the state directory belongs neither to the caller nor to the root's owner");
+    fs::rename(&planted, &real).unwrap();
+    chown(&real, Some(0), Some(0)).unwrap();
+    lab.delete("b");
+    fs::remove_dir(lab.root()).unwrap();
+}
+
 fn a_bus_that_hangs_is_left(lab: &Lab) {
     if !lab.view.is_v2() || lab.view == View::Systemd {
         lab.skip("it is tested where cgroup v2 is alone and systemd is not asked");

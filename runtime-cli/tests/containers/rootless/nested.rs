@@ -111,6 +111,13 @@ fn of_a_users_own_id(lab: &Lab) {
     let id = ID.to_string();
     nest(lab, &mut outer, ID, &["--rootless"], &[]);
     assert_eq!(words(&account.run(&outer, "a", &[]).ok()), ["0", "0", "1", "probe"]);
+    // Of all capabilities but one.
+    for set in ["bounding", "effective", "permitted"] {
+        let set = outer.config["process"]["capabilities"][set].as_array_mut().unwrap();
+        set.retain(|name| name != "CAP_SETFCAP");
+    }
+    let message = account.run(&outer, "a", &[]).fails();
+    assert!(message.contains("CAP_SETFCAP is needed"), "{message}");
     // Without a user namespace of its own.
     let mut outer = account.bundle(&[]);
     privileged(&mut outer);
