@@ -11,9 +11,9 @@ fn floor(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kernel-floor")).args(arguments).output().unwrap()
 }
 
-fn root(directory: &Path) -> Option<String> {
+fn root(test: &str, directory: &Path) -> Option<String> {
     if !Uid::effective().is_root() {
-        println!("SKIP: making a container needs root");
+        println!("SKIP {test}: making a container needs root");
         return None;
     }
     Some(Bundles::create(directory, true).unwrap().root.to_str().unwrap().to_owned())
@@ -22,7 +22,8 @@ fn root(directory: &Path) -> Option<String> {
 #[test]
 fn the_program_runs_in_the_container() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(root) = root(directory.path()) else { return };
+    let test = "the_program_runs_in_the_container";
+    let Some(root) = root(test, directory.path()) else { return };
     let output = floor(&["run", &root, "/bin/true"]);
     assert!(output.status.success(), "{output:?}");
     // What the host has is not in the root.
@@ -37,7 +38,8 @@ fn the_program_runs_in_the_container() {
 #[test]
 fn a_root_that_is_no_directory_is_refused_by_the_step_that_sees_it() {
     let directory = tempfile::tempdir().unwrap();
-    if root(directory.path()).is_none() {
+    let test = "a_root_that_is_no_directory_is_refused_by_the_step_that_sees_it";
+    if root(test, directory.path()).is_none() {
         return;
     }
     let output = floor(&["run", "/no/such/root", "/bin/true"]);

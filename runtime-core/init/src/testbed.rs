@@ -33,19 +33,28 @@ pub(crate) fn run(test: fn(&mut Bed)) {
     let outside = std::env::temp_dir().join(std::format!("orlop-bed-{}", unique()));
     std::fs::create_dir(&outside).expect("a temporary directory can be made");
     let place = outside.clone();
-    let thread = std::thread::spawn(move || {
+    let thread = std::thread::Builder::new().name(name()).spawn(move || {
         if sys::unshare(abi::CLONE_NEWNS).is_err() {
-            println!("SKIP: needs CAP_SYS_ADMIN for a mount namespace");
-            return;
+            return skip("needs CAP_SYS_ADMIN for a mount namespace");
         }
         enter(&place);
         test(&mut Bed::new());
     });
-    let result = thread.join();
+    let result = thread.expect("a thread").join();
     std::fs::remove_dir(&outside).expect("nothing is left in the temporary directory");
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Says that the test can't run here.
+pub(crate) fn skip(reason: &str) {
+    println!("SKIP {}: {reason}", name());
+}
+
+/// The test's, which is its thread's.
+fn name() -> String {
+    std::thread::current().name().expect("a test has a thread of its own").into()
 }
 
 fn unique() -> String {
@@ -189,8 +198,7 @@ fn the_same_holds_in_a_user_namespace() {
         command
     };
     if !unshare().arg("true").status().is_ok_and(|status| status.success()) {
-        println!("SKIP: no user namespaces here");
-        return;
+        return skip("no user namespaces here");
     }
     let me = std::env::current_exe().expect("a running test");
     let run = unshare().arg(me).args(["--skip", "the_same_holds", "--nocapture"]).output();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use super::*;
-use crate::testbed::{failure, run};
+use crate::testbed::{failure, run, skip};
 
 fn node(kind: u32, major: u32, minor: u32) -> Node {
     Node { mode: kind | 0o600, major, minor, uid: 0, gid: 0 }
@@ -15,7 +15,7 @@ fn may_make() -> bool {
     let mode = abi::S_IFCHR | 0o600;
     let made = sys::mknodat(abi::AT_FDCWD, c"/probe", mode, abi::device_number(1, 3));
     if made.is_err() {
-        std::println!("SKIP: this machine does not let us make device nodes");
+        skip("this machine does not let us make device nodes");
     }
     made.is_ok()
 }

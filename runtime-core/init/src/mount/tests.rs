@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::*;
-use crate::testbed::{Bed, attach, failure, new_fs, run};
+use crate::testbed::{Bed, attach, failure, new_fs, run, skip};
 
 fn fs_of(fs_type: &'static CStr, at: &'static CStr, target: Target) -> NewMount {
     NewMount {
@@ -431,8 +431,7 @@ fn a_refused_file_system_is_replaced_by_the_hosts_tree_read_only() {
         mount(&mut bed.stage, &refused, false).expect("mounted or bound");
         let line = bed.mount_line("sys");
         if line.contains(" - sysfs ") {
-            std::println!("SKIP: only a user namespace without its own network shows this");
-            return;
+            return skip("only a user namespace without its own network shows this");
         }
         assert!(line.contains(" ro,"), "{line}");
         assert!(bed.mount_line("sys/below").contains(" ro,"));
