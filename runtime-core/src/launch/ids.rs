@@ -24,15 +24,8 @@ pub(super) fn write(pid: i32, maps: &Maps, interrupt: Option<BorrowedFd<'_>>) ->
     }
     let one = |ids: &'static str, extents: &[Extent], program: &Option<PathBuf>| {
         let written = match program {
-            None => {
-                write_proc(pid, &format!("{ids}_map"), &lines(extents)).map_err(|error| match error
-                    .errno()
-                {
-                    Some(libc::EPERM) if ids == "uid" && takes_root(extents) => error
-                        .hint("since Linux 5.12 CAP_SETFCAP is needed to give the user id 0 away"),
-                    _ => error,
-                })
-            }
+            None => write_proc(pid, &format!("{ids}_map"), &lines(extents))
+                .map_err(|error| explained(error, ids, extents)),
             Some(program) => Mapper { program, ids, extents }.run(pid, interrupt),
         };
         written.map_err(|error| error.at(Place::Config(format!("/linux/{ids}Mappings"))))
@@ -41,11 +34,16 @@ pub(super) fn write(pid: i32, maps: &Maps, interrupt: Option<BorrowedFd<'_>>) ->
     one("uid", &maps.uid, &maps.uid_by)
 }
 
-/// Whether the caller gives its namespace's id 0 away without the capability that takes
-/// (user_namespaces(7)).
-fn takes_root(extents: &[Extent]) -> bool {
-    let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETFCAP);
-    extents.iter().any(|extent| extent.outside == 0) && matches!(may, Ok(false))
+/// With the capability that it takes to give the namespace's user id 0 away
+/// (user_namespaces(7)), if the caller has not got it.
+fn explained(error: Error, ids: &str, extents: &[Extent]) -> Error {
+    let root = ids == "uid" && extents.iter().any(|extent| extent.outside == 0);
+    let may = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SETFCAP);
+    if root && error.errno() == Some(libc::EPERM) && matches!(may(), Ok(false)) {
+        error.hint("since Linux 5.12 CAP_SETFCAP is needed to give the user id 0 away")
+    } else {
+        error
+    }
 }
 
 fn lines(extents: &[Extent]) -> String {

@@ -48,15 +48,20 @@ fn message(kind: u8, serial: u32, text: &str) -> Vec<u8> {
 
 /// The same, under this name if it is a refusal.
 fn named(kind: u8, serial: u32, text: &str, name: &str) -> Vec<u8> {
-    let mut bytes = vec![b'l', kind, 1, 1];
-    bytes.extend((text.len() as u32 + 5).to_le_bytes());
-    bytes.extend([9, 0, 0, 0]);
     let mut fields = vec![5, 1, b'u', 0];
     fields.extend(serial.to_le_bytes());
     fields.extend([8, 1, b'g', 0, 1, b's', 0, 0]);
     fields.extend([4, 1, b's', 0]);
     fields.extend((name.len() as u32).to_le_bytes());
     fields.extend(name.bytes().chain([0]));
+    whole(kind, &fields, text)
+}
+
+/// A message with these fields of its header, and a string in it.
+fn whole(kind: u8, fields: &[u8], text: &str) -> Vec<u8> {
+    let mut bytes = vec![b'l', kind, 1, 1];
+    bytes.extend((text.len() as u32 + 5).to_le_bytes());
+    bytes.extend([9, 0, 0, 0]);
     bytes.extend((fields.len() as u32).to_le_bytes());
     bytes.extend(fields);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -83,15 +88,7 @@ fn signal(of: &Method, sender: &str, text: &str) -> Vec<u8> {
         }
         fields.extend(value.bytes().chain([0]));
     }
-    let mut bytes = vec![b'l', 4, 1, 1];
-    bytes.extend((text.len() as u32 + 5).to_le_bytes());
-    bytes.extend([9, 0, 0, 0]);
-    bytes.extend((fields.len() as u32).to_le_bytes());
-    bytes.extend(fields);
-    bytes.resize(bytes.len().next_multiple_of(8), 0);
-    bytes.extend((text.len() as u32).to_le_bytes());
-    bytes.extend(text.bytes().chain([0]));
-    bytes
+    whole(4, &fields, text)
 }
 
 /// Serves one client: what it sends is read, and these are the answers.
