@@ -76,9 +76,15 @@ impl Globals {
     pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Self> {
         let command = Command::new(compat::program())
             .about("A low-level OCI container runtime")
-            .override_usage(format!("{} [FLAGS] COMMAND [ARGUMENTS]", compat::program()))
-            .after_help(commands::summary());
-        parse(command, arguments)
+            .override_usage(format!("{} [FLAGS] COMMAND [ARGUMENTS]", compat::program()));
+        // Not the command's `after_help`, which would be made for every call.
+        parse(command, arguments).map_err(|error| match error.downcast() {
+            Ok(Usage::Help(text)) => {
+                Usage::Help(format!("{text}\n{}\n", commands::summary())).into()
+            }
+            Ok(wrong) => wrong.into(),
+            Err(error) => error,
+        })
     }
 
     /// Where the containers are, and whether the user chose the place.

@@ -34,10 +34,10 @@ pub fn console(stage: &Stage, size: u32, bind: bool, uid: u32, gid: u32) -> Done
     sys::chown_fd(slave, uid, gid).map_err(in_part(Part::SetAttributes))?;
     if bind {
         let (parent, name) = path::open_parent(stage.root, c"/dev/console")?;
-        let place = match path::open_child(parent, name.as_c_str()) {
+        let place = match path::open_child(parent, name) {
             Err(sys::Errno(abi::ENOENT)) => {
-                sys::close(path::open_or_make(parent, name.as_c_str(), Make::File)?);
-                path::open_child(parent, name.as_c_str())
+                sys::close(path::open_or_make(parent, name.to_bytes(), Make::File)?);
+                path::open_child(parent, name)
             }
             result => result,
         };

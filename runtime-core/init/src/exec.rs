@@ -6,25 +6,52 @@ use core::ffi::CStr;
 use crate::hook::pointers;
 use crate::path::{self, PathBuf};
 use crate::plan::Strs;
-use crate::run::{Done, Fail, Stage, in_part};
-use crate::sys::{self, Errno, NO_FD, Sys, abi};
+use crate::run::{Done, Fail, Stage};
+use crate::sys::{self, Errno, Fd, NO_FD, Sys, abi};
 use crate::wire::Part;
 
-/// The program's path, once found.
-pub struct Program(PathBuf);
-
-/// `HOME=` and a directory, or nothing.
-pub struct Home(PathBuf);
+/// The program, once found: a name in a directory, or a path.
+#[derive(Clone, Copy, Default)]
+pub struct Program {
+    directory: Option<&'static CStr>,
+    name: &'static CStr,
+}
 
 impl Program {
-    pub const fn none() -> Self {
-        Self(PathBuf::new())
+    /// Calls with its path.
+    #[inline(never)]
+    fn with_path<T>(self, call: impl FnOnce(&CStr) -> Sys<T>) -> Sys<T> {
+        let Some(directory) = self.directory else { return call(self.name) };
+        let mut path = PathBuf::new();
+        path.push(directory.to_bytes())?;
+        path.push(b"/")?;
+        path.push(self.name.to_bytes())?;
+        call(path.as_c_str())
     }
 }
 
+/// `HOME=` and a directory, with its NUL; or nothing.
+#[derive(Clone, Copy)]
+pub struct Home {
+    bytes: [u8; VARIABLE.len() + HOME_MAX + 1],
+}
+
+const VARIABLE: &[u8] = b"HOME=";
+/// Longest home that is taken.
+const HOME_MAX: usize = 1024;
+
 impl Home {
-    pub const fn none() -> Self {
-        Self(PathBuf::new())
+    pub const NONE: Self = Self { bytes: [0; VARIABLE.len() + HOME_MAX + 1] };
+
+    fn new(home: &[u8]) -> Self {
+        let mut bytes = Self::NONE.bytes;
+        let text = VARIABLE.iter().chain(home.iter().take(HOME_MAX));
+        bytes.iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+        Self { bytes }
+    }
+
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
     }
 }
 
@@ -35,27 +62,18 @@ const PASSWD_MAX: usize = 1 << 20;
 /// a slash in it.
 pub fn find_program(stage: &mut Stage, name: &'static CStr, path: Strs) -> Done {
     if name.to_bytes().contains(&b'/') {
-        let mut program = PathBuf::new();
-        program.push(name.to_bytes()).map_err(in_part(Part::Open))?;
-        return match runnable(program.as_c_str()) {
-            Ok(()) => {
-                stage.program = Program(program);
-                Ok(())
-            }
-            Err(Errno(abi::EISDIR)) => Err(Fail::new(Part::IsDirectory, abi::EISDIR)),
-            Err(errno) => Err(Fail { errno, ..Fail::new(Part::Open, 0) }),
-        };
+        stage.program = Program { directory: None, name };
+        return runnable(name).map_err(|errno| match errno.0 {
+            abi::EISDIR => Fail::new(Part::IsDirectory, abi::EISDIR),
+            _ => Fail { errno, ..Fail::new(Part::Open, 0) },
+        });
     }
     let mut refused = None;
-    for dir in stage.plan.strs(path) {
-        let mut program = PathBuf::new();
-        let built = program
-            .push(dir.to_bytes())
-            .and_then(|()| program.push(b"/"))
-            .and_then(|()| program.push(name.to_bytes()));
-        match built.and_then(|()| runnable(program.as_c_str())) {
+    for directory in stage.plan.strs(path) {
+        let program = Program { directory: Some(directory), name };
+        match program.with_path(runnable) {
             Ok(()) => {
-                stage.program = Program(program);
+                stage.program = program;
                 return Ok(());
             }
             Err(Errno(abi::EACCES)) => refused = Some(abi::EACCES),
@@ -83,21 +101,16 @@ fn runnable(program: &CStr) -> Sys<()> {
 }
 
 /// Reads the user's home from the container's passwd file, "/" without one.
-pub fn home(stage: &mut Stage, uid: u32) -> Done {
-    let mut home = PathBuf::new();
-    home.push(b"HOME=").map_err(in_part(Part::Whole))?;
-    if !passwd_home(stage, uid, &mut home) {
-        home.push(b"/").map_err(in_part(Part::Whole))?;
-    }
-    stage.home = Home(home);
-    Ok(())
+pub fn home(stage: &mut Stage, uid: u32) {
+    stage.home = passwd_home(stage.root, uid).unwrap_or_else(|| Home::new(b"/"));
 }
 
-/// Appends the home of `uid`; false when there is none to be had. The file is the
-/// image's: it may be a FIFO, a device, endless or nonsense.
-fn passwd_home(stage: &Stage, uid: u32, home: &mut PathBuf) -> bool {
+/// The home of `uid`; `None` when there is none to be had. The file is the image's: it
+/// may be a FIFO, a device, endless or nonsense.
+#[inline(never)]
+fn passwd_home(root: Fd, uid: u32) -> Option<Home> {
     let flags = abi::O_RDONLY | abi::O_NONBLOCK | abi::O_NOCTTY;
-    let Ok(fd) = path::open(stage.root, c"/etc/passwd", flags, 0) else { return false };
+    let fd = path::open(root, c"/etc/passwd", flags, 0).ok()?;
     // A link may lead to a file of the kernel's, where it matters who reads.
     let regular = sys::fstat(fd).is_ok_and(|stat| stat.kind() == abi::S_IFREG)
         && sys::fs_magic(fd).is_ok_and(|magic| magic != abi::PROC_SUPER_MAGIC);
@@ -120,7 +133,7 @@ fn passwd_home(stage: &Stage, uid: u32, home: &mut PathBuf) -> bool {
         }
     }
     sys::close(fd);
-    found && home.push(line.home()).is_ok()
+    found.then(|| Home::new(line.home()))
 }
 
 /// A line of passwd(5), read byte by byte: only two of its fields are kept.
@@ -128,13 +141,13 @@ struct Line {
     field: u32,
     uid: Option<u32>,
     digits: u32,
-    home: [u8; 1024],
+    home: [u8; HOME_MAX],
     length: usize,
 }
 
 impl Line {
     const fn new() -> Self {
-        Self { field: 0, uid: None, digits: 0, home: [0; 1024], length: 0 }
+        Self { field: 0, uid: None, digits: 0, home: [0; HOME_MAX], length: 0 }
     }
 
     fn home(&self) -> &[u8] {
@@ -177,10 +190,10 @@ impl Line {
 /// Becomes the program. Returns only when the kernel refuses.
 pub fn exec(stage: &Stage, argv: Strs, envp: Strs) -> Done {
     let argv = pointers(stage, argv, None)?;
-    let home = stage.home.0.as_c_str();
+    let home = stage.home.as_c_str();
     let envp = pointers(stage, envp, (!home.is_empty()).then_some(home))?;
-    let program = stage.program.0.as_c_str();
-    let errno = sys::execve(program, argv, envp);
+    let execute = |path: &CStr| -> Sys<()> { Err(sys::execve(path, argv, envp)) };
+    let errno = stage.program.with_path(execute).err().unwrap_or(Errno(0));
     let part = match errno.0 {
         abi::ENOEXEC => Part::ExecFormat,
         // It was there a moment ago: what is missing is what would run it.

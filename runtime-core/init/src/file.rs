@@ -19,26 +19,20 @@ pub struct Node {
 }
 
 pub fn mkdir(stage: &Stage, at: &'static CStr, mode: u32) -> Done {
-    let fd = path::open_or_make(stage.root, at, Make::Dir(mode))?;
+    let fd = path::open_or_make(stage.root, at.to_bytes(), Make::Dir(mode))?;
     sys::close(fd);
     Ok(())
 }
 
 /// The directory of a node or a link, and its name there. One directory is found once
 /// for all that come one after another: nothing is mounted between them.
-fn parent(stage: &mut Stage, at: &'static CStr) -> Done<(Fd, PathBuf)> {
-    let bytes = at.to_bytes();
-    let end = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-    let (directory, last) = bytes.split_at_checked(end).unwrap_or_default();
-    match stage.parent {
-        Some((known, fd)) if known == directory && !last.is_empty() => {
-            let mut name = PathBuf::new();
-            name.push(last).map_err(in_part(Part::Resolve))?;
-            Ok((fd, name))
-        }
+fn parent(stage: &mut Stage, at: &'static CStr) -> Done<(Fd, &'static CStr)> {
+    match (stage.parent, path::split_last(at)) {
+        (Some((known, fd)), Some((directory, name))) if known == directory => Ok((fd, name)),
         _ => {
             leave_parent(stage);
             let (fd, name) = path::open_parent(stage.root, at)?;
+            let directory = at.to_bytes().strip_suffix(name.to_bytes()).unwrap_or_default();
             stage.parent = Some((directory, fd));
             Ok((fd, name))
         }
@@ -54,7 +48,6 @@ pub fn leave_parent(stage: &mut Stage) {
 
 pub fn symlink(stage: &mut Stage, at: &'static CStr, to: &'static CStr, replace: bool) -> Done {
     let (parent, name) = parent(stage, at)?;
-    let name = name.as_c_str();
     let create = in_part(Part::Create);
     let mut made = sys::symlinkat(to, parent, name);
     if made == Err(Errno(abi::EEXIST)) && replace && !is_multiplexer(parent, name) {
@@ -92,19 +85,19 @@ pub fn device(stage: &mut Stage, at: &'static CStr, node: &Node, bind: u32) -> D
     let (parent, name) = parent(stage, at)?;
     let number = abi::device_number(node.major, node.minor);
     if bind == DEVICE_BOUND {
-        return bind_device(parent, name.as_c_str(), at, node);
+        return bind_device(parent, name, at, node);
     }
-    let made = match sys::mknodat(parent, name.as_c_str(), node.mode, number) {
+    let made = match sys::mknodat(parent, name, node.mode, number) {
         Ok(()) => true,
         Err(Errno(abi::EEXIST)) => false,
         // An outer container's device cgroup, most often.
         Err(Errno(abi::EPERM)) if bind == DEVICE_MADE => {
-            return bind_device(parent, name.as_c_str(), at, node);
+            return bind_device(parent, name, at, node);
         }
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
     };
     if !made || (node.uid, node.gid) != (0, 0) {
-        let fd = path::open_child(parent, name.as_c_str()).map_err(in_part(Part::Verify))?;
+        let fd = path::open_child(parent, name).map_err(in_part(Part::Verify))?;
         verify(fd, node)?;
         if made {
             sys::chown_fd(fd, node.uid, node.gid).map_err(in_part(Part::SetAttributes))?;
@@ -158,6 +151,7 @@ fn write_proc_file(stage: &Stage, path: &CStr, value: &'static [u8]) -> Done {
     Ok(())
 }
 
+#[inline(never)]
 pub fn sysctl(stage: &Stage, key: &'static CStr, value: &'static [u8]) -> Done {
     let mut path = PathBuf::new();
     path.push(b"sys/").and_then(|()| path.push(key.to_bytes())).map_err(in_part(Part::Resolve))?;
@@ -165,6 +159,7 @@ pub fn sysctl(stage: &Stage, key: &'static CStr, value: &'static [u8]) -> Done {
 }
 
 /// /proc/PID/attr/...: by number, because `self` is a link.
+#[inline(never)]
 pub fn label(stage: &Stage, file: &'static CStr, value: &'static [u8]) -> Done {
     let mut path = PathBuf::new();
     push_number(&mut path, sys::getpid().cast_unsigned())
@@ -242,7 +237,7 @@ pub fn chdir(stage: &mut Stage, at: &'static CStr, create: u32) -> Done {
     }
     let early = matches!(create, CHDIR_MAKE | CHDIR_TRY);
     let opened = if create == CHDIR_MAKE {
-        path::open_or_make(stage.root, at, Make::Dir(0o755))
+        path::open_or_make(stage.root, at.to_bytes(), Make::Dir(0o755))
     } else {
         path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))
     };
@@ -256,13 +251,19 @@ pub fn chdir(stage: &mut Stage, at: &'static CStr, create: u32) -> Done {
         result => result.map_err(in_part(Part::Whole))?,
     }
     sys::close(fd);
-    let mut cwd = [0; path::PATH_MAX];
-    let length = sys::getcwd(&mut cwd).map_err(in_part(Part::OutsideRoot))?;
-    if cwd.get(..length).and_then(|cwd| cwd.first()) != Some(&b'/') {
-        return Err(Fail::new(Part::OutsideRoot, abi::ENOENT));
-    }
+    inside_root()?;
     stage.in_cwd = true;
     Ok(())
+}
+
+#[inline(never)]
+fn inside_root() -> Done {
+    let mut cwd = [0; path::PATH_MAX];
+    let length = sys::getcwd(&mut cwd).map_err(in_part(Part::OutsideRoot))?;
+    match cwd.get(..length).and_then(|cwd| cwd.first()) {
+        Some(&b'/') => Ok(()),
+        _ => Err(Fail::new(Part::OutsideRoot, abi::ENOENT)),
+    }
 }
 
 #[cfg(test)]

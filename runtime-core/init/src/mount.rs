@@ -57,6 +57,7 @@ pub fn propagation(kind: u64, recursive: bool) -> Done {
 
 /// The mount that holds a directory can only be named by its own root, so go up
 /// until the kernel takes the path for one.
+#[inline(never)]
 pub fn parent_private(path: &'static CStr) -> Done {
     let attr = abi::MountAttr { propagation: abi::MS_PRIVATE, ..abi::MountAttr::default() };
     let mut bytes = path.to_bytes();
@@ -103,16 +104,22 @@ fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<
     } else {
         None
     };
-    let fd = match make {
-        Some(make) => path::open_or_make(stage.root, at, make)?,
-        None => path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?,
-    };
     if target.has(Target::NO_SYMLINK) {
         let flags = abi::O_PATH | abi::O_DIRECTORY;
-        sys::close(fd);
-        return path::open(stage.root, at, flags, abi::RESOLVE_NO_SYMLINKS)
-            .map_err(in_part(Part::NotDirectory));
+        let strictly = || path::open(stage.root, at, flags, abi::RESOLVE_NO_SYMLINKS);
+        let opened = match (strictly(), make) {
+            (Err(Errno(abi::ENOENT)), Some(make)) => {
+                sys::close(path::open_or_make(stage.root, at.to_bytes(), make)?);
+                strictly()
+            }
+            (opened, _) => opened,
+        };
+        return opened.map_err(in_part(Part::NotDirectory));
     }
+    let fd = match make {
+        Some(make) => path::open_or_make(stage.root, at.to_bytes(), make)?,
+        None => path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?,
+    };
     let (root, here) = (sys::fstat(stage.root), sys::fstat(fd));
     let (root, here) = (root.map_err(in_part(Part::Verify))?, here.map_err(in_part(Part::Verify))?);
     if (root.inode, root.dev_major, root.dev_minor) == (here.inode, here.dev_major, here.dev_minor)
@@ -208,6 +215,7 @@ impl Place {
     }
 
     /// Whether the path of the mount that is held leads to it.
+    #[inline(never)]
     fn is_seen(&self, root: Fd, mount: Fd) -> Sys<bool> {
         let (at, below) = (self.at.to_bytes(), self.below.to_bytes());
         let mut path = PathBuf::new();
@@ -253,10 +261,10 @@ fn make(stage: &Stage, new: &NewMount, mode: Option<u32>) -> Done<Fd> {
     let fs = sys::fsopen(new.fs_type).map_err(in_part(Part::OpenFs))?;
     let logged = |part| move |errno| Fail { part, errno, text: b"", log: fs };
     if let Some(mode) = mode {
-        let digits = [9, 6, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
-        let mut text = PathBuf::new();
-        text.push(&digits).map_err(in_part(Part::Configure))?;
-        sys::fsconfig_string(fs, c"mode", text.as_c_str()).map_err(in_part(Part::Configure))?;
+        let [user, group] = [6, 3].map(|shift| b'0' + (mode >> shift & 7) as u8);
+        let digits = [b'0' + (mode >> 9 & 7) as u8, user, group, b'0' + (mode & 7) as u8, 0];
+        let text = CStr::from_bytes_until_nul(&digits).unwrap_or_default();
+        sys::fsconfig_string(fs, c"mode", text).map_err(in_part(Part::Configure))?;
     }
     configure(stage, fs, new.source, new.options)?;
     sys::fsconfig_create(fs).map_err(logged(Part::CreateFs))?;

@@ -5,6 +5,7 @@
 //! container does meanwhile; every creation is one component below a descriptor.
 
 use core::ffi::CStr;
+use core::ops::Range;
 
 use crate::run::{Done, Fail, in_part};
 use crate::sys::{self, Errno, Fd, NO_FD, Sys, abi};
@@ -54,7 +55,8 @@ pub fn open_beneath(mount: Fd, path: &CStr) -> Sys<Fd> {
     open_how(mount, path, abi::O_PATH, abi::RESOLVE_BENEATH)
 }
 
-/// A path under construction.
+/// A path under construction. It is a whole page: a function that has one is never
+/// inlined, or every caller's stack would have it too, and each page costs a fault.
 pub struct PathBuf {
     bytes: [u8; PATH_MAX],
     len: usize,
@@ -88,14 +90,15 @@ impl PathBuf {
         CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
     }
 
-    /// The first `len` bytes as a string of its own, for one lookup.
-    fn with_prefix<T>(&mut self, len: usize, look: impl FnOnce(&CStr) -> T) -> T {
-        let saved = self.bytes.get(len).copied().unwrap_or(0);
-        if let Some(byte) = self.bytes.get_mut(len) {
+    /// A part of it as a string of its own, for one call.
+    fn with_part<T>(&mut self, part: Range<usize>, call: impl FnOnce(&CStr) -> T) -> T {
+        let saved = self.bytes.get(part.end).copied().unwrap_or(0);
+        if let Some(byte) = self.bytes.get_mut(part.end) {
             *byte = 0;
         }
-        let result = look(self.as_c_str());
-        if let Some(byte) = self.bytes.get_mut(len) {
+        let bytes = self.bytes.get(part.start..).unwrap_or_default();
+        let result = call(CStr::from_bytes_until_nul(bytes).unwrap_or_default());
+        if let Some(byte) = self.bytes.get_mut(part.end) {
             *byte = saved;
         }
         result
@@ -105,10 +108,14 @@ impl PathBuf {
 /// Opens (`O_PATH`) what is at `path`; makes it, and the directories above it,
 /// where it is missing. A dangling link is followed to where it points, inside
 /// the root, as every image with a link at /etc/resolv.conf expects.
-pub fn open_or_make(root: Fd, path: &CStr, make: Make) -> Done<Fd> {
+#[inline(never)]
+pub fn open_or_make(root: Fd, path: &[u8], make: Make) -> Done<Fd> {
     let resolve_failed = in_part(Part::Resolve);
     let mut wanted = PathBuf::new();
-    wanted.push(path.to_bytes()).map_err(&resolve_failed)?;
+    if path.first() != Some(&b'/') {
+        wanted.push(b"/").map_err(&resolve_failed)?;
+    }
+    wanted.push(path).map_err(&resolve_failed)?;
     for _ in 0..MOST_LINKS {
         match open(root, wanted.as_c_str(), abi::O_PATH, 0) {
             Err(Errno(abi::ENOENT)) => {}
@@ -124,9 +131,17 @@ pub fn open_or_make(root: Fd, path: &CStr, make: Make) -> Done<Fd> {
 /// Makes what is missing of `wanted`. `None`: a dangling link was met and
 /// `wanted` now leads where it points, or somebody else was quicker.
 fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> {
-    let mut parent =
-        open(root, c"/", abi::O_PATH | abi::O_DIRECTORY, 0).map_err(in_part(Part::Resolve))?;
-    let mut start = 0;
+    let directory = |path: &CStr| open(root, path, abi::O_PATH | abi::O_DIRECTORY, 0);
+    // Mostly it is the last component alone that is missing.
+    let mut start = last_component(wanted.as_bytes()).start;
+    let mut missing = true;
+    let mut parent = match wanted.with_part(0..start, directory) {
+        Ok(fd) => fd,
+        Err(_) => {
+            (start, missing) = (0, false);
+            directory(c"/").map_err(in_part(Part::Resolve))?
+        }
+    };
     loop {
         while wanted.as_bytes().get(start) == Some(&b'/') {
             start += 1;
@@ -138,18 +153,19 @@ fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> 
         let end = start + rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
         let last =
             wanted.as_bytes().get(end..).is_none_or(|rest| rest.iter().all(|byte| *byte == b'/'));
-        let found = wanted.with_prefix(end, |prefix| open(root, prefix, abi::O_PATH, 0));
+        let found = if core::mem::take(&mut missing) {
+            Err(Errno(abi::ENOENT))
+        } else {
+            wanted.with_part(0..end, |prefix| open(root, prefix, abi::O_PATH, 0))
+        };
         let next = match found {
             Ok(fd) => fd,
             Err(Errno(abi::ENOENT)) => {
                 let make = if last { make } else { Make::Dir(0o755) };
-                let mut name = PathBuf::new();
-                let bytes = wanted.as_bytes().get(start..end).unwrap_or_default();
-                name.push(bytes).map_err(in_part(Part::Resolve))?;
-                match make_one(parent, name.as_c_str(), make) {
+                match wanted.with_part(start..end, |name| make_one(parent, name, make)) {
                     Ok(fd) => fd,
                     Err(Errno(abi::EEXIST)) => {
-                        let redirected = redirect(parent, name.as_c_str(), wanted, start, end);
+                        let redirected = redirect(parent, wanted, start..end);
                         sys::close(parent);
                         return redirected.map(|()| None);
                     }
@@ -194,51 +210,54 @@ pub fn open_child(parent: Fd, name: &CStr) -> Sys<Fd> {
     sys::openat2(parent, name, &how)
 }
 
-/// The component `wanted[start..end]` exists but leads nowhere: if it is a link,
-/// put its target in its place.
-fn redirect(parent: Fd, name: &CStr, wanted: &mut PathBuf, start: usize, end: usize) -> Done {
+/// This component of `wanted` exists but leads nowhere: if it is a link, put its
+/// target in its place.
+#[cold]
+#[inline(never)]
+fn redirect(parent: Fd, wanted: &mut PathBuf, component: Range<usize>) -> Done {
     let dangling = in_part(Part::Dangling);
     let mut target = [0; PATH_MAX];
-    let length = match sys::readlinkat(parent, name, &mut target) {
+    let read = |name: &CStr| sys::readlinkat(parent, name, &mut target);
+    let length = match wanted.with_part(component.clone(), read) {
         Ok(length) => length,
         // No link: it appeared meanwhile, and the next lookup will find it.
         Err(Errno(abi::EINVAL | abi::ENOENT)) => return Ok(()),
         Err(errno) => return Err(dangling(errno)),
     };
     let target = target.get(..length).unwrap_or_default();
+    let (before, after) = (..component.start, component.end..);
     let mut path = PathBuf::new();
     if target.first() != Some(&b'/') {
-        path.push(wanted.as_bytes().get(..start).unwrap_or_default()).map_err(&dangling)?;
+        path.push(wanted.as_bytes().get(before).unwrap_or_default()).map_err(&dangling)?;
     }
     path.push(target).map_err(&dangling)?;
-    path.push(wanted.as_bytes().get(end..).unwrap_or_default()).map_err(&dangling)?;
+    path.push(wanted.as_bytes().get(after).unwrap_or_default()).map_err(&dangling)?;
     *wanted = path;
     Ok(())
 }
 
-/// Splits a path into its directory and its last component.
-pub fn split_last(path: &CStr) -> Option<(PathBuf, PathBuf)> {
-    let mut bytes = path.to_bytes();
-    while let Some((b'/', rest)) = bytes.split_last() {
-        bytes = rest;
-    }
+/// Where the last component of a path is, slashes after it left out.
+fn last_component(path: &[u8]) -> Range<usize> {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let name = path.get(..end).unwrap_or_default();
+    name.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)..end
+}
+
+/// Splits a path into its directory and its last component; `None` for one that ends
+/// in a directory.
+pub fn split_last(path: &CStr) -> Option<(&[u8], &CStr)> {
+    let bytes = path.to_bytes();
     let cut = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-    let (dir, name) = bytes.split_at_checked(cut)?;
-    if name.is_empty() || name == b"." || name == b".." {
-        return None;
-    }
-    let (mut directory, mut last) = (PathBuf::new(), PathBuf::new());
-    directory.push(b"/").ok()?;
-    directory.push(dir).ok()?;
-    last.push(name).ok()?;
-    Some((directory, last))
+    let (directory, name) = path.to_bytes_with_nul().split_at_checked(cut)?;
+    let name = CStr::from_bytes_with_nul(name).ok()?;
+    (!matches!(name.to_bytes(), b"" | b"." | b"..")).then_some((directory, name))
 }
 
 /// The descriptor of the directory that holds `path`, made where it is missing,
 /// and the last component.
-pub fn open_parent(root: Fd, path: &CStr) -> Done<(Fd, PathBuf)> {
+pub fn open_parent(root: Fd, path: &CStr) -> Done<(Fd, &CStr)> {
     let (directory, name) = split_last(path).ok_or(Fail::new(Part::Resolve, abi::EINVAL))?;
-    let fd = open_or_make(root, directory.as_c_str(), Make::Dir(0o755))?;
+    let fd = open_or_make(root, directory, Make::Dir(0o755))?;
     if fd == NO_FD {
         return Err(Fail::new(Part::Resolve, abi::ENOENT));
     }

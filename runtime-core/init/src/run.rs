@@ -77,8 +77,8 @@ pub fn main(argument: &CStr) -> ! {
         parent: None,
         umask: 0,
         in_cwd: false,
-        program: exec::Program::none(),
-        home: exec::Home::none(),
+        program: exec::Program::default(),
+        home: exec::Home::NONE,
         report: plan.slot(Slot::CONTROL),
         leaving: false,
     };
@@ -270,7 +270,10 @@ impl Stage {
                 sys::prctl(abi::PR_SET_NO_NEW_PRIVS, 1, 0, 0).map_err(whole).map(drop)
             }
             Op::Chdir { path, create } => file::chdir(self, plan.str(path), create),
-            Op::Home { uid } => exec::home(self, uid),
+            Op::Home { uid } => {
+                exec::home(self, uid);
+                Ok(())
+            }
             Op::FindProgram { name, path } => exec::find_program(self, plan.str(name), path),
             Op::Seccomp { program, flags, notify } => {
                 // A filter for the program alone may forbid every word.

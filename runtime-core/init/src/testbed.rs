@@ -93,8 +93,8 @@ impl Bed {
             parent: None,
             umask: 0,
             in_cwd: false,
-            program: exec::Program::none(),
-            home: exec::Home::none(),
+            program: exec::Program::default(),
+            home: exec::Home::NONE,
             report: NO_FD,
             leaving: false,
         };

@@ -71,7 +71,7 @@ struct View<'a> {
 }
 
 /// cgroup v1, alone or with v2 beside it: one mount for each hierarchy, on a
-/// tmpfs that becomes read-only at the end (`mounts::late_read_only`).
+/// tmpfs that becomes read-only at the end (`mounts::finish`).
 fn legacy(
     plan: &mut Builder,
     context: &Context<'_>,

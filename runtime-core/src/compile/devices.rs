@@ -9,7 +9,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use orlop_init::op::{DEVICE_BOUND, DEVICE_MADE, DEVICE_NEVER_BOUND};
 use orlop_init::sys::abi::{S_IFBLK, S_IFCHR, S_IFIFO, S_IFMT};
 
-use super::{Context, mounts, rootfs};
+use super::mounts::Entry;
+use super::{Context, rootfs};
 use crate::error::Error;
 use crate::plan::{Builder, Op};
 
@@ -48,9 +49,8 @@ struct Node {
 }
 
 /// Makes the nodes and links.
-pub(super) fn devices(plan: &mut Builder, context: &Context<'_>) {
-    let mounted = mounts::destinations(context);
-    if mounts::binds_dev(context) {
+pub(super) fn devices(plan: &mut Builder, context: &Context<'_>, mounts: &[Entry<'_>]) {
+    if mounts.iter().any(|mount| mount.binds("/dev")) {
         // COMPAT(runc): the host's own /dev has what it has.
         if context.linux.devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
             plan.warn("/linux/devices: ignored, since /dev is a bind mount");
@@ -64,7 +64,7 @@ pub(super) fn devices(plan: &mut Builder, context: &Context<'_>) {
             Err(error) => plan.error(error),
         }
     }
-    let mut named: HashSet<String> = nodes.iter().map(|node| node.at.clone()).collect();
+    let named: HashSet<String> = nodes.iter().map(|node| node.at.clone()).collect();
     let defaults = DEFAULT.iter().filter(|(at, _, _)| !named.contains(*at)).map(|device| Node {
         pointer: String::new(),
         at: device.0.to_owned(),
@@ -74,18 +74,18 @@ pub(super) fn devices(plan: &mut Builder, context: &Context<'_>) {
     });
     // The default ones first, as a person expects them; order has no effect.
     let nodes: Vec<Node> = defaults.collect::<Vec<_>>().into_iter().chain(nodes).collect();
-    for node in nodes.iter().filter(|node| !mounted.contains(&node.at)) {
+    let mounted: HashSet<&str> = mounts.iter().map(|mount| mount.at.as_str()).collect();
+    for node in nodes.iter().filter(|node| !mounted.contains(node.at.as_str())) {
         make(plan, context, node);
     }
-    named.extend(mounted);
-    links(plan, &named);
+    links(plan, |at| named.contains(at) || mounted.contains(at));
 }
 
-fn links(plan: &mut Builder, taken: &HashSet<String>) {
+fn links(plan: &mut Builder, taken: impl Fn(&str) -> bool) {
     // An image may bring a node of the host's; the terminals are in our own devpts.
     let ptmx = ("/dev/ptmx", "pts/ptmx", 1);
     for (at, to, replace) in LINKS.map(|(at, to)| (at, to, 0)).into_iter().chain([ptmx]) {
-        if taken.contains(at) {
+        if taken(at) {
             continue;
         }
         let doing = format!("linking {at:?} to {to:?}");

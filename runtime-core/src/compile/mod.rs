@@ -97,8 +97,14 @@ impl Context<'_> {
 /// Every reason why this bundle can't run on this host, each with its place.
 pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
-    let nothing = empty_linux();
-    let linux = spec.linux().as_ref().unwrap_or(&nothing);
+    let nothing;
+    let linux = match spec.linux() {
+        Some(linux) => linux,
+        None => {
+            nothing = empty_linux();
+            &nothing
+        }
+    };
     let namespaces = Namespaces::new(linux);
     let context = Context { spec, linux, host, options, namespaces, first: true };
     validate::create(&mut plan, &context);
@@ -114,8 +120,8 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     process::keyring(&mut plan, &context);
 
     rootfs::prepare(&mut plan, &context);
-    mounts::mounts(&mut plan, &context);
-    devices::devices(&mut plan, &context);
+    let entries = mounts::mounts(&mut plan, &context);
+    devices::devices(&mut plan, &context, &entries);
     if hooks::runtime(&mut plan, spec) {
         plan.push(Op::WaitFor { gate: Gate::RuntimeHooks }, "/hooks", "waiting for the hooks");
     }
@@ -127,6 +133,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     rootfs::enter(&mut plan, &context);
     process::directory(&mut plan, &context, process, "/process");
     process::console(&mut plan, process, "/process", context.namespaces.own_mounts());
+    mounts::finish(&mut plan, &context, &entries);
     rootfs::finish(&mut plan, &context);
     process::names(&mut plan, &context);
 
@@ -154,8 +161,14 @@ pub fn exec(
     options: &Options,
 ) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
-    let nothing = empty_linux();
-    let linux = spec.linux().as_ref().unwrap_or(&nothing);
+    let nothing;
+    let linux = match spec.linux() {
+        Some(linux) => linux,
+        None => {
+            nothing = empty_linux();
+            &nothing
+        }
+    };
     let namespaces = Namespaces::new(linux);
     let context = Context { spec, linux, host, options, namespaces, first: false };
     let process = &process::inherit(process, spec);

@@ -5,7 +5,6 @@
 //! cgroup mounts look like is `cgroups.rs`; whether a path exists is known to
 //! the stage alone.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use oci_spec::runtime::{LinuxIdMapping, Mount};
@@ -99,53 +98,56 @@ pub(super) struct HostTree<'a> {
     pub(super) target: Target,
 }
 
-/// Makes the mounts in the config's order.
-pub(super) fn mounts(plan: &mut Builder, context: &Context<'_>) {
+/// Makes the mounts in the config's order. Returns them as they were read, for what
+/// comes after them.
+pub(super) fn mounts<'a>(plan: &mut Builder, context: &Context<'a>) -> Vec<Entry<'a>> {
     if label(context).is_some() && !context.host.selinux {
         let what = "the label of mounts needs SELinux, which is off here";
         plan.error(Error::unsupported("/linux/mountLabel", what));
     }
+    let mut entries = Vec::new();
     for (index, mount) in context.spec.mounts().iter().flatten().enumerate() {
-        let pointer = format!("/mounts/{index}");
-        let result = Entry::read(mount, pointer).and_then(|entry| {
+        let result = Entry::read(mount, format!("/mounts/{index}")).and_then(|entry| {
             warn(plan, &entry);
-            compile(plan, context, &entry)
+            let result = compile(plan, context, &entry);
+            entries.push(entry);
+            result
         });
         if let Err(error) = result {
             plan.error(error);
         }
     }
+    entries
 }
 
-/// Every place in the container that the config mounts something on.
-pub(super) fn destinations(context: &Context<'_>) -> HashSet<String> {
-    entries(context).map(|entry| entry.at).collect()
-}
-
-/// Whether /dev comes from the host as it is.
-pub(super) fn binds_dev(context: &Context<'_>) -> bool {
-    entries(context).any(|entry| entry.at == "/dev" && entry.is_bind() && !entry.options.remount)
-}
-
-/// Mounts in which other mounts and devices may have had to be made before they
-/// could become read-only: pointers and places.
-pub(super) fn late_read_only(context: &Context<'_>) -> Vec<(String, String)> {
-    entries(context)
-        .filter(|entry| {
-            let wanted = entry.options.top.and(entry.options.all).read_only();
-            wanted && entry.read_only_late(context)
-        })
-        .map(|entry| (entry.pointer, entry.at))
-        .collect()
-}
-
-/// Those that can be read; `mounts` tells of the others.
-fn entries<'a>(context: &Context<'a>) -> impl Iterator<Item = Entry<'a>> {
-    let mounts = context.spec.mounts().iter().flatten().enumerate();
-    mounts.filter_map(|(index, mount)| Entry::read(mount, format!("/mounts/{index}")).ok())
+/// Makes those read-only in which other mounts and devices had to be made before.
+pub(super) fn finish(plan: &mut Builder, context: &Context<'_>, entries: &[Entry<'_>]) {
+    for entry in entries {
+        let wanted = entry.options.top.and(entry.options.all).read_only();
+        if !wanted || !entry.read_only_late(context) {
+            continue;
+        }
+        let doing = format!("making {:?} read-only", entry.at);
+        let Place { at, under, below } = plan.place(&entry.at);
+        let op = Op::MountAttributes {
+            at,
+            under,
+            below,
+            recursive: 0,
+            set: MOUNT_ATTR_RDONLY,
+            clear: 0,
+            propagation: 0,
+        };
+        plan.push(op, entry.pointer.clone(), doing);
+    }
 }
 
 impl<'a> Entry<'a> {
+    /// Whether it is a tree of the host, put at `path` as it is there.
+    pub(super) fn binds(&self, path: &str) -> bool {
+        self.at == path && self.is_bind() && !self.options.remount
+    }
+
     fn read(mount: &'a Mount, pointer: String) -> Result<Self> {
         let place = || format!("{pointer}/destination");
         let destination = rootfs::text(mount.destination(), place)?;

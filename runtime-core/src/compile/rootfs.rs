@@ -6,9 +6,9 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use orlop_init::sys::abi::{MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
+use orlop_init::sys::abi::{MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 
-use super::{Context, in_bundle, mounts};
+use super::{Context, in_bundle};
 use crate::error::Error;
 use crate::plan::{Builder, Op, Place};
 
@@ -20,15 +20,18 @@ const PATH_MAX: usize = 4095;
 ///
 /// Purely a matter of spelling: links are the stage's business.
 pub(super) fn clean(path: &str) -> Option<String> {
-    let mut parts = Vec::new();
+    let mut clean = String::with_capacity(path.len() + 1);
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
+            ".." => clean.truncate(clean.rfind('/').unwrap_or(0)),
+            part => {
+                clean.push('/');
+                clean.push_str(part);
+            }
         }
     }
-    (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
+    (!clean.is_empty()).then_some(clean)
 }
 
 /// A path of the config, as text that the kernel takes.
@@ -150,12 +153,13 @@ fn root_propagation(context: &Context<'_>) -> Result<Option<(u64, bool)>, Error>
 pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
     let mut masked = HashSet::new();
     for (index, path) in context.linux.masked_paths().iter().flatten().enumerate() {
-        if let Some(at) = covered(plan, path, format!("/linux/maskedPaths/{index}"))
+        let pointer = format!("/linux/maskedPaths/{index}");
+        if let Some(at) = covered(plan, path, &pointer)
             && masked.insert(at.clone())
         {
             let doing = format!("masking {at:?}");
             let Place { at, under, below } = plan.place(&at);
-            plan.push(Op::Mask { at, under, below }, format!("/linux/maskedPaths/{index}"), doing);
+            plan.push(Op::Mask { at, under, below }, pointer, doing);
         }
     }
     // After them: a read-only path is a clone of what it covers, masks included. A mask
@@ -163,19 +167,19 @@ pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
     let mut read_only = HashSet::new();
     for (index, path) in context.linux.readonly_paths().iter().flatten().enumerate() {
         // Each clone has all earlier ones of the same place in it: once is enough.
-        if let Some(at) = covered(plan, path, format!("/linux/readonlyPaths/{index}"))
+        let pointer = format!("/linux/readonlyPaths/{index}");
+        if let Some(at) = covered(plan, path, &pointer)
             && read_only.insert(at.clone())
         {
             let doing = format!("making {at:?} read-only");
             let Place { at, under, below } = plan.place(&at);
-            let op = Op::ReadOnly { at, under, below };
-            plan.push(op, format!("/linux/readonlyPaths/{index}"), doing);
+            plan.push(Op::ReadOnly { at, under, below }, pointer, doing);
         }
     }
 }
 
-fn covered(plan: &mut Builder, path: &str, pointer: String) -> Option<String> {
-    if let Err(error) = text(Path::new(path), || pointer.clone()) {
+fn covered(plan: &mut Builder, path: &str, pointer: &str) -> Option<String> {
+    if let Err(error) = text(Path::new(path), || pointer.to_owned()) {
         plan.error(error);
         return None;
     }
@@ -212,20 +216,6 @@ pub(super) fn join(plan: &mut Builder, context: &Context<'_>) {
 
 /// What had to stay writable or private until now.
 pub(super) fn finish(plan: &mut Builder, context: &Context<'_>) {
-    for (pointer, at) in mounts::late_read_only(context) {
-        let doing = format!("making {at:?} read-only");
-        let Place { at, under, below } = plan.place(&at);
-        let op = Op::MountAttributes {
-            at,
-            under,
-            below,
-            recursive: 0,
-            set: MOUNT_ATTR_RDONLY,
-            clear: 0,
-            propagation: 0,
-        };
-        plan.push(op, pointer, doing);
-    }
     // The root is private by now, and stays so unless asked otherwise.
     if let Ok(Some((kind, recursive))) = root_propagation(context)
         && kind != MS_PRIVATE

@@ -1,7 +1,7 @@
 //! Building a plan: strings and lists into the arena, ops into the list.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::ffi::CStr;
 
 use orlop_init::op::MOST_HELD;
 use orlop_init::plan::MAX_OPS;
@@ -25,7 +25,6 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Builder {
     plan: Plan,
-    known: HashMap<Vec<u8>, u32>,
     /// How many mounts the stage holds.
     held: u32,
     errors: Vec<Error>,
@@ -66,13 +65,9 @@ impl Builder {
             self.error(Error::config("", format!("{:?} contains a NUL byte", lossy(text))));
             return Str(0);
         }
-        if let Some(at) = self.known.get(text) {
-            return Str(*at);
-        }
         let at = self.plan.arena.len() as u32;
         self.plan.arena.extend_from_slice(text);
         self.plan.arena.push(0);
-        self.known.insert(text.to_vec(), at);
         Str(at)
     }
 
@@ -121,14 +116,14 @@ impl Builder {
     /// on the way there, which the stage shall hold, and the path from it.
     pub fn place(&mut self, path: &str) -> Place {
         let at = self.str(path);
-        let mounts = self.plan.ops.iter().enumerate().rev();
-        let found = mounts.filter_map(|(index, op)| match op {
+        let mut ops = self.plan.ops.iter().enumerate().rev();
+        let found = ops.find_map(|(index, op)| match op {
             Op::Mount { at, .. } | Op::Bind { at, .. } => {
-                Some((index, below(path, self.text(*at))?))
+                Some((index, below(path, self.bytes_of(*at))?))
             }
             _ => None,
         });
-        let Some((index, rest)) = found.map(|(index, rest)| (index, rest.to_owned())).next() else {
+        let Some((index, rest)) = found else {
             return Place { at, under: 0, below: Str(0) };
         };
         let number = self.held + 1;
@@ -144,10 +139,9 @@ impl Builder {
         Place { at, under, below: self.str(rest) }
     }
 
-    fn text(&self, text: Str) -> &str {
+    fn bytes_of(&self, text: Str) -> &[u8] {
         let bytes = self.plan.arena.get(text.0 as usize..).unwrap_or_default();
-        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(0);
-        std::str::from_utf8(&bytes[..end]).unwrap_or_default()
+        CStr::from_bytes_until_nul(bytes).unwrap_or_default().to_bytes()
     }
 
     /// Whether the stage has a procfs for its own writes by now.
@@ -181,9 +175,9 @@ impl Builder {
 }
 
 /// The path from a directory to what is in it, or empty for itself.
-fn below<'a>(path: &'a str, directory: &str) -> Option<&'a str> {
-    let rest = path.strip_prefix(directory)?;
-    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+fn below<'a>(path: &'a str, directory: &[u8]) -> Option<&'a [u8]> {
+    let rest = path.as_bytes().strip_prefix(directory)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
 }
 
 fn lossy(text: &[u8]) -> String {

@@ -229,7 +229,11 @@ impl Plan {
             put(slots.get(index).copied().unwrap_or(-1).cast_unsigned());
         }
         for op in &self.ops {
-            op.encode().into_iter().for_each(&mut put);
+            let mut record = [0; OP_WORDS * 4];
+            for (place, word) in record.chunks_exact_mut(4).zip(op.encode()) {
+                place.copy_from_slice(&word.to_ne_bytes());
+            }
+            bytes.extend_from_slice(&record);
         }
         bytes.extend_from_slice(&self.arena);
         bytes.resize(words * 4 + arena, 0);
