@@ -151,8 +151,8 @@ pub(crate) fn parse<T: Args>(
         .disable_help_subcommand(true)
         .disable_version_flag(true)
         .mut_args(like_go);
-    let matches = command.try_get_matches_from(arguments).map_err(|error| usage(&error))?;
-    Ok(T::from_arg_matches(&matches).map_err(|error| usage(&error))?)
+    let mut matches = command.try_get_matches_from(arguments).map_err(|error| usage(&error))?;
+    Ok(T::from_arg_matches_mut(&mut matches).map_err(|error| usage(&error))?)
 }
 
 /// COMPAT(runc): a switch may be given a value (`--detach=false`), and an option

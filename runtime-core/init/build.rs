@@ -7,6 +7,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-changed=stage.ld");
     println!("cargo::rustc-check-cfg=cfg(stage)");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("stage");
     let target = env::var("TARGET").expect("cargo sets TARGET");
@@ -30,10 +31,13 @@ fn main() {
         "link-arg=-nostdlib",
         "link-arg=-nostartfiles",
         "link-arg=-static",
-        "link-arg=-Wl,--build-id=none,-z,norelro,-z,noexecstack,-z,separate-code,--gc-sections",
+        "link-arg=-Wl,--build-id=none,-z,norelro,-z,noexecstack,--gc-sections",
+        "link-arg=-T",
     ] {
         rustc.arg("-C").arg(option);
     }
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    rustc.arg("-C").arg(format!("link-arg={}", manifest.join("stage.ld").display()));
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         rustc.arg("-C").arg(format!("linker={}", linker.to_string_lossy()));
     }

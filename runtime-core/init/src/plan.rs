@@ -308,6 +308,7 @@ impl<'a> Plan<'a> {
 
     /// A string.
     #[must_use]
+    #[inline(never)] // it stands in nearly every arm of the stage
     pub fn str(&self, str: Str) -> &'a CStr {
         let bytes = self.arena.get(str.0 as usize..).unwrap_or_default();
         CStr::from_bytes_until_nul(bytes).unwrap_or_default()

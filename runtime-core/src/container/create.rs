@@ -242,6 +242,9 @@ impl Container {
     /// Runs poststart hooks. Whether the init still runs is all the same to them: a
     /// short program may have ended by now.
     pub(super) fn poststart(&self, hooks: &[Hook]) -> Result<()> {
+        if hooks.is_empty() {
+            return Ok(());
+        }
         let state = self.record.for_hooks(State::Running, self.record.pid);
         let (directory, interrupt) = (&self.record.bundle, self.store.interrupt());
         run_hooks(hooks, Around { state: &state, directory, init: None, interrupt })

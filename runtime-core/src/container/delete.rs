@@ -110,6 +110,9 @@ impl Store {
     /// SPEC: runtime, "Lifecycle", step 13: a hook that fails is warned of, and the
     /// others run all the same.
     pub(super) fn poststop(&self, record: &Record, hooks: &[Hook]) {
+        if hooks.is_empty() {
+            return;
+        }
         let state = record.for_hooks(State::Stopped, 0);
         let (directory, interrupt) = (&record.bundle, self.interrupt());
         let around = Around { state: &state, directory, init: None, interrupt };

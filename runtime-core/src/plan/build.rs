@@ -35,6 +35,10 @@ impl Builder {
     #[must_use]
     pub fn new() -> Self {
         let mut builder = Self::default();
+        // As much as most containers need: every growth leaves the smaller one behind.
+        builder.plan.ops.reserve(64);
+        builder.plan.origins.reserve(64);
+        builder.plan.arena.reserve(4096);
         builder.plan.arena.push(0); // offset 0 is the empty string
         builder
     }
