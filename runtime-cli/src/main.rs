@@ -3,8 +3,9 @@
 //! This file decides the order of things: arguments, log, command, report. It
 //! knows nothing of containers.
 //!
-//! Descriptors 0 to 2 need no care here: before `main`, std polls them and opens
-//! `/dev/null` in the place of a closed one, so no file of ours lands there.
+//! Descriptors 0 to 2 need no care here: before `main`, `/dev/null` takes the place of
+//! a closed one, so no file of ours lands there.
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod args;
 mod commands;
@@ -14,12 +15,13 @@ mod foreground;
 mod log;
 
 use std::io::Write as _;
-use std::process::ExitCode;
 
 use args::{Globals, Usage};
 use nix::sys::signal::{SigSet, Signal};
 
-fn main() -> ExitCode {
+orlop_init::program!(start);
+
+fn start() -> u8 {
     // A write beyond RLIMIT_FSIZE shall fail, not kill: what was made is taken back
     // then. Blocked and not ignored, since no program that is started inherits that.
     let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let mut verb = "";
     let result = run(&mut to_file, &mut verb);
     let error = match result {
-        Ok(status) => return ExitCode::from(status),
+        Ok(status) => return status,
         Err(error) => error,
     };
     let message = match error.downcast_ref::<Usage>() {
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{message}");
     }
     let usage = error.is::<Usage>();
-    ExitCode::from(if usage { compat::FAILURE } else { compat::failure(verb, &error) })
+    if usage { compat::FAILURE } else { compat::failure(verb, &error) }
 }
 
 fn run(to_file: &mut bool, verb: &mut &'static str) -> anyhow::Result<u8> {
@@ -72,9 +74,9 @@ fn told(error: &anyhow::Error) -> String {
     error.chain().map(one).collect::<Vec<_>>().join(": ")
 }
 
-fn help(text: &str) -> ExitCode {
+fn help(text: &str) -> u8 {
     match commands::print(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(compat::FAILURE),
+        Ok(()) => 0,
+        Err(_) => compat::FAILURE,
     }
 }

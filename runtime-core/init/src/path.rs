@@ -165,7 +165,12 @@ fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> 
                 match wanted.with_part(start..end, |name| make_one(parent, name, make)) {
                     Ok(fd) => fd,
                     Err(Errno(abi::EEXIST)) => {
-                        let redirected = redirect(parent, wanted, start..end);
+                        // Once more: a link of /proc/self/fd may be the parent's own.
+                        let look = |path: &CStr| open(root, path, abi::O_PATH, 0);
+                        let redirected = match wanted.with_part(0..end, look) {
+                            Err(Errno(abi::ENOENT)) => redirect(parent, wanted, start..end),
+                            found => found.map(sys::close).map_err(in_part(Part::Resolve)),
+                        };
                         sys::close(parent);
                         return redirected.map(|()| None);
                     }

@@ -69,6 +69,8 @@ macro_rules! call {
 
 #[cfg(not(stage))]
 pub mod bpf;
+#[cfg(not(stage))]
+pub mod program;
 pub mod signal;
 #[cfg(not(stage))]
 pub mod thread;

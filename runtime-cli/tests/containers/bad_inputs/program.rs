@@ -157,10 +157,12 @@ fn row_13_directory(lab: &Lab) {
                 .fails("chdir to cwd (\"/bin/probe\") set in config.json failed (config.json: /process/cwd): not a directory"),
             Case::patch("below a file", cwd("/bin/probe/x"))
                 .fails("chdir to cwd (\"/bin/probe/x\") set in config.json failed: finding the place in the root (config.json: /process/cwd): not a directory"),
-            Case::patch("a descriptor", cwd("/proc/self/fd/7"))
-                .fails("chdir to cwd (\"/proc/self/fd/7\") set in config.json failed: finding the place in the root (config.json: /process/cwd): too many levels of symbolic links"),
-            Case::patch("a descriptor that the stage has", cwd("/proc/self/fd/3"))
-                .fails("chdir to cwd (\"/proc/self/fd/3\") set in config.json failed: creating the place in the root (config.json: /process/cwd): no such file or directory"),
+            Case::patch("a descriptor that the stage has", cwd("/proc/self/fd/4"))
+                .fails("chdir to cwd (\"/proc/self/fd/4\") set in config.json failed: finding the place in the root (config.json: /process/cwd): too many levels of symbolic links"),
+            Case::patch("one that the lookup itself makes", cwd("/proc/self/fd/3"))
+                .fails("chdir to cwd (\"/proc/self/fd/3\") set in config.json failed: finding the place in the root (config.json: /process/cwd): too many levels of symbolic links"),
+            Case::patch("one that is not open", cwd("/proc/self/fd/99"))
+                .fails("chdir to cwd (\"/proc/self/fd/99\") set in config.json failed: creating the place in the root (config.json: /process/cwd): no such file or directory"),
         ],
     );
 }

@@ -8,6 +8,7 @@ pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
 pub const ENOEXEC: i32 = 8;
+pub const EBADF: i32 = 9;
 pub const EAGAIN: i32 = 11;
 pub const EACCES: i32 = 13;
 pub const EFAULT: i32 = 14;
@@ -159,6 +160,7 @@ pub const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
 pub const KEYCTL_SETPERM: u32 = 5;
 
 pub const SIGKILL: u32 = 9;
+pub const SIGPIPE: i32 = 13;
 pub const SIGCHLD: u64 = 17;
 pub const SIG_SETMASK: u32 = 2;
 pub const WALL: u32 = 0x4000_0000;
