@@ -60,6 +60,10 @@ const VIRTUAL: [&str; 16] = [
 /// File systems that SELinux labels by itself, not by a mount option.
 const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
 
+/// Longest value of a file system's option that fsconfig(2) takes. The label is in the
+/// plan once for each mount, so a longer one would also make it as big as one likes.
+const LABEL_MAX: usize = 255;
+
 /// One entry of `mounts`, read.
 pub(super) struct Entry<'a> {
     /// Its JSON pointer.
@@ -104,6 +108,11 @@ pub(super) fn mounts<'a>(plan: &mut Builder, context: &Context<'a>) -> Vec<Entry
     if label(context).is_some() && !context.host.selinux {
         let what = "the label of mounts needs SELinux, which is off here";
         plan.error(Error::unsupported("/linux/mountLabel", what));
+    }
+    let written = context.linux.mount_label().as_deref().unwrap_or_default();
+    if written.len() > LABEL_MAX {
+        let what = format!("the label is longer than {LABEL_MAX} bytes");
+        plan.error(Error::config("/linux/mountLabel", what));
     }
     let mut entries = Vec::new();
     for (index, mount) in context.spec.mounts().iter().flatten().enumerate() {
@@ -330,7 +339,8 @@ fn fallback(context: &Context<'_>, fs_type: &str) -> &'static str {
 
 /// The label of new file systems.
 fn label<'a>(context: &Context<'a>) -> Option<&'a str> {
-    context.linux.mount_label().as_deref().filter(|label| !label.is_empty())
+    let label = context.linux.mount_label().as_deref()?;
+    (1..=LABEL_MAX).contains(&label.len()).then_some(label)
 }
 
 pub(super) fn flag_of(flag: &str) -> (String, String) {
