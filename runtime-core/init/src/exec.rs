@@ -179,7 +179,8 @@ impl Line {
                     *place = byte;
                     self.length += 1;
                 }
-                None => self.field = 100, // longer than any path worth having
+                // Longer than any path worth having: no home.
+                None => (self.field, self.length) = (100, 0),
             },
             _ => {}
         }
@@ -201,4 +202,36 @@ pub fn exec(stage: &Stage, argv: Strs, envp: Strs) -> Done {
         _ => Part::Whole,
     };
     Err(Fail { part, errno, text: b"", log: NO_FD })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+
+    use super::*;
+
+    fn home_of(uid: u32, passwd: &str) -> Option<String> {
+        let mut line = Line::new();
+        let found = passwd.bytes().any(|byte| line.feed(byte, uid));
+        found.then(|| String::from_utf8_lossy(line.home()).into_owned())
+    }
+
+    #[test]
+    fn the_home_is_the_sixth_field_of_the_users_line() {
+        let passwd = "root:x:0:0:r:/root:/bin/sh\nme:x:07:7::/home/me\nx:y:8\n";
+        assert_eq!(home_of(0, passwd).as_deref(), Some("/root"));
+        assert_eq!(home_of(7, passwd).as_deref(), Some("/home/me"));
+        assert_eq!(home_of(8, passwd), None);
+        assert_eq!(home_of(1, "r:x:1x:0:r:/root:/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn a_home_that_does_not_fit_is_none_and_never_cut() {
+        let line = |length| format!("r:x:0:0:r:/{}:/bin/sh\n", "h".repeat(length - 1));
+        assert_eq!(home_of(0, &line(HOME_MAX)).map(|home| home.len()), Some(HOME_MAX));
+        assert_eq!(home_of(0, &line(HOME_MAX + 1)), None);
+        let second = line(HOME_MAX + 1) + "s:x:0:0:s:/s:\n";
+        assert_eq!(home_of(0, &second).as_deref(), Some("/s"));
+    }
 }

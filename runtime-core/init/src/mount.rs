@@ -114,7 +114,10 @@ fn open_target(stage: &Stage, at: &'static CStr, target: Target, source: Option<
             }
             (opened, _) => opened,
         };
-        return opened.map_err(in_part(Part::NotDirectory));
+        return opened.map_err(|errno| match errno {
+            Errno(abi::ELOOP | abi::ENOTDIR) => in_part(Part::NotDirectory)(errno),
+            _ => in_part(Part::Resolve)(errno),
+        });
     }
     let fd = match make {
         Some(make) => path::open_or_make(stage.root, at.to_bytes(), make)?,

@@ -168,11 +168,12 @@ ops! {
     Reconfigure { at: Str, under: u32, below: Str, options: Strs }
     /// A directory in the root, and those above it.
     Mkdir { at: Str, mode: u32 }
-    /// A symbolic link in the root. What is there stays; with `replace` a file
-    /// that can be unlinked does not, but for the device of the terminals.
+    /// A symbolic link in the root, at a path that ends in its name. What is there
+    /// stays; with `replace` a file that can be unlinked does not, but for the device
+    /// of the terminals.
     Symlink { at: Str, to: Str, replace: u32 }
-    /// A device node; `bind` is [`DEVICE_MADE`], [`DEVICE_BOUND`] or
-    /// [`DEVICE_NEVER_BOUND`].
+    /// A device node, at a path that ends in its name; `bind` is [`DEVICE_MADE`],
+    /// [`DEVICE_BOUND`] or [`DEVICE_NEVER_BOUND`].
     Device { at: Str, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, bind: u32 }
     /// Hide a path: an empty read-only directory or the host's /dev/null on it.
     /// A path that does not exist is left alone.

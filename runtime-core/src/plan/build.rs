@@ -9,6 +9,10 @@ use orlop_init::plan::MAX_OPS;
 use super::{Bytes, Fill, Op, Origin, Plan, Slot, Str, Strs, Words};
 use crate::error::{Error, Result};
 
+/// Longest arena, in bytes: offsets in it have 32 bits, and a text of the config may
+/// stand in the plan once for every mount.
+const MOST_BYTES: usize = 64 << 20;
+
 /// Where a later op finds something: operands of that name.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -27,6 +31,8 @@ pub struct Builder {
     plan: Plan,
     /// How many mounts the stage holds.
     held: u32,
+    /// Whether something did not fit.
+    too_long: bool,
     errors: Vec<Error>,
 }
 
@@ -69,19 +75,26 @@ impl Builder {
             self.error(Error::config("", format!("{:?} contains a NUL byte", lossy(text))));
             return Str(0);
         }
-        let at = self.plan.arena.len() as u32;
-        self.plan.arena.extend_from_slice(text);
-        self.plan.arena.push(0);
-        Str(at)
+        Str(self.append(text))
     }
 
     /// A run of bytes.
     pub fn bytes(&mut self, bytes: &[u8]) -> Bytes {
         self.align();
-        let at = self.plan.arena.len() as u32;
-        self.plan.arena.extend_from_slice(bytes);
-        self.plan.arena.push(0);
+        let at = self.append(bytes);
         Bytes { at, len: bytes.len() as u32 }
+    }
+
+    /// What goes beyond the most is left out, and [`Self::finish`] refuses the plan.
+    fn append(&mut self, bytes: &[u8]) -> u32 {
+        let at = self.plan.arena.len();
+        if at + bytes.len() < MOST_BYTES {
+            self.plan.arena.extend_from_slice(bytes);
+            self.plan.arena.push(0);
+        } else {
+            self.too_long = true;
+        }
+        at as u32
     }
 
     /// A list of numbers.
@@ -165,6 +178,9 @@ impl Builder {
                 format!("the bundle needs more than {MAX_OPS} steps: too many mounts or devices"),
             ));
         }
+        if self.too_long {
+            self.error(Error::config("", format!("the plan needs more than {MOST_BYTES} bytes")));
+        }
         if self.held as usize > MOST_HELD {
             let what = format!("more than {MOST_HELD} mounts are covered or changed later");
             self.error(Error::unsupported("/mounts", what));
@@ -186,4 +202,23 @@ fn below<'a>(path: &'a str, directory: &[u8]) -> Option<&'a [u8]> {
 
 fn lossy(text: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_beyond_its_most_is_refused_and_takes_no_more_memory() {
+        let half = vec![b'x'; MOST_BYTES / 2];
+        let mut builder = Builder::new();
+        for _ in 0..4 {
+            builder.str(&half);
+        }
+        assert!(builder.plan.arena.len() <= MOST_BYTES);
+        let errors = builder.finish().expect_err("two halves and a NUL are more");
+        assert_eq!(errors.len(), 1);
+        let text = errors[0].to_string();
+        assert!(text.starts_with("the plan needs more than 67108864 bytes"), "{text}");
+    }
 }
