@@ -1,6 +1,7 @@
 //! The program: found while its absence can still be an error of create, and
 //! executed at the very end.
 
+use core::convert::Infallible;
 use core::ffi::CStr;
 
 use crate::hook::pointers;
@@ -18,7 +19,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Calls with its path.
+    /// Hands its path to `call`.
     #[inline(never)]
     fn with_path<T>(self, call: impl FnOnce(&CStr) -> Sys<T>) -> Sys<T> {
         let Some(directory) = self.directory else { return call(self.name) };
@@ -193,8 +194,8 @@ pub fn exec(stage: &Stage, argv: Strs, envp: Strs) -> Done {
     let argv = pointers(stage, argv, None)?;
     let home = stage.home.as_c_str();
     let envp = pointers(stage, envp, (!home.is_empty()).then_some(home))?;
-    let execute = |path: &CStr| -> Sys<()> { Err(sys::execve(path, argv, envp)) };
-    let errno = stage.program.with_path(execute).err().unwrap_or(Errno(0));
+    let execute = |path: &CStr| -> Sys<Infallible> { Err(sys::execve(path, argv, envp)) };
+    let Err(errno) = stage.program.with_path(execute);
     let part = match errno.0 {
         abi::ENOEXEC => Part::ExecFormat,
         // It was there a moment ago: what is missing is what would run it.

@@ -264,8 +264,9 @@ fn make(stage: &Stage, new: &NewMount, mode: Option<u32>) -> Done<Fd> {
     let fs = sys::fsopen(new.fs_type).map_err(in_part(Part::OpenFs))?;
     let logged = |part| move |errno| Fail { part, errno, text: b"", log: fs };
     if let Some(mode) = mode {
-        let [user, group] = [6, 3].map(|shift| b'0' + (mode >> shift & 7) as u8);
-        let digits = [b'0' + (mode >> 9 & 7) as u8, user, group, b'0' + (mode & 7) as u8, 0];
+        let [special, user, group, others] =
+            [9, 6, 3, 0].map(|shift| b'0' + (mode >> shift & 7) as u8);
+        let digits = [special, user, group, others, 0];
         let text = CStr::from_bytes_until_nul(&digits).unwrap_or_default();
         sys::fsconfig_string(fs, c"mode", text).map_err(in_part(Part::Configure))?;
     }

@@ -131,9 +131,10 @@ pub fn open_or_make(root: Fd, path: &[u8], make: Make) -> Done<Fd> {
 /// Makes what is missing of `wanted`. `None`: a dangling link was met and
 /// `wanted` now leads where it points, or somebody else was quicker.
 fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> {
+    let look = |path: &CStr| open(root, path, abi::O_PATH, 0);
     let directory = |path: &CStr| open(root, path, abi::O_PATH | abi::O_DIRECTORY, 0);
     // Mostly it is the last component alone that is missing.
-    let mut start = last_component(wanted.as_bytes()).start;
+    let mut start = last_component(wanted.as_bytes());
     let mut missing = true;
     let mut parent = match wanted.with_part(0..start, directory) {
         Ok(fd) => fd,
@@ -156,7 +157,7 @@ fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> 
         let found = if core::mem::take(&mut missing) {
             Err(Errno(abi::ENOENT))
         } else {
-            wanted.with_part(0..end, |prefix| open(root, prefix, abi::O_PATH, 0))
+            wanted.with_part(0..end, look)
         };
         let next = match found {
             Ok(fd) => fd,
@@ -166,7 +167,6 @@ fn make_missing(root: Fd, wanted: &mut PathBuf, make: Make) -> Done<Option<Fd>> 
                     Ok(fd) => fd,
                     Err(Errno(abi::EEXIST)) => {
                         // Once more: a link of /proc/self/fd may be the parent's own.
-                        let look = |path: &CStr| open(root, path, abi::O_PATH, 0);
                         let redirected = match wanted.with_part(0..end, look) {
                             Err(Errno(abi::ENOENT)) => redirect(parent, wanted, start..end),
                             found => found.map(sys::close).map_err(in_part(Part::Resolve)),
@@ -241,11 +241,11 @@ fn redirect(parent: Fd, wanted: &mut PathBuf, component: Range<usize>) -> Done {
     Ok(())
 }
 
-/// Where the last component of a path is, slashes after it left out.
-fn last_component(path: &[u8]) -> Range<usize> {
+/// Where the last component of a path begins, with or without slashes after it.
+fn last_component(path: &[u8]) -> usize {
     let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
     let name = path.get(..end).unwrap_or_default();
-    name.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)..end
+    name.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)
 }
 
 /// Splits a path into its directory and its last component; `None` for one that ends

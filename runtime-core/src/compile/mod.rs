@@ -22,6 +22,7 @@ pub mod seccomp;
 mod sysctl;
 mod validate;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
@@ -97,14 +98,7 @@ impl Context<'_> {
 /// Every reason why this bundle can't run on this host, each with its place.
 pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
-    let nothing;
-    let linux = match spec.linux() {
-        Some(linux) => linux,
-        None => {
-            nothing = empty_linux();
-            &nothing
-        }
-    };
+    let linux = &*linux_of(spec);
     let namespaces = Namespaces::new(linux);
     let context = Context { spec, linux, host, options, namespaces, first: true };
     validate::create(&mut plan, &context);
@@ -161,14 +155,7 @@ pub fn exec(
     options: &Options,
 ) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
-    let nothing;
-    let linux = match spec.linux() {
-        Some(linux) => linux,
-        None => {
-            nothing = empty_linux();
-            &nothing
-        }
-    };
+    let linux = &*linux_of(spec);
     let namespaces = Namespaces::new(linux);
     let context = Context { spec, linux, host, options, namespaces, first: false };
     let process = &process::inherit(process, spec);
@@ -192,12 +179,15 @@ pub fn exec(
     plan.finish()
 }
 
-/// A Linux section with nothing in it: the type's own default has namespaces,
+/// The Linux section, or one with nothing in it: the type's own default has namespaces,
 /// masked paths and more, which a config without the section never asked for.
-fn empty_linux() -> Linux {
+fn linux_of(spec: &Spec) -> Cow<'_, Linux> {
+    if let Some(linux) = spec.linux() {
+        return Cow::Borrowed(linux);
+    }
     let mut linux = Linux::default();
     linux.set_namespaces(None).set_resources(None).set_masked_paths(None).set_readonly_paths(None);
-    linux
+    Cow::Owned(linux)
 }
 
 fn keep_fds(plan: &mut Builder, preserve: u32) {

@@ -60,8 +60,7 @@ const VIRTUAL: [&str; 16] = [
 /// File systems that SELinux labels by itself, not by a mount option.
 const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
 
-/// Longest value of a file system's option that fsconfig(2) takes. The label is in the
-/// plan once for each mount, so a longer one would also make it as big as one likes.
+/// Longest value of a file system's option that fsconfig(2) takes.
 const LABEL_MAX: usize = 255;
 
 /// One entry of `mounts`, read.

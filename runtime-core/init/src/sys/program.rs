@@ -1,6 +1,6 @@
 //! The first function of a program that has std, in the place of std's own. That one
 //! reads /proc/self/maps and sets up a second stack, to tell in words of a stack that
-//! overflowed: 14 system calls and a sixth of what a short command executes. Without
+//! overflowed: 15 system calls and a sixth of what a short command executes. Without
 //! it the kernel ends such a program at the guard gap all the same.
 
 use super::{Errno, abi, exit, fcntl, openat, signal};
