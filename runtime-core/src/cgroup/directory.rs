@@ -56,7 +56,16 @@ impl Directory {
 
     /// The text of `file`, a value of less than a page.
     pub(super) fn read(&self, file: &str) -> Result<String, Errno> {
-        read_once(&openat(&self.fd, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
+        read_once(&self.open_for_reading(file)?)
+    }
+
+    pub(super) fn open_for_reading(&self, file: &str) -> Result<OwnedFd, Errno> {
+        openat(&self.fd, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+    }
+
+    /// The text of `file`, of any length.
+    pub(super) fn read_all(&self, file: &str) -> Result<String, Errno> {
+        read_text(&self.open_for_reading(file)?)
     }
 }
 

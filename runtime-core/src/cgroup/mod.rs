@@ -23,8 +23,10 @@ mod group;
 mod inner;
 mod kill;
 mod mark;
+mod oom;
 mod program;
 mod settings;
+mod stats;
 mod systemd;
 mod tree;
 mod v1;
@@ -47,7 +49,9 @@ use freezer::Freezer;
 pub use directory::Claim;
 pub use group::{Group, Mode, Record};
 pub use inner::Inner;
+pub use oom::OutOfMemory;
 pub use settings::{Missing, Properties, Settings, Write};
+pub use stats::Stats;
 pub use systemd::{Scope, Systemd, Unit};
 pub use v1::V1;
 pub use v2::V2;
@@ -184,6 +188,50 @@ impl Manager {
     #[must_use]
     pub fn hold(&self) -> Option<Claim> {
         self.main().and_then(|group| Claim::take(&group.directory()).ok())
+    }
+
+    /// Watches for the end of processes for want of memory; nothing where nobody counts
+    /// memory.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn out_of_memory(&self) -> Result<Option<OutOfMemory>> {
+        let groups = self.groups();
+        let group = match self {
+            Self::V1(_) => groups.into_iter().find(|group| group.has("memory")),
+            _ => groups.into_iter().next(),
+        };
+        let Some(group) = group else { return Ok(None) };
+        let Some(cgroup) = Directory::find(group.directory())? else { return Ok(None) };
+        match self {
+            Self::V1(_) => OutOfMemory::v1(&cgroup).map(Some),
+            _ if cgroup.read("memory.events").is_err() => Ok(None),
+            _ => OutOfMemory::v2(cgroup).map(Some),
+        }
+    }
+
+    /// What the processes in it, and in all below it, have used.
+    ///
+    /// # Errors
+    /// The cgroup is gone, or a file of it can't be read.
+    pub fn stats(&self) -> Result<Stats> {
+        let sizes = stats::huge_page_sizes();
+        match self {
+            Self::V1(_) => {
+                let mut all = Stats::default();
+                for group in self.groups() {
+                    if !group.controllers.is_empty() {
+                        let cgroup = Directory::open(group.directory())?;
+                        stats::v1::add(&cgroup, &group.controllers, &sizes, &mut all)?;
+                    }
+                }
+                Ok(all)
+            }
+            _ => match self.groups().first() {
+                Some(group) => stats::v2::stats(&Directory::open(group.directory())?, &sizes),
+                None => Err(Error::new(Kind::Cgroup, "the container has no cgroup")),
+            },
+        }
     }
 
     /// Whether the last who took the cgroup has left this mark ([`Claim::mark`]). One

@@ -18,6 +18,7 @@ mod pause;
 mod start;
 mod state;
 mod undo;
+mod watch;
 
 use std::fs;
 use std::io::Write as _;
@@ -32,6 +33,7 @@ pub use exec::ExecOptions;
 use folder::{Folder, Lock};
 use state::{Phase, Record};
 pub use state::{State, Status};
+pub use watch::{Happening, Watch};
 
 use crate::bundle::Bundle;
 use crate::cgroup::Manager;

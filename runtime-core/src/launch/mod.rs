@@ -193,7 +193,7 @@ fn interrupted(interrupt: Option<BorrowedFd<'_>>, doing: impl Into<String>) -> E
 /// Waits until one of several is readable or closed at its other end: the first
 /// that is, or none when `milliseconds` passed, which a signal on the way does not
 /// prolong. A negative number waits for ever.
-fn wait_any(fds: &[Option<BorrowedFd<'_>>], milliseconds: i64) -> Result<Option<usize>> {
+pub(crate) fn wait_any(fds: &[Option<BorrowedFd<'_>>], milliseconds: i64) -> Result<Option<usize>> {
     let (indexes, mut polled): (Vec<_>, Vec<_>) = fds
         .iter()
         .enumerate()

@@ -1,0 +1,114 @@
+//! Statistics of a cgroup v2: which file has which number.
+
+use super::text::{Files, block_keys, number, pressure};
+use super::{BlockIo, Cpu, CpuUsage, HugePages, Memory, MemoryUse, Pids, Stats, Throttling};
+use crate::cgroup::directory::Directory;
+use crate::error::Result;
+
+const BYTES: [(&str, &str); 2] = [("rbytes", "Read"), ("wbytes", "Write")];
+const REQUESTS: [(&str, &str); 2] = [("rios", "Read"), ("wios", "Write")];
+
+/// What the kernel counts for a cgroup; a controller that is not there counts nothing.
+pub(in crate::cgroup) fn stats(cgroup: &Directory, huge_pages: &[String]) -> Result<Stats> {
+    let files = &Files(cgroup);
+    let mut stats = Stats {
+        cpu: cpu(files)?,
+        memory: memory(files)?,
+        pids: pids(files)?,
+        blkio: block_io(files)?,
+        ..Stats::default()
+    };
+    for size in huge_pages {
+        if let Some(pages) = huge(files, size)? {
+            stats.hugetlb.insert(size.clone(), pages);
+        }
+    }
+    Ok(stats)
+}
+
+fn cpu(files: &Files<'_>) -> Result<Cpu> {
+    let table = files.table("cpu.stat")?.unwrap_or_default();
+    let of = |key: &str| table.get(key).copied().unwrap_or(0);
+    let nanoseconds = |key: &str| of(key).saturating_mul(1000);
+    Ok(Cpu {
+        usage: CpuUsage {
+            total: nanoseconds("usage_usec"),
+            kernel: nanoseconds("system_usec"),
+            user: nanoseconds("user_usec"),
+            ..CpuUsage::default()
+        },
+        throttling: Throttling {
+            periods: of("nr_periods"),
+            throttled_periods: of("nr_throttled"),
+            throttled_time: nanoseconds("throttled_usec"),
+        },
+        psi: files.parse("cpu.pressure", pressure)?,
+    })
+}
+
+fn memory(files: &Files<'_>) -> Result<Memory> {
+    let Some(raw) = files.table("memory.stat")? else { return Ok(Memory::default()) };
+    let usage = memory_use(files, "memory")?;
+    // COMPAT(runc): both together, as v1 counts; the most of a sum is not known.
+    let swap = match files.parse("memory.swap.current", number)? {
+        None => MemoryUse { limit: usage.limit, usage: usage.usage, ..MemoryUse::default() },
+        Some(swap) => MemoryUse {
+            limit: files.number("memory.swap.max")?.saturating_add(usage.limit),
+            usage: usage.usage.saturating_add(swap),
+            ..MemoryUse::default()
+        },
+    };
+    Ok(Memory {
+        cache: raw.get("file").copied().unwrap_or(0),
+        usage,
+        swap,
+        raw,
+        psi: files.parse("memory.pressure", pressure)?,
+        ..Memory::default()
+    })
+}
+
+/// KERNEL(<5.19): the most that there was is not counted.
+fn memory_use(files: &Files<'_>, of: &str) -> Result<MemoryUse> {
+    Ok(MemoryUse {
+        limit: files.number(&format!("{of}.max"))?,
+        usage: files.number(&format!("{of}.current"))?,
+        max: files.number(&format!("{of}.peak"))?,
+        failcnt: 0,
+    })
+}
+
+fn pids(files: &Files<'_>) -> Result<Pids> {
+    let limit = match files.number("pids.max")? {
+        u64::MAX => 0,
+        limit => limit,
+    };
+    let current = match files.parse("pids.current", number)? {
+        Some(current) => current,
+        // Without the controller: the processes alone.
+        None => files.text("cgroup.procs")?.unwrap_or_default().lines().count() as u64,
+    };
+    Ok(Pids { current, limit })
+}
+
+fn block_io(files: &Files<'_>) -> Result<BlockIo> {
+    let of = |keys: &[(&str, &str)]| files.parse("io.stat", |text| block_keys(text, keys));
+    Ok(BlockIo {
+        io_service_bytes_recursive: of(&BYTES)?.unwrap_or_default(),
+        io_serviced_recursive: of(&REQUESTS)?.unwrap_or_default(),
+        psi: files.parse("io.pressure", pressure)?,
+        ..BlockIo::default()
+    })
+}
+
+/// KERNEL(<5.7): reservations are not counted.
+fn huge(files: &Files<'_>, size: &str) -> Result<Option<HugePages>> {
+    let mut usage = None;
+    for kind in [".rsvd", ""] {
+        let file = format!("hugetlb.{size}{kind}.current");
+        usage = usage.or(files.parse(&file, number)?);
+    }
+    let Some(usage) = usage else { return Ok(None) };
+    let events = files.table(&format!("hugetlb.{size}.events"))?.unwrap_or_default();
+    Ok(Some(HugePages { usage, max: 0, failcnt: events.get("max").copied().unwrap_or(0) }))
+}
