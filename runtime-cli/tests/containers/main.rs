@@ -8,6 +8,7 @@
 
 mod bad_inputs;
 mod crowd;
+mod events;
 mod harness;
 mod hooks;
 mod life;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         hooks::TESTS,
         limits::TESTS,
+        events::TESTS,
         seccomp::TESTS,
         terminal::TESTS,
         throwaway::TESTS,

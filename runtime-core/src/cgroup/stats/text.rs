@@ -21,7 +21,7 @@ impl Files<'_> {
             Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
             Err(errno) => {
                 let error = Error::os(errno as i32, "reading the cgroup's statistics");
-                Err(error.at_path(&self.0.path().join(file)).of_kind(kind_of(errno)))
+                Err(error.at_path(self.0.path().join(file)).of_kind(kind_of(errno)))
             }
         }
     }
@@ -35,7 +35,7 @@ impl Files<'_> {
         let Some(text) = self.text(file)? else { return Ok(None) };
         parse(&text).map(Some).ok_or_else(|| {
             let error = Error::new(Kind::Cgroup, "the cgroup's statistics can't be read");
-            error.at_path(&self.0.path().join(file))
+            error.at_path(self.0.path().join(file))
         })
     }
 
