@@ -48,6 +48,10 @@ pub(super) struct Creation {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
+    /// Read this file instead of the bundle's config.json; a relative path starts at
+    /// the bundle
+    #[arg(short = 'f', long, value_name = "FILE", default_value = "config.json")]
+    config: PathBuf,
     /// Send the master of the container's terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
@@ -73,7 +77,7 @@ impl Creation {
         if !chosen && root != Path::new(DEFAULT_ROOT) {
             keep(&root)?;
         }
-        Ok((Bundle::open(&self.bundle)?, options))
+        Ok((Bundle::open_with(&self.bundle, &self.config)?, options))
     }
 }
 

@@ -2,25 +2,36 @@
 
 use clap::Args;
 
-use super::Call;
+use super::{Call, matching};
 
 #[derive(Debug, Args)]
 struct Arguments {
     /// Kill it first; an unknown container is no error then
     #[arg(short, long)]
     force: bool,
+    /// Delete every container whose id this regular expression matches
+    #[arg(short, long)]
+    regex: bool,
     /// The container
     #[arg(value_name = "CONTAINER-ID")]
     id: String,
 }
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
-    let Arguments { force, id } = call.parse()?;
-    if force {
-        // By name, not through `open`: what is left may have no readable state.
-        call.store()?.delete_force(&id)?;
+    let Arguments { force, regex, id } = call.parse()?;
+    let one = |id: &str| {
+        if force {
+            // By name, not through `open`: what is left may have no readable state.
+            call.store()?.delete_force(id)?;
+        } else {
+            call.open(id)?.delete()?;
+        }
+        Ok(())
+    };
+    if regex {
+        matching::each(&call, &id, one)?;
     } else {
-        call.open(&id)?.delete()?;
+        one(&id)?;
     }
     Ok(0)
 }

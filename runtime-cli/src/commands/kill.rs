@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Args;
 use nix::sys::signal::Signal;
 
-use super::Call;
+use super::{Call, matching};
 use crate::compat;
 
 #[derive(Debug, Args)]
@@ -14,17 +14,28 @@ struct Arguments {
     /// Signal every process; a stopped container is no error then
     #[arg(short, long, hide = true)]
     all: bool,
+    /// Signal every container whose id this regular expression matches
+    #[arg(short, long)]
+    regex: bool,
     /// The container, and the signal's name or number [default: SIGTERM]
     #[arg(trailing_var_arg = true, required = true, value_names = ["CONTAINER-ID", "SIGNAL"], num_args = 1..=2)]
     arguments: Vec<String>,
 }
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
-    let Arguments { all, arguments } = call.parse()?;
+    let Arguments { all, regex, arguments } = call.parse()?;
     let signal = number(arguments.get(1).map_or("SIGTERM", String::as_str))?;
-    let container = call.open(&arguments[0])?;
-    let result = if all { container.signal_all(signal) } else { container.kill(signal) };
-    result.map(|()| 0).map_err(compat::not_signalled)
+    let one = |id: &str| {
+        let container = call.open(id)?;
+        let result = if all { container.signal_all(signal) } else { container.kill(signal) };
+        result.map_err(compat::not_signalled)
+    };
+    if regex {
+        matching::each(&call, &arguments[0], one)?;
+    } else {
+        one(&arguments[0])?;
+    }
+    Ok(0)
 }
 
 /// COMPAT(runc): a number as it is, else a name in any case, with or without SIG.

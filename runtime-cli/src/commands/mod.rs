@@ -10,6 +10,7 @@ mod features;
 mod freeze;
 mod kill;
 mod list;
+mod matching;
 mod plan;
 mod ps;
 mod run;

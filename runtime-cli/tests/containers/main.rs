@@ -9,6 +9,7 @@
 mod bad_inputs;
 mod crowd;
 mod events;
+mod extras;
 mod harness;
 mod hooks;
 mod life;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         hooks::TESTS,
         limits::TESTS,
         events::TESTS,
+        extras::TESTS,
         seccomp::TESTS,
         terminal::TESTS,
         throwaway::TESTS,

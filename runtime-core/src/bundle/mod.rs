@@ -24,6 +24,9 @@ use crate::error::{Error, Kind, Place, Result};
 /// Most that is read of a `config.json`: 64 MiB.
 const LARGEST: u64 = 64 << 20;
 
+/// Name of the config in a bundle (runtime-spec, bundle).
+const CONFIG: &str = "config.json";
+
 /// An opened bundle.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -53,10 +56,19 @@ impl Bundle {
     /// A directory or file that can't be read, and a config that can't be parsed,
     /// with the place of the first thing that is wrong.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_with(dir, CONFIG.as_ref())
+    }
+
+    /// The same with another file than `config.json`; a relative path starts at the
+    /// bundle.
+    ///
+    /// # Errors
+    /// As [`Self::open`]'s.
+    pub fn open_with(dir: &Path, config: &Path) -> Result<Self> {
         let dir = dir
             .canonicalize()
             .map_err(|error| Error::io(&error, "opening the bundle").at_path(dir))?;
-        let path = dir.join("config.json");
+        let path = dir.join(config);
         let raw = read(&path)?;
         let Parsed { value, warnings } = Self::parse(&raw).map_err(|error| {
             // Without a pointer it is about the file as a whole.
@@ -100,7 +112,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     let opened = File::options().read(true).custom_flags(flags).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         // COMPAT(runc): the text.
-        Some(libc::ENOENT) => {
+        Some(libc::ENOENT) if path.ends_with(CONFIG) => {
             Error::new(Kind::NotFound, "JSON specification file config.json not found")
         }
         _ => Error::io(&error, "opening").at_path(path),

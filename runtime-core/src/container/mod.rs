@@ -111,6 +111,20 @@ impl Store {
     /// # Errors
     /// The directory can't be read.
     pub fn list(&self) -> Result<Vec<Result<Status>>> {
+        let status = |name: String| match self.open(&name) {
+            Ok(container) => Some(container.status()),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == Kind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        };
+        Ok(self.ids()?.into_iter().filter_map(status).collect())
+    }
+
+    /// The ids that are taken, sorted; also those whose record can't be read.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn ids(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -121,13 +135,7 @@ impl Store {
             .filter(|name| check_id(name).is_ok())
             .collect();
         names.sort();
-        let status = |name: String| match self.open(&name) {
-            Ok(container) => Some(container.status()),
-            // Deleted since the directory was read.
-            Err(error) if error.kind() == Kind::NotFound => None,
-            Err(error) => Some(Err(error)),
-        };
-        Ok(names.into_iter().filter_map(status).collect())
+        Ok(names)
     }
 
     fn folder(&self, id: &str) -> Folder {
