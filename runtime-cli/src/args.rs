@@ -20,6 +20,9 @@ use crate::{commands, compat};
 /// Where the containers of the machine's root are.
 pub(crate) const DEFAULT_ROOT: &str = "/run/orlop";
 
+/// COMPAT(runc): the first two lines.
+const HELP: &str = "NAME:\n   {name} - {about}\n\nUSAGE:\n   {usage}\n\n{all-args}{after-help}";
+
 /// The command line asks for help, or can't be understood.
 #[derive(Debug)]
 pub(crate) enum Usage {
@@ -75,7 +78,7 @@ impl Globals {
     /// Reads everything up to the command.
     pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Self> {
         let command = Command::new(compat::program())
-            .about("A low-level OCI container runtime")
+            .about(compat::ABOUT)
             .override_usage(format!("{} [FLAGS] COMMAND [ARGUMENTS]", compat::program()));
         // Not the command's `after_help`, which would be made for every call.
         parse(command, arguments).map_err(|error| match error.downcast() {
@@ -145,6 +148,7 @@ pub(crate) fn parse<T: Args>(
     let about = command.get_about().cloned().unwrap_or_default();
     let command = T::augment_args(command)
         .about(about)
+        .help_template(HELP)
         .no_binary_name(true)
         // COMPAT(runc): of a flag given twice the last one counts.
         .args_override_self(true)

@@ -28,6 +28,9 @@ const NOT_RUNNING: &str = "container not running";
 /// The newest specification that we follow.
 pub(crate) const SPEC: &str = "1.3.0";
 
+/// What this program is, behind its name, when help is asked for.
+pub(crate) const ABOUT: &str = "in the place of runc - Open Container Initiative runtime";
+
 /// The name we are called by: `runc` through a link of that name.
 pub(crate) fn program() -> &'static str {
     program_of(std::env::args_os().next().unwrap_or_default().as_ref())
@@ -65,6 +68,7 @@ pub(crate) fn prefix(verb: &str) -> String {
 pub(crate) fn failure(verb: &str, error: &anyhow::Error) -> u8 {
     match (verb, error.downcast_ref::<Error>()) {
         ("exec", _) => EXEC_FAILURE,
+        _ if error.is::<NotExecuted>() => EXEC_FAILURE,
         // Used like env(1) or nice(1), and by no engine.
         ("try", Some(error)) if is_of_program(error) => {
             if error.kind() == Kind::NotFound {
@@ -80,6 +84,37 @@ pub(crate) fn failure(verb: &str, error: &anyhow::Error) -> u8 {
 fn is_of_program(error: &Error) -> bool {
     matches!(error.place(), Some(Place::Config(at)) if at.starts_with("/process/args"))
 }
+
+/// A program in the foreground that the kernel would not execute.
+///
+/// COMPAT(runc): there its own process says so, on the streams of the container, and
+/// ends with a status of its own.
+#[derive(Debug)]
+pub(crate) struct NotExecuted(Error);
+
+/// [`NotExecuted`], if it is that.
+pub(crate) fn not_executed(error: Error) -> anyhow::Error {
+    match error.place() {
+        Some(Place::Config(at)) if at == "/process/args" => NotExecuted(error).into(),
+        _ => error.into(),
+    }
+}
+
+impl NotExecuted {
+    /// Without where and what to do about it.
+    pub(crate) fn bare(&self) -> String {
+        let text = self.0.to_string();
+        text.split(" (config.json: ").next().unwrap_or_default().to_owned()
+    }
+}
+
+impl std::fmt::Display for NotExecuted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NotExecuted {}
 
 /// Why a container could not be opened.
 pub(crate) fn not_opened(error: Error) -> anyhow::Error {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use oci_spec::runtime::{BoxBuilder, Process};
@@ -75,7 +75,7 @@ impl Foreground {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
             .context("making the console socket")?;
         self.console = Some(ours);
-        Ok(Terminal::Stream(theirs))
+        Ok(Terminal::Joined(theirs))
     }
 
     /// Waits until the process has ended. Returns its exit status as a shell
@@ -243,6 +243,8 @@ impl Session {
             let now = tcgetattr(stdin()).context("reading the terminal's settings")?;
             let mut raw = self.ours.get_or_insert(now).clone();
             cfmakeraw(&mut raw);
+            // Lines come as the process ends them, and are ours to show.
+            raw.output_flags.insert(OutputFlags::OPOST);
             tcsetattr(stdin(), SetArg::TCSANOW, &raw).context("setting the terminal raw")?;
             self.resize();
         }

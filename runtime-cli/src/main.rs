@@ -14,7 +14,7 @@ mod ending;
 mod foreground;
 mod log;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use args::{Globals, Usage};
 use nix::sys::signal::{SigSet, Signal};
@@ -34,6 +34,14 @@ fn start() -> u8 {
         Ok(status) => return status,
         Err(error) => error,
     };
+    let mut stderr = std::io::stderr();
+    if let Some(not_executed) = error.downcast_ref::<compat::NotExecuted>()
+        && !to_file
+        && !stderr.is_terminal()
+    {
+        let _ = writeln!(stderr, "{}", not_executed.bare());
+        return compat::failure(verb, &error);
+    }
     let message = match error.downcast_ref::<Usage>() {
         Some(Usage::Help(text)) => return help(text),
         Some(Usage::Wrong(text)) => text.clone(),
@@ -42,7 +50,7 @@ fn start() -> u8 {
     ::log::error!("{message}");
     if to_file {
         // COMPAT(runc): the log file is for the engine, stderr for the person.
-        let _ = writeln!(std::io::stderr(), "{message}");
+        let _ = writeln!(stderr, "{message}");
     }
     let usage = error.is::<Usage>();
     if usage { compat::FAILURE } else { compat::failure(verb, &error) }

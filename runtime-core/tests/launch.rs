@@ -129,7 +129,7 @@ fn a_stage_that_is_killed_is_told_as_that() {
     }
     let root = tempfile::tempdir().expect("a temporary folder");
     let plan = plan(root.path(), &["true"]);
-    let killed = "the init process died before its program was executed: signal: SIGKILL";
+    let killed = "the init process died before its program was executed: signal: killed";
     let kill = |child: &Child, signal| {
         kill(Pid::from_raw(child.pid()), signal).expect("it is our child");
     };
@@ -148,7 +148,7 @@ fn a_stage_that_is_killed_is_told_as_that() {
     kill(&child, Signal::SIGKILL);
     ended(&child);
     let error = child.release(&|_, _| Ok(Vec::new())).expect_err("it is dead");
-    assert_eq!(error.to_string(), "the init process died before it was ready: signal: SIGKILL");
+    assert_eq!(error.to_string(), "the init process died before it was ready: signal: killed");
 }
 
 /// What an embedder would notice.

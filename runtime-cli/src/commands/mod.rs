@@ -75,6 +75,7 @@ impl Call {
     fn parse<T: Args>(&mut self) -> anyhow::Result<T> {
         let Command { name, about, .. } = self.command;
         let command = clap::Command::new(*name)
+            .display_name(format!("{} {name}", compat::program()))
             .bin_name(format!("{} {name}", compat::program()))
             .about(*about);
         args::parse(command, std::mem::take(&mut self.arguments).into_iter())
@@ -115,8 +116,12 @@ pub(crate) fn dispatch(mut globals: Globals, verb: &mut &'static str) -> anyhow:
         arguments = vec!["--help".into()];
     }
     let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
-        let what = if ABSENT.contains(&&*name) { "is not built" } else { "is unknown" };
-        return Err(Usage::Wrong(format!("command {name:?} {what}")).into());
+        // COMPAT(runc): the words of the second.
+        let wrong = match ABSENT.contains(&&*name) {
+            true => format!("command {name:?} is not built"),
+            false => format!("unknown command: No help topic for '{name}'"),
+        };
+        return Err(Usage::Wrong(wrong).into());
     };
     *verb = command.name;
     (command.run)(Call { command, globals, arguments })

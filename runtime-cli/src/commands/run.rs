@@ -6,6 +6,7 @@ use orlop::container::Terminal;
 
 use super::Call;
 use super::bundle::Creation;
+use crate::compat;
 use crate::foreground::{self, Foreground};
 
 #[derive(Debug, Args)]
@@ -44,7 +45,8 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         options.terminal = foreground.terminal(process)?;
     }
     let store = store.interrupted_by(foreground.interrupt()?);
-    let (container, started) = store.run(&id, &bundle, &options)?;
+    let ran = store.run(&id, &bundle, &options);
+    let (container, started) = ran.map_err(compat::not_executed)?;
     super::warn(&started.warnings);
     // The other end of the console socket: only the container's is left.
     drop(options);

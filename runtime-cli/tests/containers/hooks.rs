@@ -11,6 +11,7 @@ use crate::harness::{Bundle, Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     all_six_kinds_read_the_state,
+    a_hook_in_the_container_begins_as_runcs_do,
     a_failure_ends_the_creation,
     a_failure_ends_the_start,
     poststop_hooks_run_after_any_failed_creation,
@@ -73,6 +74,43 @@ fn all_six_kinds_read_the_state(lab: &Lab) {
             _ => pid.clone(),
         };
         assert_eq!(state["pid"], seen, "{kind}");
+    }
+}
+
+// COMPAT(runc): createContainer hooks begin in the root, startContainer hooks have the
+// program's environment, unless they have one, and its filter.
+fn a_hook_in_the_container_begins_as_runcs_do(lab: &Lab) {
+    let mut bundle = lab.bundle(&["exit", "0"]);
+    let (probe, out) = (bundle.rootfs().join("bin/probe"), lab.path("out"));
+    let to = |path: &Path, what: &str| json!(["probe", "into", path.to_str().unwrap(), what]);
+    bundle.config["process"]["env"] = json!(["A=1", "A=2"]);
+    bundle.config["hooks"] = json!({
+        "createContainer": [{ "path": probe, "args": to(&out, "cwd") }],
+        "startContainer": [
+            { "path": "/bin/probe", "args": to(Path::new("/tmp/own"), "env") },
+            { "path": "/bin/probe", "args": to(Path::new("/tmp/none"), "env"), "env": [] },
+        ],
+    });
+    bundle.config["root"]["readonly"] = json!(false);
+    lab.run(&bundle, "a", &[]).ok();
+    let rootfs = bundle.rootfs();
+    assert_eq!(fs::read_to_string(&out).unwrap(), format!("{}\n", rootfs.display()));
+    let environment = fs::read_to_string(rootfs.join("tmp/own")).unwrap();
+    assert_eq!(environment.lines().collect::<Vec<_>>(), ["A=2", "HOME=/"]);
+    assert_eq!(fs::read_to_string(rootfs.join("tmp/none")).unwrap(), "");
+
+    bundle.config["hooks"] =
+        json!({ "startContainer": [{ "path": "/bin/probe", "args": ["probe", "try", "mkdir"] }] });
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS" }],
+    });
+    bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_CORE", "soft": 0, "hard": 0 }]);
+    for no_new_privileges in [true, false] {
+        bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+        let said = lab.run(&bundle, "a", &[]).fails();
+        let wanted = "error running startContainer hook #0: signal: bad system call";
+        assert!(said.contains(wanted), "{said}");
     }
 }
 

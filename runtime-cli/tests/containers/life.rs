@@ -1,15 +1,16 @@
 //! The life of a container: each command, in the order an engine gives them.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use serde_json::Value;
 
 use crate::harness::{CGROUPS, Lab, Output, Test, View, tests, until};
@@ -36,6 +37,9 @@ pub(crate) const TESTS: &[Test] = tests![
     exec_passes_codes_and_detaches,
     an_exec_in_a_dying_container_ends,
     kill_all_reaches_every_process,
+    sigkill_reaches_every_process_of_a_shared_pid_namespace,
+    a_program_that_the_kernel_refuses_is_told_in_one_line,
+    each_step_is_told_to_who_debugs,
     cgroups_deeper_than_a_path_go,
     lists_and_processes_are_told,
     a_failed_creation_leaves_nothing,
@@ -398,6 +402,76 @@ fn kill_all_reaches_every_process(lab: &Lab) {
     lab.on("a", &["kill", "--all"], &["KILL"]).ok();
     until("its end", || lab.status("a") == "stopped");
     lab.on("a", &["delete"], &[]).ok();
+}
+
+// COMPAT(runc): nobody else would end them.
+fn sigkill_reaches_every_process_of_a_shared_pid_namespace(lab: &Lab) {
+    let mut bundle = lab.bundle(&["family", "4"]);
+    bundle.without_namespace("pid");
+    for init_alone in [false, true] {
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let listed = || lab.on("a", &["ps", "--format", "json"], &[]).ok();
+        until("the family", || listed().matches(',').count() == 4);
+        let pids: Vec<i32> = serde_json::from_str(&listed()).unwrap();
+        if init_alone {
+            let init = lab.state("a")["pid"].as_i64().unwrap();
+            let init = Pid::from_raw(i32::try_from(init).unwrap());
+            kill(init, Signal::SIGKILL).unwrap();
+            until("its end", || lab.status("a") == "stopped");
+            let said = lab.on("a", &["kill"], &["TERM"]).fails();
+            assert_eq!(said, "container not running");
+        }
+        lab.on("a", &["kill"], &["KILL"]).ok();
+        until("their end", || pids.iter().all(|pid| !is_alive(*pid)));
+        assert_eq!(lab.on("a", &["kill"], &["KILL"]).fails(), "container not running");
+        lab.on("a", &["delete"], &[]).ok();
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains("zombie"))
+}
+
+// COMPAT(runc): its process says so itself, on the streams of the container.
+fn a_program_that_the_kernel_refuses_is_told_in_one_line(lab: &Lab) {
+    let mut bundle = lab.bundle(&[]);
+    bundle.config["process"]["args"] = serde_json::json!(["/bin/script"]);
+    let script = bundle.rootfs().join("bin/script");
+    fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let out = lab.run(&bundle, "a", &[]);
+    assert_eq!((out.code, &*out.stderr), (255, "exec /bin/script: no such file or directory\n"));
+    // Who starts it and goes away is told all of it.
+    lab.create(&bundle, "a", &[]).ok();
+    let said = lab.on("a", &["start"], &[]).fails();
+    assert!(said.starts_with("exec /bin/script: no such file or directory (config"), "{said}");
+    assert!(said.contains("the interpreter"), "{said}");
+    lab.delete("a");
+}
+
+fn each_step_is_told_to_who_debugs(lab: &Lab) {
+    let bundle = lab.bundle(&["exit", "0"]);
+    let told = |verb: &str, out: Output, wanted: &[&str]| {
+        let lines: Vec<_> =
+            out.stderr.lines().filter(|line| line.contains("level=debug")).collect();
+        for words in wanted {
+            assert!(lines.iter().any(|line| line.contains(words)), "{verb}: {words}: {lines:#?}");
+        }
+        out.ok();
+    };
+    let begun = ["nsexec container setup", "child process in init()"];
+    let mut command = lab.command(&["--debug", "run", "--bundle"]);
+    bundle.write();
+    command.arg(&bundle.path).arg(lab.id("a"));
+    let end = "init: closing the pipe to signal completion";
+    told("run", lab.begin(command).end(), &[&begun[..], &[end]].concat());
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    let mut command = lab.command(&["--debug", "exec"]);
+    command.arg(lab.id("a")).args(["/bin/probe", "exit", "0"]);
+    let end = "setns_init: about to exec";
+    told("exec", lab.begin(command).end(), &[&begun[..], &[end]].concat());
+    lab.delete("a");
 }
 
 /// A container may make cgroups below its own, if they are shown writable.

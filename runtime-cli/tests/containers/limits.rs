@@ -162,7 +162,7 @@ fn exec_goes_below(lab: &Lab) {
     for (flags, why) in [
         (&["--cgroup", "../x"][..], "bad sub cgroup path"),
         (&["--cgroup", "nope"], "no such file or directory"),
-        (&["--cgroup", "nope:inner"], "no cgroup of the controller \"nope\""),
+        (&["--cgroup", "nope:inner"], "unknown controller nope: "),
         (&["--cgroup", ":inner"], "empty <controller> prefix"),
         (&["--cgroup", "a", "--cgroup", "b:c"], "missing <controller>: prefix"),
         (&["--cgroup", "pids:a", "--cgroup", "pids:b"], "pids specified multiple times"),

@@ -73,6 +73,12 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             std::io::stdin().read_to_string(&mut text)?;
             fs::File::options().append(true).create(true).open(path)?.write_all(text.as_bytes())?;
         }
+        // What is printed goes into a file.
+        ["into", path, rest @ ..] => {
+            let file = fs::File::create(path)?;
+            nix::unistd::dup2_stdout(file)?;
+            return act(rest);
+        }
         ["ls", path] => list(path)?,
         ["stat", paths @ ..] => paths.iter().try_for_each(|path| stat(path))?,
         ["node", path] => println!("{}", kind(&fs::metadata(path)?)),

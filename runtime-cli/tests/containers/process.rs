@@ -4,6 +4,8 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::harness::{Bundle, Lab, ORLOP, Test, tests};
@@ -20,6 +22,8 @@ pub(crate) const TESTS: &[Test] = tests![
     scheduling_and_personality,
     memory_policies_with_nodes_and_without,
     an_exec_has_an_affinity_and_the_init_has_not,
+    the_callers_own_affinity_is_not_inherited,
+    an_exec_without_a_user_is_root,
     a_process_and_limits_may_come_through_pipes,
     a_limit_on_files_leaves_nothing,
     signals_are_as_after_boot,
@@ -33,6 +37,41 @@ fn status(lab: &Lab, bundle: &mut Bundle) -> impl Fn(&str) -> String + use<> {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
         line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// COMPAT(runc): the cgroup says where they may run, and not who made them.
+fn the_callers_own_affinity_is_not_inherited(lab: &Lab) {
+    let before = sched_getaffinity(Pid::this()).unwrap();
+    let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap()).unwrap();
+    let mut one = CpuSet::new();
+    one.set(first).unwrap();
+    if one == before {
+        lab.skip("there is one processor");
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    let wanted = status(lab, &mut bundle)("Cpus_allowed");
+    sched_setaffinity(Pid::this(), &one).unwrap();
+    let seen = status(lab, &mut bundle)("Cpus_allowed");
+    bundle.args(&["sleep"]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let exec = lab.exec("a", &[], &["cat", "/proc/self/status"]).ok();
+    sched_setaffinity(Pid::this(), &before).unwrap();
+    lab.delete("a");
+    assert_eq!(seen, wanted);
+    assert!(exec.contains(&format!("\nCpus_allowed:\t{wanted}\n")), "{exec}");
+}
+
+/// COMPAT(runc): engines leave it out of the process of an exec.
+fn an_exec_without_a_user_is_root(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["process"]["user"] = json!({ "uid": 5, "gid": 6 });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let file = lab.path("process.json");
+    let process = json!({ "args": ["/bin/probe", "cat", "/proc/self/status"], "cwd": "/" });
+    fs::write(&file, process.to_string()).unwrap();
+    let text = lab.on("a", &["exec", "--process", file.to_str().unwrap()], &[]).ok();
+    assert!(text.contains("\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n"), "{text}");
+    lab.delete("a");
 }
 
 fn ids_and_groups(lab: &Lab) {

@@ -22,6 +22,7 @@ use crate::harness::{Lab, Test, tests, until};
 pub(crate) const TESTS: &[Test] = tests![
     the_console_socket_gets_the_master,
     a_socket_that_takes_nobody_is_given_up,
+    lines_to_a_pipe_have_no_carriage_return,
     exec_has_a_terminal_of_its_own,
     keys_and_sizes_go_through_ours,
     others_at_its_terminal_keep_nobody,
@@ -79,6 +80,20 @@ fn a_socket_that_takes_nobody_is_given_up(lab: &Lab) {
     bundle.config["process"]["terminal"] = json!(true);
     let message = lab.create(&bundle, "a", &["--console-socket", path.to_str().unwrap()]).fails();
     assert!(message.ends_with("(nobody accepts there)"), "{message}");
+}
+
+// COMPAT(runc): who reads a pipe gets the lines as the program ends them.
+fn lines_to_a_pipe_have_no_carriage_return(lab: &Lab) {
+    let mut bundle = lab.bundle(&["say", "hello"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    for _ in 0..10 {
+        assert_eq!(lab.run(&bundle, "a", &[]).ok(), "hello\n");
+    }
+    bundle.args(&["sleep"]);
+    bundle.config["process"]["terminal"] = json!(false);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    assert_eq!(lab.exec("a", &["--tty"], &["say", "hello"]).ok(), "hello\n");
+    lab.delete("a");
 }
 
 fn exec_has_a_terminal_of_its_own(lab: &Lab) {

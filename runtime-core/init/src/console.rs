@@ -1,6 +1,7 @@
 //! The terminal: a pair from the container's own devpts.
 
 use crate::mount;
+use crate::op::{CONSOLE_BARE_LINES, CONSOLE_BOUND};
 use crate::path::{self, Make};
 use crate::plan::Slot;
 use crate::run::{Done, Fail, Stage, in_part};
@@ -8,11 +9,11 @@ use crate::sys::{self, abi};
 use crate::wire::Part;
 
 /// Opens a pair, makes the slave the controlling terminal and the standard
-/// streams, binds it to /dev/console and sends the master away.
+/// streams, and sends the master away.
 ///
 /// The slave is taken from the master by `TIOCGPTPEER`, never by its name, which
 /// the image could have replaced (KERNEL(<4.13): absent).
-pub fn console(stage: &Stage, size: u32, bind: bool, uid: u32, gid: u32) -> Done {
+pub fn console(stage: &Stage, size: u32, like: u32, uid: u32, gid: u32) -> Done {
     let master = path::open(stage.root, c"/dev/pts/ptmx", abi::O_RDWR | abi::O_NOCTTY, 0)
         .map_err(in_part(Part::Open))?;
     let stat = sys::fstat(master).map_err(in_part(Part::Verify))?;
@@ -32,7 +33,10 @@ pub fn console(stage: &Stage, size: u32, bind: bool, uid: u32, gid: u32) -> Done
         sys::set_window_size(master, &rows_columns).map_err(in_part(Part::SetAttributes))?;
     }
     sys::chown_fd(slave, uid, gid).map_err(in_part(Part::SetAttributes))?;
-    if bind {
+    if like & CONSOLE_BARE_LINES != 0 {
+        sys::bare_lines(master).map_err(in_part(Part::SetAttributes))?;
+    }
+    if like & CONSOLE_BOUND != 0 {
         let (parent, name) = path::open_parent(stage.root, c"/dev/console")?;
         let place = match path::open_child(parent, name) {
             Err(sys::Errno(abi::ENOENT)) => {

@@ -51,8 +51,10 @@ impl Home {
         Self { bytes }
     }
 
-    fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    /// The entry of the environment, if there is one.
+    pub fn entry(&self) -> Option<&CStr> {
+        let entry = CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default();
+        (!entry.is_empty()).then_some(entry)
     }
 }
 
@@ -192,8 +194,7 @@ impl Line {
 /// Becomes the program. Returns only when the kernel refuses.
 pub fn exec(stage: &Stage, argv: Strs, envp: Strs) -> Done {
     let argv = pointers(stage, argv, None)?;
-    let home = stage.home.as_c_str();
-    let envp = pointers(stage, envp, (!home.is_empty()).then_some(home))?;
+    let envp = pointers(stage, envp, stage.home.entry())?;
     let execute = |path: &CStr| -> Sys<Infallible> { Err(sys::execve(path, argv, envp)) };
     let Err(errno) = stage.program.with_path(execute);
     let part = match errno.0 {

@@ -2,7 +2,8 @@
 
 use core::ffi::CStr;
 
-use crate::plan::{Slot, Str, Strs};
+use crate::op::{HOOK_HOME, HOOK_IN_ROOT};
+use crate::plan::{Bytes, Slot, Str, Strs};
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, NO_FD, abi};
 use crate::wire::Part;
@@ -14,23 +15,44 @@ struct Launch {
     envp: &'static [usize],
     input: Fd,
     output: Fd,
+    /// Where it shall be, if not where we are.
+    directory: Fd,
     umask: u32,
+    filter: &'static [u8],
+    flags: u32,
     errno: i32,
+}
+
+/// The op's operands.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    pub path: Str,
+    pub argv: Strs,
+    pub envp: Strs,
+    pub timeout: u32,
+    pub like: u32,
+    pub filter: Bytes,
+    pub flags: u32,
 }
 
 /// Runs a hook with the state on its standard input, and fails if it does. What
 /// it writes is kept aside and travels with the failure.
-pub fn hook(stage: &Stage, path: Str, argv: Strs, envp: Strs, timeout: u32) -> Done {
+pub fn hook(stage: &Stage, wanted: &Wanted) -> Done {
+    let Wanted { path, argv, envp, timeout, like, filter, flags } = *wanted;
+    let home = if like & HOOK_HOME != 0 { stage.home.entry() } else { None };
     let state = stage.plan.slot(Slot::HOOK_STATE);
     sys::rewind(state).map_err(in_part(Part::Start))?;
     let output = sys::memfd_create(c"hook", abi::MFD_CLOEXEC).map_err(in_part(Part::Start))?;
     let mut launch = Launch {
         path: stage.plan.str(path),
         argv: pointers(stage, argv, None)?,
-        envp: pointers(stage, envp, None)?,
+        envp: pointers(stage, envp, home)?,
+        directory: if like & HOOK_IN_ROOT != 0 { stage.root } else { NO_FD },
         input: state,
         output,
         umask: stage.umask,
+        filter: stage.plan.bytes(filter),
+        flags,
         errno: 0,
     };
     let mut pidfd: Fd = NO_FD;
@@ -69,6 +91,12 @@ fn become_hook(launch: &mut Launch) -> ! {
     let mut result = sys::dup3(launch.input, 0, 0);
     for stream in 1..3 {
         result = result.and_then(|()| sys::dup3(launch.output, stream, 0));
+    }
+    if launch.directory != NO_FD {
+        result = result.and_then(|()| sys::fchdir(launch.directory));
+    }
+    if !launch.filter.is_empty() {
+        result = result.and_then(|()| sys::seccomp(launch.flags, launch.filter).map(drop));
     }
     launch.errno = match result {
         Ok(()) => sys::execve(launch.path, launch.argv, launch.envp).0,

@@ -86,6 +86,10 @@ pub const CHDIR_MUST: u32 = 0;
 pub const CHDIR_MAKE: u32 = 1;
 /// In `Chdir`: one that root may not enter is left for later.
 pub const CHDIR_TRY: u32 = 2;
+/// In `Console`, `like`: it is bound to /dev/console.
+pub const CONSOLE_BOUND: u32 = 1;
+/// In `Console`, `like`: no carriage return is added to the end of a line.
+pub const CONSOLE_BARE_LINES: u32 = 2;
 /// In `Device`: made, or bound when the kernel does not let us.
 pub const DEVICE_MADE: u32 = 0;
 /// In `Device`: the host's own, bound.
@@ -98,6 +102,10 @@ pub const BELOW_COPY: u32 = 1;
 pub const BELOW_MODE: u32 = 2;
 /// In `Mount`, `below`: the fallback may be written to.
 pub const FALLBACK_WRITABLE: u32 = 4;
+/// In `Hook`, `like`: its working directory is the root, which is not entered yet.
+pub const HOOK_IN_ROOT: u32 = 1;
+/// In `Hook`, `like`: it has the HOME that the container's program will have.
+pub const HOOK_HOME: u32 = 2;
 /// How many mounts the stage can hold for later ops.
 pub const MOST_HELD: usize = 256;
 
@@ -198,12 +206,15 @@ ops! {
 
     // ---- hooks and console ----
     /// Run a program in the container's namespaces with the state on its input.
-    /// `timeout` is in milliseconds, 0 for none.
-    Hook { path: Str, argv: Strs, envp: Strs, timeout: u32 }
-    /// A terminal: made in the root's devpts, bound to /dev/console when `bind` is
-    /// 1, made the controlling one, its master sent to the console socket. Rows
-    /// and columns in `size`, 0 for none.
-    Console { size: u32, bind: u32, uid: u32, gid: u32 }
+    /// `timeout` is in milliseconds, 0 for none. `like` is [`HOOK_IN_ROOT`] and
+    /// [`HOOK_HOME`]; the filter, if there is one, is for the program alone.
+    Hook {
+        path: Str, argv: Strs, envp: Strs, timeout: u32, like: u32, filter: Bytes, flags: u32,
+    }
+    /// A terminal: made in the root's devpts, made the controlling one, its master
+    /// sent to the console socket. `like` is [`CONSOLE_BOUND`] and
+    /// [`CONSOLE_BARE_LINES`]. Rows and columns in `size`, 0 for none.
+    Console { size: u32, like: u32, uid: u32, gid: u32 }
     /// Standard streams belong to the container's user; those that are the host's
     /// /dev/null become the container's.
     Stdio { uid: u32, gid: u32 }
@@ -223,7 +234,8 @@ ops! {
     Scheduler { policy: u32, nice: i32, priority: u32, flags: u64, runtime: u64, deadline: u64, period: u64 }
     /// ioprio_set(2): class and level as the kernel packs them.
     IoPriority { priority: u32 }
-    /// sched_setaffinity(2): one bit per processor.
+    /// sched_setaffinity(2): one bit per processor. An empty mask is every one that
+    /// the cgroup has; a kernel that does not let us leaves those that there are.
     Affinity { mask: Bytes }
     /// set_mempolicy(2)
     MemoryPolicy { mode: u32, nodes: Bytes }

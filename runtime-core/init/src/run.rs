@@ -216,10 +216,11 @@ impl Stage {
             }
             Op::RootReadOnly {} => mount::root_read_only(self),
 
-            Op::Hook { path, argv, envp, timeout } => hook::hook(self, path, argv, envp, timeout),
-            Op::Console { size, bind, uid, gid } => {
-                console::console(self, size, bind == 1, uid, gid)
+            Op::Hook { path, argv, envp, timeout, like, filter, flags } => {
+                let wanted = hook::Wanted { path, argv, envp, timeout, like, filter, flags };
+                hook::hook(self, &wanted)
             }
+            Op::Console { size, like, uid, gid } => console::console(self, size, like, uid, gid),
             Op::Stdio { uid, gid } => file::stdio(self, uid, gid),
             _ => self.carry_out_process(op, index),
         }
@@ -254,7 +255,7 @@ impl Stage {
                 sys::sched_setattr(&attr).map_err(whole)
             }
             Op::IoPriority { priority } => sys::ioprio_set(priority).map_err(whole),
-            Op::Affinity { mask } => sys::sched_setaffinity(plan.bytes(mask)).map_err(whole),
+            Op::Affinity { mask } => process::affinity(plan.bytes(mask)),
             Op::MemoryPolicy { mode, nodes } => {
                 sys::set_mempolicy(mode, plan.bytes(nodes)).map_err(whole)
             }

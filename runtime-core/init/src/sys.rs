@@ -211,6 +211,14 @@ pub fn set_window_size(fd: Fd, size: &[u16; 4]) -> Sys<()> {
     call!(IOCTL, fd, abi::TIOCSWINSZ, size.as_ptr()).map(drop)
 }
 
+/// Takes the mapping of line ends away from a terminal (termios(3), `ONLCR`).
+pub fn bare_lines(fd: Fd) -> Sys<()> {
+    let mut termios = abi::Termios::default();
+    call!(IOCTL, fd, abi::TCGETS, &mut termios as *mut abi::Termios)?;
+    termios.output_flags &= !abi::ONLCR;
+    call!(IOCTL, fd, abi::TCSETS, &termios as *const abi::Termios).map(drop)
+}
+
 /// memfd_create(2)
 pub fn memfd_create(name: &CStr, flags: u32) -> Sys<Fd> {
     call!(MEMFD_CREATE, name.as_ptr(), flags).map(|fd| fd as Fd)

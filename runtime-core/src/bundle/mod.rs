@@ -96,8 +96,27 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse_process(bytes: &[u8]) -> Result<Parsed<Process>> {
-        parse(bytes, "process", "/capabilities")
+        match parse(bytes, "process", "/capabilities") {
+            Err(error) => match with_root(bytes) {
+                Some(bytes) => parse(&bytes, "process", "/capabilities"),
+                None => Err(error),
+            },
+            parsed => parsed,
+        }
     }
+}
+
+/// The same process as root, if it says nothing of a user.
+///
+/// COMPAT(runc): engines leave it out.
+fn with_root(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut document: Value = serde_json::from_slice(bytes).ok()?;
+    let process = document.as_object_mut()?;
+    if process.contains_key("user") {
+        return None;
+    }
+    process.insert("user".to_owned(), serde_json::json!({ "uid": 0, "gid": 0 }));
+    serde_json::to_vec(&document).ok()
 }
 
 /// A name as one step of a JSON pointer (RFC 6901).
@@ -160,6 +179,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> R
         Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
         Err(error) => error,
     };
+    if let Some(text) = respelled(text, &error) {
+        return parse(text.as_bytes(), name, capabilities);
+    }
     if pointer_at(text, &error).starts_with(capabilities)
         && let Some((without, unknown)) = without_unknown(text, capabilities)
     {
@@ -172,12 +194,39 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> R
     Err(failure(text, &error))
 }
 
-fn failure(text: &str, error: &serde_json::Error) -> Error {
-    let failure = Error::new(Kind::InvalidConfig, error.to_string());
-    match pointer_at(text, error) {
-        pointer if pointer.is_empty() || error.is_syntax() && error.column() == 0 => failure,
-        pointer => failure.at(Place::Config(pointer)),
+/// The specification's names of the flags of a scheduler that the types spell in
+/// another way.
+const FLAGS: [(&str, &str); 2] = [
+    ("\"SCHED_FLAG_RESET_ON_FORK\"", "\"SCHED_RESET_ON_FORK\""),
+    ("\"SCHED_FLAG_DL_OVERRUN\"", "\"SCHED_FLAG_D_L_OVERRUN\""),
+];
+
+fn respelled(text: &str, error: &serde_json::Error) -> Option<String> {
+    let known = |(name, _): &(&str, &str)| text.contains(name);
+    if !FLAGS.iter().any(known) || !pointer_at(text, error).contains("scheduler/flags/") {
+        return None;
     }
+    Some(FLAGS.iter().fold(text.to_owned(), |text, (name, other)| text.replace(name, other)))
+}
+
+fn failure(text: &str, error: &serde_json::Error) -> Error {
+    let failure = |what| Error::new(Kind::InvalidConfig, what);
+    let what = error.to_string();
+    match pointer_at(text, error) {
+        pointer if pointer.is_empty() || error.is_syntax() && error.column() == 0 => failure(what),
+        pointer => failure(of_peers(&pointer, what)).at(Place::Config(pointer)),
+    }
+}
+
+/// COMPAT(runc): what it says first of a policy that is none.
+fn of_peers(pointer: &str, what: String) -> String {
+    let Some(field) = pointer.strip_prefix("/linux/memoryPolicy") else { return what };
+    let part = match field.split('/').nth(1) {
+        Some("flags") => " flag",
+        Some("nodes") => " nodes",
+        _ => " mode",
+    };
+    format!("invalid memory policy{part}: {what}")
 }
 
 /// The JSON pointer of the last value that the parser had begun when it stopped.
@@ -346,6 +395,32 @@ mod tests {
         let text = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["sh"],"env":[1]}"#;
         let error = Bundle::parse_process(text.as_bytes()).expect_err("must be refused");
         assert_eq!(error.place(), Some(&Place::Config("/env/0".into())));
+    }
+
+    #[test]
+    fn a_process_without_a_user_is_root_and_one_with_half_a_user_is_none() {
+        let parsed = Bundle::parse_process(br#"{"cwd":"/","args":["sh"]}"#).expect("it is good");
+        assert_eq!((parsed.value.user().uid(), parsed.value.user().gid()), (0, 0));
+        let half = br#"{"user":{"uid":1},"cwd":"/","args":["sh"]}"#;
+        assert!(Bundle::parse_process(half).is_err());
+        let error = Bundle::parse_process(br#"{"args":["sh"]}"#).expect_err("no cwd").to_string();
+        assert!(error.contains("cwd"), "{error}");
+    }
+
+    #[test]
+    fn flags_of_a_scheduler_have_the_names_of_the_specification() {
+        let flags = r#"["SCHED_FLAG_RESET_ON_FORK","SCHED_FLAG_DL_OVERRUN","SCHED_FLAG_RECLAIM"]"#;
+        let process = |flags: &str| {
+            let scheduler = format!(r#"{{"policy":"SCHED_DEADLINE","flags":{flags}}}"#);
+            let text =
+                format!(r#"{{"user":{{"uid":0,"gid":0}},"cwd":"/","scheduler":{scheduler}}}"#);
+            Bundle::parse_process(text.as_bytes())
+        };
+        let parsed = process(flags).expect("they are known").value;
+        let scheduler = parsed.scheduler().as_ref().expect("there is one");
+        assert_eq!(scheduler.flags().as_ref().map(Vec::len), Some(3));
+        let error = process(r#"["SCHED_FLAG_RESET_ON_FORK","X"]"#).expect_err("X is none");
+        assert_eq!(error.place(), Some(&Place::Config("/scheduler/flags/1".into())));
     }
 
     #[test]

@@ -118,23 +118,27 @@ impl Rules {
         if errors.is_empty() { Ok(rules) } else { Err(errors) }
     }
 
+    /// Whether a rule has letters that say nothing.
+    ///
+    /// COMPAT(runc): it passes over them.
+    pub(super) fn has_more_letters(listed: &[LinuxDeviceCgroup]) -> bool {
+        let mut all = listed.iter().filter_map(|rule| rule.access().as_deref());
+        all.any(|letters| letters.chars().any(|letter| !"rwm".contains(letter)))
+    }
+
     fn add_listed(&mut self, index: usize, rule: &LinuxDeviceCgroup) -> Result<()> {
         let pointer = |field: &str| format!("/linux/resources/devices/{index}{field}");
-        let access = match rule.access().as_deref() {
-            None | Some("") => {
-                let text = format!("device access at {index} field cannot be empty");
-                return Err(Error::config(pointer("/access"), text));
-            }
-            Some(letters) => letters.chars().try_fold(0, |access, letter| match letter {
-                'r' => Ok(access | READ),
-                'w' => Ok(access | WRITE),
-                'm' => Ok(access | MKNOD),
-                _ => Err(Error::config(
-                    pointer("/access"),
-                    format!("device access {letters:?} has a letter other than r, w and m"),
-                )),
-            })?,
-        };
+        let letters = rule.access().as_deref().unwrap_or_default();
+        if letters.is_empty() {
+            let text = format!("device access at {index} field cannot be empty");
+            return Err(Error::config(pointer("/access"), text));
+        }
+        let bit = |(letter, bit): (char, u8)| if letters.contains(letter) { bit } else { 0 };
+        let access = [('r', READ), ('w', WRITE), ('m', MKNOD)].map(bit).iter().sum::<u8>();
+        if access == 0 {
+            let text = format!("device access {letters:?} has none of the letters r, w and m");
+            return Err(Error::config(pointer("/access"), text));
+        }
         let number = |field: &str, value: Option<i64>| match value {
             // COMPAT(runc): -1 is another way to say every number.
             None | Some(-1) => Ok(None),

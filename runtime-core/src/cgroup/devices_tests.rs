@@ -100,12 +100,20 @@ fn a_rule_without_type_says_no_more_than_it_says() {
     }
 }
 
+// COMPAT(runc): other letters say nothing.
+#[test]
+fn letters_that_are_none_give_nothing() {
+    let rules = rules(r#"[{"allow":true,"type":"c","major":10,"minor":200,"access":"rxa"}]"#);
+    assert!(rules.permits(Node::Char, 10, 200, READ));
+    assert!(!rules.permits(Node::Char, 10, 200, WRITE));
+}
+
 #[test]
 fn rules_without_sense_are_refused_with_their_place() {
     let table = [
         (r#"[{"allow":true,"type":"c"}]"#, "device access at 0 field cannot be empty", "access"),
         (r#"[{"allow":true,"access":""}]"#, "device access at 0 field cannot be empty", "access"),
-        (r#"[{"allow":true,"access":"rx"}]"#, "a letter other than r, w and m", "access"),
+        (r#"[{"allow":true,"access":"xa"}]"#, "none of the letters r, w and m", "access"),
         (r#"[{"allow":true,"type":"p","access":"r"}]"#, "invalid cgroup device type \"p\"", "type"),
         (r#"[{"allow":true,"type":"u","access":"r"}]"#, "invalid cgroup device type \"u\"", "type"),
         (r#"[{"allow":true,"major":-2,"access":"r"}]"#, "-2 is not a device number", "major"),

@@ -36,7 +36,9 @@ impl Manager {
             if let Some(name) =
                 controllers.iter().find(|name| !groups.iter().any(|group| is_named(group, name)))
             {
-                return refused(format!("the container has no cgroup of the controller {name:?}"));
+                // COMPAT(runc): the first words.
+                let what = format!("unknown controller {name}: the container has no cgroup of it");
+                return refused(what);
             }
             let Some(path) = inside(path) else {
                 // COMPAT(runc): the first words.

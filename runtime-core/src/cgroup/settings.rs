@@ -105,6 +105,11 @@ impl Settings {
         };
         let listed = resources.and_then(|resources| resources.devices().as_deref());
         let own = linux.and_then(|linux| linux.devices().as_deref());
+        if Rules::has_more_letters(listed.unwrap_or_default()) {
+            settings
+                .notes
+                .push("the access of a device is made of r, w and m, and no other letter");
+        }
         match Rules::new(listed.unwrap_or_default(), own.unwrap_or_default()) {
             Ok(rules) => {
                 let listed = listed.is_some_and(|listed| !listed.is_empty());

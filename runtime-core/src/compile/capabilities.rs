@@ -53,10 +53,10 @@ pub(super) fn sets(
     }
     let raisable = sets.inheritable & sets.permitted;
     if sets.ambient & !raisable != 0 {
+        // COMPAT(runc): the first words.
         let names = names(sets.ambient & !raisable);
-        plan.warn(format!(
-            "ignoring ambient capabilities that are not inheritable and permitted: [{names}]"
-        ));
+        let names = names.replace(' ', ", ");
+        plan.warn(format!("can't raise ambient capability {names}: not inheritable and permitted"));
         sets.ambient &= raisable;
     }
     // The kernel refuses the whole call for these two; say which, and where.

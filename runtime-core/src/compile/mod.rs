@@ -54,6 +54,9 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// How many descriptors from 3 on the container inherits (`--preserve-fds`).
     pub preserve_fds: u32,
+    /// Whether the lines that a terminal takes keep their ends
+    /// ([`crate::container::Terminal::Joined`]).
+    pub bare_lines: bool,
 }
 
 /// The container's cgroup in one hierarchy.
@@ -126,7 +129,8 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     rootfs::cover(&mut plan, &context);
     rootfs::enter(&mut plan, &context);
     process::directory(&mut plan, &context, process, "/process");
-    process::console(&mut plan, process, "/process", context.namespaces.own_mounts());
+    let bind = context.namespaces.own_mounts();
+    process::console(&mut plan, &context, process, "/process", bind);
     mounts::finish(&mut plan, &context, &entries);
     rootfs::finish(&mut plan, &context);
     process::names(&mut plan, &context);
@@ -134,7 +138,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     process::become_process(&mut plan, &context, process, "/process", filter.as_ref());
     plan.push(Op::WaitFor { gate: Gate::Ready }, "", "reporting that the container is created");
     plan.push(Op::WaitStart {}, "", "waiting for the start");
-    hooks::start_container(&mut plan, spec);
+    hooks::start_container(&mut plan, spec, process, filter.as_ref());
     process::late_filter(&mut plan, filter.as_ref());
     process::execute(&mut plan, process, "/process");
     plan.finish()
@@ -172,7 +176,7 @@ pub fn exec(
     plan.push(Op::Session {}, "", "starting a session");
     process::keyring(&mut plan, &context);
     process::directory(&mut plan, &context, process, "");
-    process::console(&mut plan, process, "", false);
+    process::console(&mut plan, &context, process, "", false);
     process::become_process(&mut plan, &context, process, "", filter.as_ref());
     process::late_filter(&mut plan, filter.as_ref());
     process::execute(&mut plan, process, "");

@@ -6,7 +6,7 @@
 //! may be. Each step says why it stands where it does.
 
 use oci_spec::runtime::{Process, Spec};
-use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, CHDIR_TRY};
+use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, CHDIR_TRY, CONSOLE_BARE_LINES, CONSOLE_BOUND};
 
 use super::{Context, capabilities, environment, limits, lsm, namespaces, scheduling, seccomp};
 use crate::error::Error;
@@ -33,6 +33,18 @@ enum Moment {
     BeforeReady,
     /// The least that a filter must allow: execve(2) alone.
     Last,
+}
+
+impl Filter {
+    /// Whether nothing but the program feels it.
+    pub(super) fn is_last(&self) -> bool {
+        self.moment == Moment::Last
+    }
+
+    /// The program, and the flags of seccomp(2).
+    pub(super) fn program(&self) -> (&[u8], u32) {
+        (&self.compiled.program, self.compiled.flags)
+    }
 }
 
 /// Compiles the filter, if there is one.
@@ -148,7 +160,13 @@ pub(super) fn directory(plan: &mut Builder, context: &Context, process: &Process
 }
 
 /// A terminal, if the process wants one.
-pub(super) fn console(plan: &mut Builder, process: &Process, at: &str, bind: bool) {
+pub(super) fn console(
+    plan: &mut Builder,
+    context: &Context,
+    process: &Process,
+    at: &str,
+    bind: bool,
+) {
     if process.terminal() != Some(true) {
         return;
     }
@@ -157,7 +175,9 @@ pub(super) fn console(plan: &mut Builder, process: &Process, at: &str, bind: boo
         process.console_size().map_or(0, |size| half(size.height()) | half(size.width()) << 16);
     let uid = process.user().uid();
     // The group is devpts's own (`gid=5`), by which others may write to it.
-    let op = Op::Console { size, bind: u32::from(bind), uid, gid: KEEP_ID };
+    let bound = if bind { CONSOLE_BOUND } else { 0 };
+    let bare = if context.options.bare_lines { CONSOLE_BARE_LINES } else { 0 };
+    let op = Op::Console { size, like: bound | bare, uid, gid: KEEP_ID };
     plan.push(op, format!("{at}/terminal"), "making the terminal");
 }
 
@@ -268,7 +288,8 @@ pub(super) fn late_filter(plan: &mut Builder, filter: Option<&Filter>) {
 pub(super) fn execute(plan: &mut Builder, process: &Process, at: &str) {
     let args = process.args().as_deref().unwrap_or_default();
     let name = args.first().map(String::as_str).unwrap_or_default();
-    let doing = format!("exec {name:?}");
+    // COMPAT(runc): as Go tells it.
+    let doing = format!("exec {name}");
     let argv = plan.strs(args);
     let envp = plan.strs(environment::entries(process));
     plan.push(Op::Exec { argv, envp }, format!("{at}/args"), doing);

@@ -101,11 +101,17 @@ pub(super) fn schedule(plan: &mut Builder, context: &Context, process: &Process,
         );
     }
     // SPEC: for exec only; and in the cgroup, where the process is by now.
-    if !context.first
-        && let Some(wanted) = process.exec_cpu_affinity()
-    {
-        let list = wanted.cpu_affinity_final().as_ref();
-        affinity(plan, list, &format!("{at}/execCPUAffinity/final"));
+    let wanted = if context.first { None } else { process.exec_cpu_affinity().as_ref() };
+    match wanted {
+        Some(wanted) => {
+            let list = wanted.cpu_affinity_final().as_ref();
+            affinity(plan, list, &format!("{at}/execCPUAffinity/final"));
+        }
+        // COMPAT(runc): those of the cgroup, however few the caller was told to use.
+        None => {
+            let op = Op::Affinity { mask: plan.bytes(&[]) };
+            plan.push(op, "", "using every processor of the cgroup");
+        }
     }
 }
 
@@ -185,15 +191,17 @@ fn memory_policy(plan: &mut Builder, wanted: &LinuxMemoryPolicy) {
     let nodes = if list.is_empty() { Some(Vec::new()) } else { mask_of(list) };
     let takes_none = matches!(wanted.mode(), Mode::MpolDefault | Mode::MpolLocal);
     let Some(mut nodes) = nodes else {
-        let what = format!("{list:?} is not a list of memory nodes");
+        let what = format!("invalid memory policy nodes {list:?}: not a list of memory nodes");
         plan.error(Error::config("/linux/memoryPolicy/nodes", what));
         return;
     };
     if takes_none && !nodes.is_empty() {
-        let what = format!("memory policy {} takes no nodes", wanted.mode());
+        let count: u32 = nodes.iter().map(|byte| byte.count_ones()).sum();
+        let mode = wanted.mode();
+        let what = format!("invalid memory policy: {mode} mode requires 0 nodes but got {count}");
         plan.error(Error::config("/linux/memoryPolicy/nodes", what));
     } else if nodes.is_empty() && !takes_none && wanted.mode() != Mode::MpolPreferred {
-        let what = format!("memory policy {} needs nodes", wanted.mode());
+        let what = format!("invalid memory policy: {} mode needs nodes", wanted.mode());
         plan.error(Error::config("/linux/memoryPolicy/nodes", what));
     }
     if !nodes.is_empty() {

@@ -367,6 +367,7 @@ fn plan(
         own_namespaces: own_namespaces(bundle),
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
+        bare_lines: matches!(options.terminal, Terminal::Joined(_)),
         preserve_fds: options.preserve_fds,
     };
     compile::create(&bundle.spec, host, &options)

@@ -36,6 +36,11 @@ pub struct ExecOptions {
     pub ignore_paused: bool,
 }
 
+/// COMPAT(runc): the first words.
+fn not_joined(error: &Error) -> Error {
+    Error::new(error.kind(), format!("error adding pid of the process to its cgroup: {error}"))
+}
+
 impl Container {
     /// Starts a process in the container; returns when its program has been
     /// executed.
@@ -61,6 +66,7 @@ impl Container {
         let host = HostFacts::probe()?;
         let manager = self.record.manager().below(&options.cgroups)?;
         let mut compile_options = self.record.options(options.preserve_fds);
+        compile_options.bare_lines = matches!(options.terminal, Terminal::Joined(_));
         compile_options.placed = manager.only_by_adding();
         let mut plan =
             compile::exec(&options.process, &spec, &host, &compile_options).map_err(Error::all)?;
@@ -71,8 +77,10 @@ impl Container {
             // The pidfd may be another process's.
             return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
         }
-        let directory = if plan.outside.into_cgroup { manager.directory()? } else { None };
-        let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
+        let directory = plan.outside.into_cgroup.then(|| manager.directory()).transpose();
+        let directory = directory.map_err(|error| not_joined(&error))?.flatten();
+        let procs = plan.writes_cgroups().then(|| manager.procs()).transpose();
+        let procs = procs.map_err(|error| not_joined(&error))?.unwrap_or_default();
         let kit = Kit {
             cgroup: directory.as_ref().map(AsFd::as_fd),
             cgroup_procs: &procs,

@@ -20,13 +20,25 @@ impl Started {
 }
 
 impl Container {
-    /// Sends a signal to the init process.
+    /// Sends a signal to the init process. In a pid namespace that others have too,
+    /// SIGKILL is for every process of the container, also when the init has ended.
     ///
     /// # Errors
     /// [`Kind::WrongState`] when it has ended; what kill(2) says.
     pub fn kill(&self, signal: i32) -> Result<()> {
         // COMPAT(runc): engines look for "container not running".
         let not_running = || Error::new(Kind::WrongState, "container not running");
+        // COMPAT(runc): the others would live on, and nobody else ends them.
+        if signal == libc::SIGKILL && !self.record.own_pids {
+            let container = self.now()?;
+            let left = || -> Result<bool> {
+                Ok(!container.is_over()? && !container.record.manager().processes()?.is_empty())
+            };
+            if container.init()?.is_none() && !left()? {
+                return Err(not_running());
+            }
+            return container.kill_all();
+        }
         let pidfd = self.init()?.ok_or_else(not_running)?;
         match send(&pidfd, signal) {
             Ok(()) if signal == libc::SIGKILL => self.let_die(),

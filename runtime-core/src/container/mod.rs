@@ -76,6 +76,9 @@ pub enum Terminal {
     Socket(PathBuf),
     /// The other end of this connected unix socket gets it.
     Stream(OwnedFd),
+    /// The same, for one that joins it to another terminal or to a stream: what the
+    /// process writes arrives as it is, without a carriage return at the end of a line.
+    Joined(OwnedFd),
 }
 
 impl Store {
@@ -259,11 +262,11 @@ impl Terminal {
                 "cannot allocate tty if runc will detach without setting console socket",
             )),
             Self::None => Ok(None),
-            Self::Socket(_) | Self::Stream(_) if !wanted => Err(Error::new(
+            Self::Socket(_) | Self::Stream(_) | Self::Joined(_) if !wanted => Err(Error::new(
                 Kind::InvalidConfig,
                 "cannot use console socket if runc will not detach or allocate tty",
             )),
-            Self::Stream(fd) => fd
+            Self::Stream(fd) | Self::Joined(fd) => fd
                 .try_clone()
                 .map(Some)
                 .map_err(|error| Error::io(&error, "passing the console socket on")),

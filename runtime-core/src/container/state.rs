@@ -208,6 +208,7 @@ impl Record {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds,
+            bare_lines: false,
         }
     }
 

@@ -14,8 +14,8 @@ use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 use super::clone::Cloned;
 use super::hooks::{self, Around};
 use super::{
-    PATIENCE, ids, interrupted, kill, listener, owned, reap, report, wait_any, wait_readable,
-    write_proc,
+    PATIENCE, ids, interrupted, kill, listener, owned, reap, report, trace, wait_any,
+    wait_readable, write_proc,
 };
 use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Gate, Op, Plan};
@@ -201,6 +201,7 @@ impl Child {
             self.give_state(&state(self.pid, self.inner_pid()?)?)?;
         }
         self.go()?;
+        trace::released();
         self.released = true;
         Ok(())
     }
@@ -250,6 +251,7 @@ impl Child {
             let message = Message::read(bytes).ok_or_else(|| {
                 Error::new(Kind::Internal, "the init stage sent what is no message")
             })?;
+            trace::heard(message.kind);
             match message.kind {
                 MessageKind::Failure => return Err(report::failure(plan, &message)),
                 MessageKind::Leaving => self.leaving = true,

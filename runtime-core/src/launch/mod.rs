@@ -16,6 +16,7 @@ mod program;
 mod report;
 mod slots;
 mod stage;
+mod trace;
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -118,6 +119,7 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
         patience: if kit.paused { PATIENCE } else { BIRTH },
         interrupt: kit.interrupt.as_ref().map(|fd| fd.as_fd()),
     })?;
+    trace::begun(plan, cloned.pid);
     Ok(Child::new(cloned, control, hook_state, kit.interrupt.clone()))
 }
 

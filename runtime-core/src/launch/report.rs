@@ -1,11 +1,12 @@
 //! What a failure of the stage says to a person: op, part, errno and the one
 //! run-time string become an error with a place.
 
+use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use orlop_init::sys::abi;
 use orlop_init::wire::{HEAD, Message, MessageKind, Part};
 
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Error, Kind, Place, Result, errno_text};
 use crate::plan::{Op, Plan};
 
 /// What a stage wrote into its start report before it closed.
@@ -102,6 +103,11 @@ fn hint(op: &Op, part: Part, errno: i32) -> &'static str {
         (Op::Mount { .. }, Part::MakeMount, abi::EPERM) => {
             "a part of the one that is mounted here is masked, which a user namespace can't undo"
         }
+        // COMPAT(runc): the first words. sched_setattr(2): for a deadline every processor
+        // of the machine must be allowed.
+        (Op::Scheduler { .. }, _, abi::EPERM) => {
+            "process scheduler can't be used together with AllowedCPUs, nor without CAP_SYS_NICE"
+        }
         (Op::Stdio { .. }, Part::Open, abi::EACCES) => {
             "no device can be opened on a file system that is mounted \"nodev\""
         }
@@ -122,8 +128,10 @@ fn program(part: Part, errno: i32, doing: &str) -> Error {
     }
 }
 
+/// COMPAT(runc): the reason right behind the name.
 fn exec(part: Part, errno: i32, doing: &str) -> Error {
-    let error = Error::os(errno, doing.to_owned());
+    let kind = Error::os(errno, "").kind();
+    let error = Error::new(kind, format!("{doing}: {}", errno_text(errno)));
     match part {
         Part::ExecFormat => error.hint(
             "it is no program for this machine: another architecture, or a script without #!",
@@ -161,8 +169,28 @@ pub(super) fn oom_score(error: Error) -> Error {
 pub(super) fn status(raw: i32) -> String {
     match WaitStatus::from_raw(nix::unistd::Pid::from_raw(1), raw) {
         Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {}", signal.as_str()),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {}", signal_text(signal)),
         _ => format!("wait status {raw:#x}"),
+    }
+}
+
+fn signal_text(signal: Signal) -> &'static str {
+    match signal {
+        Signal::SIGHUP => "hangup",
+        Signal::SIGINT => "interrupt",
+        Signal::SIGQUIT => "quit",
+        Signal::SIGILL => "illegal instruction",
+        Signal::SIGTRAP => "trace/breakpoint trap",
+        Signal::SIGABRT => "aborted",
+        Signal::SIGBUS => "bus error",
+        Signal::SIGFPE => "floating point exception",
+        Signal::SIGKILL => "killed",
+        Signal::SIGSEGV => "segmentation fault",
+        Signal::SIGPIPE => "broken pipe",
+        Signal::SIGALRM => "alarm clock",
+        Signal::SIGTERM => "terminated",
+        Signal::SIGSYS => "bad system call",
+        signal => signal.as_str(),
     }
 }
 

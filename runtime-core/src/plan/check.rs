@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 
 use super::{Gate, Op, Plan, Slot, View};
-use orlop_init::op::{CHDIR_MAKE, CHDIR_MUST, DEVICE_NEVER_BOUND, MOST_HELD, OP_COUNT};
+use orlop_init::op::{
+    CHDIR_MAKE, CHDIR_MUST, CONSOLE_BOUND, DEVICE_NEVER_BOUND, MOST_HELD, OP_COUNT,
+};
 use orlop_init::plan::Shown;
 
 /// Checks every invariant.
@@ -236,8 +238,8 @@ fn mounts(op: &Op) -> bool {
         | Op::Mask { .. }
         | Op::ReadOnly { .. }
         | Op::RootPropagation { .. }
-        | Op::RootReadOnly {}
-        | Op::Console { bind: 1, .. } => true,
+        | Op::RootReadOnly {} => true,
+        Op::Console { like, .. } => like & CONSOLE_BOUND != 0,
         Op::Device { bind, .. } => *bind != DEVICE_NEVER_BOUND,
         _ => false,
     }

@@ -186,6 +186,13 @@ impl Plan {
         self.ops.iter().zip(&self.origins)
     }
 
+    /// The bytes of an operand.
+    #[must_use]
+    pub fn bytes(&self, bytes: Bytes) -> &[u8] {
+        let from = bytes.at as usize;
+        self.arena.get(from..from + bytes.len as usize).unwrap_or_default()
+    }
+
     /// The origin of op number `index`.
     #[must_use]
     pub fn origin(&self, index: usize) -> Option<&Origin> {

@@ -37,7 +37,7 @@ fn row_37_hooks(lab: &Lab) {
             Case::patch("fails and says why", hooks(kind, shell("echo one; echo two >&2; exit 3")))
                 .fails("error running createRuntime hook #0: exit status 3, output: \"one\\ntwo\" (config.json: /hooks/createRuntime/0)"),
             Case::patch("is killed", hooks(kind, shell("kill -9 $$")))
-                .fails("error running createRuntime hook #0: signal: SIGKILL (config.json: /hooks/createRuntime/0)"),
+                .fails("error running createRuntime hook #0: signal: killed (config.json: /hooks/createRuntime/0)"),
             Case::patch("takes too long", hooks(kind, slow.clone()))
                 .fails("error running createRuntime hook #0: hook ran past specified timeout of 1.0s (config.json: /hooks/createRuntime/0)"),
             Case::patch("no time", hooks(kind, timeout(0)))

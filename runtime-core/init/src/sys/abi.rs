@@ -150,6 +150,9 @@ pub const CAP_SETPCAP: u32 = 8;
 
 pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
 
+pub const TCGETS: u32 = 0x5401;
+pub const TCSETS: u32 = 0x5402;
+pub const ONLCR: u32 = 4;
 pub const TIOCSPTLCK: u32 = 0x4004_5431;
 pub const TIOCGPTPEER: u32 = 0x5441;
 pub const TIOCSCTTY: u32 = 0x540e;
@@ -171,6 +174,18 @@ pub const MFD_CLOEXEC: u32 = 1;
 pub const MFD_ALLOW_SEALING: u32 = 2;
 pub const MFD_NOEXEC_SEAL: u32 = 8;
 pub const MFD_EXEC: u32 = 0x10;
+
+/// `struct termios` of the kernel (ioctl_tty(2)), the same on every machine that we have.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Termios {
+    pub input_flags: u32,
+    pub output_flags: u32,
+    pub control_flags: u32,
+    pub local_flags: u32,
+    pub line: u8,
+    pub characters: [u8; 19],
+}
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
