@@ -43,5 +43,6 @@ pub mod error;
 pub mod host;
 pub mod launch;
 pub mod plan;
+pub mod resctrl;
 
 pub use error::{Error, Kind, Place, Result};

@@ -38,7 +38,7 @@ struct Linux {
     apparmor: Enabled,
     selinux: Enabled,
     memory_policy: MemoryPolicy,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -73,6 +73,13 @@ struct MemoryPolicy {
 #[derive(Debug, Serialize)]
 struct MountExtensions {
     idmap: Enabled,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -243,7 +250,7 @@ fn linux() -> Linux {
         apparmor: Enabled { enabled: true },
         selinux: Enabled { enabled: true },
         memory_policy: MemoryPolicy { modes: MEMORY_MODES, flags: MEMORY_FLAGS },
-        intel_rdt: Enabled { enabled: false },
+        intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         net_devices: Enabled { enabled: false },
     }

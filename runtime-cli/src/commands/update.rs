@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use orlop::Error;
@@ -63,10 +63,10 @@ struct Arguments {
     /// Kernel memory for TCP: without effect
     #[arg(long, hide = true)]
     kernel_memory_tcp: Option<String>,
-    /// L3 cache (not built: refused)
+    /// L3 cache of the container's class of Intel RDT
     #[arg(long, value_name = "SCHEMA")]
     l3_cache_schema: Option<String>,
-    /// Memory bandwidth (not built: refused)
+    /// Memory bandwidth of the container's class of Intel RDT
     #[arg(long, value_name = "SCHEMA")]
     mem_bw_schema: Option<String>,
     /// The container
@@ -76,14 +76,6 @@ struct Arguments {
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let arguments: Arguments = call.parse()?;
-    for (flag, value) in [
-        ("--l3-cache-schema", &arguments.l3_cache_schema),
-        ("--mem-bw-schema", &arguments.mem_bw_schema),
-    ] {
-        if value.is_some() {
-            bail!("{flag}: Intel RDT is not built");
-        }
-    }
     if arguments.kernel_memory.is_some() || arguments.kernel_memory_tcp.is_some() {
         log::warn!("kernel memory settings are ignored: the kernel has none any more");
     }
@@ -92,6 +84,15 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         Some(file) => read(file)?,
         None => arguments.resources(),
     };
+    // COMPAT(runc): an empty one is none.
+    let given = |schema: Option<String>| schema.filter(|schema| !schema.is_empty());
+    let (cache, bandwidth) = (given(arguments.l3_cache_schema), given(arguments.mem_bw_schema));
+    if cache.is_some() || bandwidth.is_some() {
+        container.update_class(cache, bandwidth)?;
+        if resources == LinuxResources::default() {
+            return Ok(0);
+        }
+    }
     container.update(&fixed(resources))?;
     Ok(0)
 }

@@ -18,6 +18,7 @@ mod mounts;
 mod namespaces;
 mod probe;
 mod process;
+mod resctrl;
 mod rootless;
 mod seccomp;
 mod security;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         events::TESTS,
         extras::TESTS,
+        resctrl::TESTS,
         seccomp::TESTS,
         terminal::TESTS,
         throwaway::TESTS,

@@ -92,6 +92,7 @@ fn hosts() -> [HostFacts; 3] {
         },
         apparmor: true,
         selinux: false,
+        resctrl: None,
     };
     let hierarchies = vec![
         hierarchy("cpu cpuacct", "/sys/fs/cgroup/cpu,cpuacct"),

@@ -68,5 +68,6 @@ pub(crate) fn host() -> HostFacts {
         cgroups: Cgroups::None,
         apparmor: false,
         selinux: false,
+        resctrl: None,
     }
 }

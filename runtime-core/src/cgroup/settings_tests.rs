@@ -18,6 +18,7 @@ fn host(cgroups: Cgroups) -> HostFacts {
         cgroups,
         apparmor: false,
         selinux: false,
+        resctrl: None,
     }
 }
 

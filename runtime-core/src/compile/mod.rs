@@ -16,6 +16,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
+mod resctrl;
 mod rootfs;
 mod scheduling;
 pub mod seccomp;
@@ -57,6 +58,9 @@ pub struct Options {
     /// Whether the lines that a terminal takes keep their ends
     /// ([`crate::container::Terminal::Joined`]).
     pub bare_lines: bool,
+    /// How many lists of tasks of the resctrl file system the process joins, as the
+    /// container's class was resolved.
+    pub resctrl: usize,
 }
 
 /// The container's cgroup in one hierarchy.

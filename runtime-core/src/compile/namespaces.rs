@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Process};
 
-use super::{Context, Options, scheduling};
+use super::{Context, Options, resctrl, scheduling};
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::plan::{Builder, Extent, Fill, Gate, Maps, Op, Slot};
@@ -149,6 +149,7 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
     let list = "/linux/namespaces";
 
     join_cgroups(plan, context, true);
+    resctrl::join(plan, context);
     join_listed(plan, namespaces);
     if rest & USER != 0 {
         plan.push(Op::Unshare { kinds: USER }, list, "making a user namespace");
@@ -311,6 +312,7 @@ pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Pr
     let by_clone = initial.is_none();
     scheduling::affinity(plan, initial, "/execCPUAffinity/initial");
     join_cgroups(plan, context, by_clone);
+    resctrl::join(plan, context);
     // One call: what the container had joined from outside is still ours to join,
     // because the kernel asks with the privileges that we have before it.
     let kinds = namespaces.new | namespaces.joined_kinds();

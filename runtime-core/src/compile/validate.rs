@@ -3,7 +3,7 @@
 
 use oci_spec::runtime::{LinuxIdMapping, Process};
 
-use super::{Context, environment, limits, lsm, namespaces, rootfs, scheduling};
+use super::{Context, environment, limits, lsm, namespaces, resctrl, rootfs, scheduling};
 use crate::error::Error;
 use crate::plan::Builder;
 
@@ -20,6 +20,7 @@ pub(super) fn create(plan: &mut Builder, context: &Context) {
     version(plan, spec.version());
     sections(plan, context);
     namespaces::validate(plan, context);
+    resctrl::validate(plan, context);
     rootfs::validate(plan, context);
     names(plan, context);
     if spec.annotations().as_ref().is_some_and(|map| map.contains_key("")) {
@@ -71,7 +72,6 @@ fn sections(plan: &mut Builder, context: &Context) {
     refuse(spec.vm().is_some(), "/vm", "a virtual machine is not supported");
     let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
     refuse(devices, "/linux/netDevices", "moving network devices is not built yet");
-    refuse(linux.intel_rdt().is_some(), "/linux/intelRdt", "intel RDT is not built yet");
     // SPEC: sections of other platforms say nothing to this one.
     let foreign = [
         ("solaris", spec.solaris().is_some()),

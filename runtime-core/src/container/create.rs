@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::folder::{Folder, Lock};
 use super::state::{Record, State, cgroup_dirs};
@@ -15,9 +15,10 @@ use crate::bundle::Bundle;
 use crate::cgroup::{Claim, Driver, Manager, Properties, Scope, Settings};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
-use crate::host::HostFacts;
+use crate::host::{HostFacts, Resctrl};
 use crate::launch::{Around, Child, Kit, launch, run_hooks};
 use crate::plan::{Gate, Hook, Plan};
+use crate::resctrl::Class;
 
 /// How to create.
 #[derive(Debug, Default)]
@@ -117,6 +118,7 @@ impl Store {
         let mut record = Record::new(id, bundle, rootfs, compiled.manager.record());
         record.no_pivot = options.no_pivot;
         record.no_new_keyring = options.no_new_keyring;
+        record.intel_rdt.clone_from(&compiled.class);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
         let fifos = if waits { Some(folder.make_fifos()?) } else { None };
@@ -129,10 +131,17 @@ impl Store {
             record.cgroup = compiled.manager.record();
             folder.write(&record)?;
         }
-        let Compiled { plan, manager, settings, properties, .. } = compiled;
+        let Compiled { plan, manager, class, settings, properties, .. } = compiled;
         let scope = manager.scope(properties, self.interrupt.clone())?;
         if scope.is_none() {
             undo.cgroup(manager.clone(), claim);
+        }
+        if let Some(made) = make_class(class, bundle)? {
+            undo.class(made.clone());
+            if record.intel_rdt.as_ref() != Some(&made) {
+                record.intel_rdt = Some(made);
+                folder.write(&record)?;
+            }
         }
         // Before the stage sees the root: what it opens there may be a device that
         // somebody has put in the place of a file, and the rules hold for it too.
@@ -140,9 +149,11 @@ impl Store {
             manager.apply(&settings)?;
         }
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
+        let tasks = record.intel_rdt.as_ref().map_or(Ok(Vec::new()), Class::tasks)?;
         let kit = Kit {
             cgroup: undo.cgroup_directory().filter(|_| plan.outside.into_cgroup),
             cgroup_procs: &procs,
+            resctrl_tasks: &tasks,
             start: fifos.as_ref().map(|fifos| fifos.start.as_fd()),
             start_report: fifos.as_ref().map(|fifos| fifos.report.as_fd()),
             console: console.as_ref().map(AsFd::as_fd),
@@ -264,6 +275,7 @@ struct Compiled {
     host: HostFacts,
     plan: Plan,
     manager: Manager,
+    class: Option<Class>,
     settings: Settings,
     properties: Properties,
     /// Whether it may go without a cgroup.
@@ -272,7 +284,7 @@ struct Compiled {
 
 impl Compiled {
     fn new(id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
-        let host = HostFacts::probe()?;
+        let host = facts(&bundle.spec)?;
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let mut manager = Manager::new(&host, options.cgroups, path, id)?;
@@ -291,7 +303,11 @@ impl Compiled {
                 }
                 Ok((settings, properties))
             });
-        match (plan(id, bundle, options, &host, &manager), settings) {
+        let class = linux.and_then(|linux| {
+            Some(Class::new(host.resctrl.as_ref()?, linux.intel_rdt().as_ref()?, id))
+        });
+        let groups = (&manager, class.as_ref());
+        match (plan(id, bundle, options, &host, groups), settings) {
             (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
                 plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
@@ -299,7 +315,7 @@ impl Compiled {
                     plan.warnings
                         .push("without a cgroup no device is kept from the container".to_owned());
                 }
-                Ok(Self { host, plan, manager, settings, properties, optional })
+                Ok(Self { host, plan, manager, class, settings, properties, optional })
             }
             (plan, settings) => {
                 Err(Error::all(plan.err().into_iter().chain(settings.err()).flatten()))
@@ -331,14 +347,31 @@ impl Compiled {
                 }
                 self.manager = Manager::None;
                 let warnings = std::mem::take(&mut self.plan.warnings);
-                self.plan =
-                    plan(id, bundle, options, &self.host, &self.manager).map_err(Error::all)?;
+                let groups = (&self.manager, self.class.as_ref());
+                self.plan = plan(id, bundle, options, &self.host, groups).map_err(Error::all)?;
                 self.plan.warnings = warnings;
                 Ok(None)
             }
             result => result,
         }
     }
+}
+
+/// Makes the class of resctrl, if the config asks for one.
+fn make_class(class: Option<Class>, bundle: &Bundle) -> Result<Option<Class>> {
+    let wanted = bundle.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    let (Some(mut class), Some(wanted)) = (class, wanted) else { return Ok(None) };
+    class.make(wanted)?;
+    Ok(Some(class))
+}
+
+/// The facts of this host, with all that a config asks about.
+pub(super) fn facts(spec: &Spec) -> Result<HostFacts> {
+    let mut host = HostFacts::probe()?;
+    if spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
+        host.resctrl = Resctrl::probe()?;
+    }
+    Ok(host)
 }
 
 /// Nothing but a cgroup can hold limits.
@@ -357,7 +390,7 @@ fn plan(
     bundle: &Bundle,
     options: &CreateOptions,
     host: &HostFacts,
-    manager: &Manager,
+    (manager, class): (&Manager, Option<&Class>),
 ) -> Result<Plan, Vec<Error>> {
     let options = compile::Options {
         id: id.to_owned(),
@@ -369,6 +402,7 @@ fn plan(
         no_new_keyring: options.no_new_keyring,
         bare_lines: matches!(options.terminal, Terminal::Joined(_)),
         preserve_fds: options.preserve_fds,
+        resctrl: class.map_or(0, Class::groups),
     };
     compile::create(&bundle.spec, host, &options)
 }

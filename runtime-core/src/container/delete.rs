@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::folder::{Folder, Lock};
+use super::folder::{Folder, Lock, Remains};
 use super::state::{Phase, Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
@@ -84,6 +84,9 @@ impl Container {
             let _held = manager.hold();
             remove_cgroup(&manager, self.is_over()?)?;
         }
+        if let Some(class) = &self.record.intel_rdt {
+            class.remove()?;
+        }
         let hooks = match self.poststop_hooks() {
             Ok(hooks) => hooks,
             // Who deleted it was killed while the folder went, and hooks with it.
@@ -153,13 +156,16 @@ impl Store {
             drop(lock);
             return self.delete_force(id);
         }
-        let manager = match folder.read_cgroup() {
-            Some(record) => Some(Manager::from_record(record)),
-            None => likely_manager(&folder, id)?,
+        let (manager, class) = match folder.read_remains() {
+            Some(Remains { cgroup, intel_rdt }) => (Some(Manager::from_record(cgroup)), intel_rdt),
+            None => (likely_manager(&folder, id)?, None),
         };
         if let Some(manager) = manager {
             let _held = manager.hold();
             remove_cgroup(&manager, !manager.is_marked(&lock.mark))?;
+        }
+        if let Some(class) = class {
+            class.remove()?;
         }
         folder.remove()?;
         drop(lock);

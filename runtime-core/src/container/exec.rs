@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
 use crate::launch::{Kit, Reached, launch, owned};
 use crate::plan::Gate;
+use crate::resctrl::Class;
 use orlop_init::sys;
 
 /// How to exec.
@@ -68,6 +69,10 @@ impl Container {
         let mut compile_options = self.record.options(options.preserve_fds);
         compile_options.bare_lines = matches!(options.terminal, Terminal::Joined(_));
         compile_options.placed = manager.only_by_adding();
+        // COMPAT(runc): one that is gone, with its file system, is no hindrance.
+        let class = self.record.intel_rdt.as_ref().filter(|class| class.exists());
+        let tasks = class.map_or(Ok(Vec::new()), Class::tasks)?;
+        compile_options.resctrl = tasks.len();
         let mut plan =
             compile::exec(&options.process, &spec, &host, &compile_options).map_err(Error::all)?;
         let console = options.terminal.connect(options.process.terminal() == Some(true))?;
@@ -84,6 +89,7 @@ impl Container {
         let kit = Kit {
             cgroup: directory.as_ref().map(AsFd::as_fd),
             cgroup_procs: &procs,
+            resctrl_tasks: &tasks,
             console: console.as_ref().map(AsFd::as_fd),
             target: Some(target.as_fd()),
             paused: state == State::Paused,

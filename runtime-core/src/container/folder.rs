@@ -16,6 +16,7 @@ use serde::Deserialize;
 use super::state::Record;
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
+use crate::resctrl::Class;
 
 /// How long an operation waits for another one on the same container.
 const LOCK_PATIENCE: Duration = Duration::from_secs(30);
@@ -35,8 +36,10 @@ pub(super) struct Folder {
 
 /// What of a record is enough to delete its container by force.
 #[derive(Deserialize)]
-struct Remains {
-    cgroup: cgroup::Record,
+pub(super) struct Remains {
+    pub cgroup: cgroup::Record,
+    #[serde(default)]
+    pub intel_rdt: Option<Class>,
 }
 
 /// The lock on a container, held until it is dropped.
@@ -194,10 +197,10 @@ impl Folder {
         Record::parse(&bytes).map_err(|error| error.at_path(&path))
     }
 
-    /// The cgroup in a record that can't be read otherwise: a later version wrote it.
-    pub(super) fn read_cgroup(&self) -> Option<cgroup::Record> {
+    /// The same of a record that can't be read otherwise: a later version wrote it.
+    pub(super) fn read_remains(&self) -> Option<Remains> {
         let bytes = fs::read(self.path.join(STATE)).ok()?;
-        serde_json::from_slice(&bytes).ok().map(|Remains { cgroup }| cgroup)
+        serde_json::from_slice(&bytes).ok()
     }
 
     /// Replaces the record, at once and whole.

@@ -1,12 +1,12 @@
 //! `pause`, `resume` and `update`: changes of a running container's cgroup.
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
 
 use super::Container;
 use super::state::State;
 use crate::cgroup::{Manager, Settings};
 use crate::error::{Error, Kind, Result};
-use crate::host::HostFacts;
+use crate::host::{HostFacts, Resctrl};
 
 impl Container {
     /// Freezes every process.
@@ -49,6 +49,32 @@ impl Container {
         let settings =
             Settings::for_update(resources, &host, quota.as_deref()).map_err(Error::all)?;
         manager.update(settings)
+    }
+
+    /// Changes what its class of resctrl gets, by the two schemas that may be given.
+    ///
+    /// # Errors
+    /// [`Kind::WrongState`] when it has stopped; [`Kind::Unsupported`] when it has no
+    /// class, or the processor does not share that out; a refusal of the kernel.
+    pub fn update_class(&self, cache: Option<String>, bandwidth: Option<String>) -> Result<()> {
+        let (_lock, container) = self.locked()?;
+        let alive = [State::Running, State::Created, State::Paused];
+        container.must_be(&alive, "container not running")?;
+        let resctrl = Resctrl::probe()?;
+        // COMPAT(runc): the words.
+        let unsupported = |words: &'static str| Err(Error::new(Kind::Unsupported, words));
+        if cache.is_some() && !resctrl.as_ref().is_some_and(|resctrl| resctrl.cache) {
+            return unsupported("Intel RDT/CAT: l3 cache schema is not enabled");
+        }
+        if bandwidth.is_some() && !resctrl.is_some_and(|resctrl| resctrl.bandwidth) {
+            return unsupported("Intel RDT/MBA: memory bandwidth schema is not enabled");
+        }
+        let Some(class) = &container.record.intel_rdt else {
+            return unsupported("updating a non-existent Intel RDT configuration is not supported");
+        };
+        let mut wanted = LinuxIntelRdt::default();
+        wanted.set_l3_cache_schema(cache).set_mem_bw_schema(bandwidth);
+        class.update(&wanted)
     }
 
     fn must_be(&self, wanted: &[State], words: &str) -> Result<()> {

@@ -6,11 +6,10 @@ use std::os::fd::AsFd;
 use orlop_init::wire::{HEAD, TEXT_MAX};
 
 use super::Container;
-use super::create::explain;
+use super::create::{explain, facts};
 use super::state::Phase;
 use crate::compile;
 use crate::error::{Error, Kind, Result};
-use crate::host::HostFacts;
 use crate::launch::{
     DYING, StartFailure, StartReport, died, start_report, wait_closed, wait_readable,
 };
@@ -97,8 +96,8 @@ impl Container {
 
     /// The stage's message names an op of the plan: compile it once more.
     fn explain(&self, failure: &StartFailure<'_>) -> Error {
-        let plan = HostFacts::probe().and_then(|host| {
-            compile::create(&self.kept_spec()?, &host, &self.record.options(0)).map_err(Error::all)
+        let plan = self.kept_spec().and_then(|spec| {
+            compile::create(&spec, &facts(&spec)?, &self.record.options(0)).map_err(Error::all)
         });
         match plan {
             Ok(plan) => failure.explain(&plan),

@@ -14,6 +14,7 @@ use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
 use crate::compile::{self, CgroupDir};
 use crate::error::{Error, Kind, Result};
+use crate::resctrl::Class;
 
 /// Version of the record's format. A newer one is refused, an older one read.
 const VERSION: u32 = 1;
@@ -47,6 +48,9 @@ pub(super) struct Record {
     /// Its start in clock ticks since boot (proc(5)): with the pid, its identity.
     pub start_time: u64,
     pub cgroup: cgroup::Record,
+    /// Its class in resctrl, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<Class>,
     /// Whether the init is process 1 of a pid namespace, and all others end with it.
     #[serde(default)]
     pub own_pids: bool,
@@ -137,6 +141,7 @@ impl Record {
             pid: 0,
             start_time: 0,
             cgroup,
+            intel_rdt: None,
             own_pids: own_pids(spec),
             hooks: HookKinds {
                 start_container: any(hooks.and_then(|hooks| hooks.start_container().as_ref())),
@@ -209,6 +214,7 @@ impl Record {
             no_new_keyring: self.no_new_keyring,
             preserve_fds,
             bare_lines: false,
+            resctrl: self.intel_rdt.as_ref().map_or(0, Class::groups),
         }
     }
 

@@ -132,6 +132,16 @@ fn mount(line: &str) -> Option<Mount<'_>> {
     Some(Mount { root, point, kind, options })
 }
 
+/// Where file systems of one kind are mounted, by the text of a mount table.
+pub(super) fn mount_points(table: &str, kind: &str) -> impl Iterator<Item = PathBuf> {
+    table.lines().filter_map(move |line| {
+        let (left, right) = line.split_once(" - ")?;
+        let point = left.split(' ').nth(4)?;
+        let found = right.split(' ').next()? == kind;
+        found.then(|| PathBuf::from(OsString::from_vec(unescape(point))))
+    })
+}
+
 /// Undoes the kernel's octal escapes of space, tab, newline and backslash.
 fn unescape(field: &str) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::with_capacity(field.len()), field.as_bytes());
@@ -213,6 +223,16 @@ mod tests {
                 (String::new(), "/sys/fs/cgroup/unified", "/"),
             ]
         );
+    }
+
+    #[test]
+    fn file_systems_are_found_by_their_kind() {
+        let table = "\
+            31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+            50 23 0:31 / /mnt/a\\040b rw shared:4 - resctrl resctrl rw\n\
+            51 23 0:32 / /mnt/c rw - fuse.resctrl resctrl rw\n";
+        let found: Vec<_> = mount_points(table, "resctrl").collect();
+        assert_eq!(found, [Path::new("/mnt/a b")]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod mappers;
+mod resctrl;
 
 use std::fs;
 use std::io::Read;
@@ -17,6 +18,7 @@ use orlop_init::sys::{self, abi};
 
 pub use cgroups::{Cgroups, Hierarchy};
 pub use mappers::IdMappers;
+pub use resctrl::Resctrl;
 
 use crate::error::{Error, Kind, Result};
 
@@ -51,6 +53,8 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// Whether SELinux is on.
     pub selinux: bool,
+    /// The resctrl file system, for who has looked for it ([`Resctrl::probe`]).
+    pub resctrl: Option<Resctrl>,
 }
 
 /// CAP_SYS_ADMIN (capabilities(7)).
@@ -97,6 +101,7 @@ impl HostFacts {
             cgroups: Cgroups::probe()?,
             apparmor: enabled("/sys/module/apparmor/parameters/enabled", "Y"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            resctrl: None,
         })
     }
 

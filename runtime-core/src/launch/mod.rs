@@ -60,6 +60,8 @@ pub struct Kit<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The list in each hierarchy that a process joins by writing to it.
     pub cgroup_procs: &'a [OwnedFd],
+    /// The lists of tasks of the resctrl file system, joined in the same way.
+    pub resctrl_tasks: &'a [OwnedFd],
     /// The FIFO whose byte starts the container; without one, passing the ready
     /// gate is the start.
     pub start: Option<BorrowedFd<'a>>,

@@ -22,7 +22,8 @@ pub(super) fn fill(plan: &Plan, kit: &Kit<'_>) -> Result<Vec<OwnedFd>> {
         let result = match fill {
             Fill::Tree { path, recursive, ids } => tree(plan, path, *recursive, ids.as_ref()),
             Fill::Namespace { path, kind } => namespace(path, *kind),
-            Fill::CgroupProcs { index } => procs(kit, *index),
+            Fill::CgroupProcs { index } => given(kit.cgroup_procs, *index),
+            Fill::ResctrlTasks { index } => given(kit.resctrl_tasks, *index),
         };
         // The op that uses the slot knows the place in the config.
         result.map_err(|error| match pointer_of(plan, Slot::FIRST_FREE + index as u32) {
@@ -106,9 +107,10 @@ fn namespace(path: &Path, kind: u32) -> Result<OwnedFd> {
     }
 }
 
-fn procs(kit: &Kit<'_>, index: usize) -> Result<OwnedFd> {
-    let fd = kit.cgroup_procs.get(index).ok_or_else(|| {
-        Error::new(Kind::Internal, format!("the cgroup manager has no hierarchy {index}"))
+/// A list that the caller has opened.
+fn given(lists: &[OwnedFd], index: usize) -> Result<OwnedFd> {
+    let fd = lists.get(index).ok_or_else(|| {
+        Error::new(Kind::Internal, format!("the plan joins list {index}, which nobody opened"))
     })?;
-    fd.try_clone().map_err(|error| Error::io(&error, "passing a cgroup on"))
+    fd.try_clone().map_err(|error| Error::io(&error, "passing a list of tasks on"))
 }

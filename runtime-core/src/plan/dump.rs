@@ -177,6 +177,8 @@ fn describe(fill: &Fill) -> String {
         }
         Fill::Namespace { path, kind } => format!("namespace {path:?} ({kind:#x})"),
         Fill::CgroupProcs { index } => format!("cgroup.procs of hierarchy {index}"),
+        Fill::ResctrlTasks { index: 0 } => "tasks of the class of resctrl".into(),
+        Fill::ResctrlTasks { .. } => "tasks of the monitoring group of resctrl".into(),
     }
 }
 

@@ -69,6 +69,11 @@ pub enum Fill {
         /// Index into the cgroup manager's list.
         index: usize,
     },
+    /// A list of tasks of the resctrl file system, joined in the same way.
+    ResctrlTasks {
+        /// 0 for that of the class, 1 for that of the monitoring group.
+        index: usize,
+    },
 }
 
 /// How an idmapped mount or a user namespace translates ids.

@@ -12,9 +12,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("host", &["error", "init"]),
     ("plan", &["error", "init"]),
     ("cgroup", &["error", "host", "init"]),
+    ("resctrl", &["error", "host"]),
     ("compile", &["error", "bundle", "host", "plan", "init"]),
     ("launch", &["error", "plan", "init"]),
-    ("container", &["error", "bundle", "host", "plan", "cgroup", "compile", "launch", "init"]),
+    (
+        "container",
+        &["error", "bundle", "host", "plan", "cgroup", "resctrl", "compile", "launch", "init"],
+    ),
 ];
 
 /// What the pure rooms may not name, because it asks or changes the world.

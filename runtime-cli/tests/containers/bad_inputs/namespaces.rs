@@ -141,7 +141,7 @@ fn row_36_what_is_rarely_asked_for(lab: &Lab) {
                 .and(|bundle| bundle.namespace("time", None))
                 .fails("unknown clock \"realtime\": only monotonic and boottime can be offset (config.json: /linux/timeOffsets/realtime)"),
             Case::patch("intel RDT", linux("intelRdt", json!({"closID": "x"})))
-                .fails("intel RDT is not built yet (config.json: /linux/intelRdt)"),
+                .fails("intelRdt is specified in config, but Intel RDT is not enabled (config.json: /linux/intelRdt) (no resctrl file system is mounted)"),
             Case::patch("network devices", linux("netDevices", json!({"a/b": {}})))
                 .fails("moving network devices is not built yet (config.json: /linux/netDevices)"),
         ],
