@@ -252,7 +252,7 @@ fn linux() -> Linux {
         memory_policy: MemoryPolicy { modes: MEMORY_MODES, flags: MEMORY_FLAGS },
         intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
         mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
-        net_devices: Enabled { enabled: false },
+        net_devices: Enabled { enabled: true },
     }
 }
 

@@ -16,6 +16,7 @@ mod life;
 mod limits;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod probe;
 mod process;
 mod resctrl;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         life::TESTS,
         process::TESTS,
         namespaces::TESTS,
+        net_devices::TESTS,
         mounts::TESTS,
         hooks::TESTS,
         limits::TESTS,

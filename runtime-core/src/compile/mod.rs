@@ -15,6 +15,7 @@ mod lsm;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod resctrl;
 mod rootfs;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Process};
 
-use super::{Context, Options, resctrl, scheduling};
+use super::{Context, Options, net_devices, resctrl, scheduling};
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::plan::{Builder, Extent, Fill, Gate, Maps, Op, Slot};
@@ -161,8 +161,9 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
     if now != 0 {
         plan.push(Op::Unshare { kinds: now }, list, "making namespaces");
     }
-    if let Some(offsets) = time_offsets_text(context) {
-        plan.outside().time_offsets = Some(offsets);
+    plan.outside().time_offsets = time_offsets_text(context);
+    plan.outside().net_devices = net_devices::devices(context);
+    if plan.outside().time_offsets.is_some() || !plan.outside().net_devices.is_empty() {
         plan.push(Op::WaitFor { gate: Gate::Attached }, "", "waiting for the runtime");
     }
     if new & TIME != 0 {

@@ -3,7 +3,9 @@
 
 use oci_spec::runtime::{LinuxIdMapping, Process};
 
-use super::{Context, environment, limits, lsm, namespaces, resctrl, rootfs, scheduling};
+use super::{
+    Context, environment, limits, lsm, namespaces, net_devices, resctrl, rootfs, scheduling,
+};
 use crate::error::Error;
 use crate::plan::Builder;
 
@@ -21,6 +23,7 @@ pub(super) fn create(plan: &mut Builder, context: &Context) {
     sections(plan, context);
     namespaces::validate(plan, context);
     resctrl::validate(plan, context);
+    net_devices::validate(plan, context);
     rootfs::validate(plan, context);
     names(plan, context);
     if spec.annotations().as_ref().is_some_and(|map| map.contains_key("")) {
@@ -63,15 +66,10 @@ fn number(text: &str) -> Option<u64> {
 }
 
 fn sections(plan: &mut Builder, context: &Context) {
-    let Context { spec, linux, .. } = context;
-    let mut refuse = |there: bool, pointer: &str, what: &'static str| {
-        if there {
-            plan.error(Error::unsupported(pointer, what));
-        }
-    };
-    refuse(spec.vm().is_some(), "/vm", "a virtual machine is not supported");
-    let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
-    refuse(devices, "/linux/netDevices", "moving network devices is not built yet");
+    let spec = context.spec;
+    if spec.vm().is_some() {
+        plan.error(Error::unsupported("/vm", "a virtual machine is not supported"));
+    }
     // SPEC: sections of other platforms say nothing to this one.
     let foreign = [
         ("solaris", spec.solaris().is_some()),

@@ -14,7 +14,7 @@ use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 use super::clone::Cloned;
 use super::hooks::{self, Around};
 use super::{
-    PATIENCE, ids, interrupted, kill, listener, owned, reap, report, trace, wait_any,
+    PATIENCE, ids, interrupted, kill, listener, net_devices, owned, reap, report, trace, wait_any,
     wait_readable, write_proc,
 };
 use crate::error::{Error, Kind, Place, Result};
@@ -137,6 +137,7 @@ impl Child {
                 if let Some(offsets) = &outside.time_offsets {
                     write_proc(self.pid, "timens_offsets", offsets)?;
                 }
+                net_devices::move_all(&outside.net_devices, (self.pid, self.pidfd()))?;
             }
             Gate::RuntimeHooks => {
                 let inner = self.inner_pid()?;

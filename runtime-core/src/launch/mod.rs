@@ -12,6 +12,8 @@ mod hooks;
 mod ids;
 mod listener;
 mod mapper;
+mod net_devices;
+mod netlink;
 mod program;
 mod report;
 mod slots;

@@ -208,6 +208,9 @@ fn outside(plan: &Plan) -> Vec<String> {
     if let Some(offsets) = &outside.time_offsets {
         lines.push(format!("at attached: time offsets {:?}", offsets.trim_end()));
     }
+    for device in &outside.net_devices {
+        lines.push(format!("at attached: network device {:?} as {:?}", device.name, device.inside));
+    }
     let hooks = [
         ("at runtime-hooks", &outside.runtime_hooks),
         ("after start", &outside.poststart),

@@ -122,6 +122,8 @@ pub struct Outside {
     pub limits: Vec<Limit>,
     /// At [`Gate::Attached`]: `/proc/PID/timens_offsets`, in its own format.
     pub time_offsets: Option<String>,
+    /// At [`Gate::Attached`]: network devices of the host that become the container's.
+    pub net_devices: Vec<NetDevice>,
     /// At [`Gate::RuntimeHooks`], in this order: prestart, createRuntime.
     pub runtime_hooks: Vec<Hook>,
     /// After the start: poststart.
@@ -130,6 +132,17 @@ pub struct Outside {
     pub poststop: Vec<Hook>,
     /// At [`Gate::Listener`]: the agent that takes the seccomp listener.
     pub listener: Option<Listener>,
+}
+
+/// A network device that changes its namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container; the kernel puts a number for `%d`.
+    pub inside: String,
+    /// JSON pointer into `config.json`.
+    pub pointer: String,
 }
 
 /// The maps of a new user namespace.

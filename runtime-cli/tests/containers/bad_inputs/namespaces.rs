@@ -143,7 +143,7 @@ fn row_36_what_is_rarely_asked_for(lab: &Lab) {
             Case::patch("intel RDT", linux("intelRdt", json!({"closID": "x"})))
                 .fails("intelRdt is specified in config, but Intel RDT is not enabled (config.json: /linux/intelRdt) (no resctrl file system is mounted)"),
             Case::patch("network devices", linux("netDevices", json!({"a/b": {}})))
-                .fails("moving network devices is not built yet (config.json: /linux/netDevices)"),
+                .fails("invalid network device name \"a/b\" (config.json: /linux/netDevices/a~1b)"),
         ],
     );
 }
