@@ -12,6 +12,7 @@ use orlop::cgroup::Driver;
 use orlop::container::{CreateOptions, Terminal};
 use orlop::{Error, Result};
 
+use super::notify;
 use crate::args::{DEFAULT_ROOT, Globals};
 
 /// The flags that change the plan.
@@ -71,6 +72,7 @@ impl Creation {
         let options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
+            notify: notify::socket().is_some(),
             ..self.planning.options(globals)?
         };
         let (root, chosen) = globals.root()?;

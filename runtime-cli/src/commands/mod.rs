@@ -11,6 +11,7 @@ mod freeze;
 mod kill;
 mod list;
 mod matching;
+mod notify;
 mod plan;
 mod ps;
 mod run;

@@ -1,11 +1,13 @@
 //! `run`: a container from its creation to its end.
 
+use std::thread::JoinHandle;
+
 use anyhow::Context as _;
 use clap::Args;
 use orlop::container::Terminal;
 
-use super::Call;
 use super::bundle::Creation;
+use super::{Call, notify};
 use crate::compat;
 use crate::foreground::{self, Foreground};
 
@@ -32,6 +34,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     if detach {
         let (_, started) = store.run(&id, &bundle, &options)?;
         super::warn(&started.warnings);
+        notify::wait(&started);
         return Ok(0);
     }
     if !no_subreaper {
@@ -46,11 +49,16 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     }
     let store = store.interrupted_by(foreground.interrupt()?);
     let ran = store.run(&id, &bundle, &options);
-    let (container, started) = ran.map_err(compat::not_executed)?;
+    let (container, mut started) = ran.map_err(compat::not_executed)?;
     super::warn(&started.warnings);
+    let beside = notify::wait_beside(&mut started);
     // The other end of the console socket: only the container's is left.
     drop(options);
     let status = foreground.wait(&started);
+    // It ends with the container, but for what is on its way.
+    if status.is_ok() {
+        beside.map(JoinHandle::join);
+    }
     if !keep {
         foreground::delete(&container);
     }

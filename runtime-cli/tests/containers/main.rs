@@ -17,6 +17,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod notify;
 mod probe;
 mod process;
 mod resctrl;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         process::TESTS,
         namespaces::TESTS,
         net_devices::TESTS,
+        notify::TESTS,
         mounts::TESTS,
         hooks::TESTS,
         limits::TESTS,

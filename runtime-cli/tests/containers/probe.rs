@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -59,6 +60,21 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
         ["eat", megabytes] => {
             let eaten = vec![1_u8; usize::from(number(megabytes)) << 20];
             println!("{}", eaten.len());
+        }
+        // Each word is one datagram.
+        ["notify", words @ ..] => {
+            let to = std::env::var("NOTIFY_SOCKET").map_err(std::io::Error::other)?;
+            let socket = UnixDatagram::unbound()?;
+            for word in words {
+                socket.send_to(word.replace(',', "\n").as_bytes(), &to)?;
+            }
+        }
+        ["notify-for-ever"] => loop {
+            act(&["notify", "STATUS=x"])?;
+        },
+        ["notify-and-sleep", words @ ..] => {
+            act(&[&["notify"], words].concat())?;
+            act(&["sleep"])?;
         }
         ["say", rest @ ..] => println!("{}", rest.join(" ")),
         ["cat", paths @ ..] => {

@@ -16,6 +16,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod notify;
 mod process;
 mod resctrl;
 mod rootfs;
@@ -27,7 +28,7 @@ mod validate;
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{Linux, Mount, Process, Spec};
 
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
@@ -62,6 +63,9 @@ pub struct Options {
     /// How many lists of tasks of the resctrl file system the process joins, as the
     /// container's class was resolved.
     pub resctrl: usize,
+    /// The socket on which the container shall say that it is ready, absolute; nothing
+    /// else is in its directory. It need not be there yet.
+    pub notify: Option<PathBuf>,
 }
 
 /// The container's cgroup in one hierarchy.
@@ -84,6 +88,8 @@ struct Context<'a> {
     namespaces: Namespaces,
     /// Whether this is the container's first process, not one of `exec`.
     first: bool,
+    /// A mount of our own, behind those of the config.
+    notify: Option<&'a Mount>,
 }
 
 impl Context<'_> {
@@ -108,10 +114,20 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     let mut plan = Builder::new();
     let linux = &*linux_of(spec);
     let namespaces = Namespaces::new(linux);
-    let context = Context { spec, linux, host, options, namespaces, first: true };
+    let notify = notify::mount(options);
+    let mut context =
+        Context { spec, linux, host, options, namespaces, first: true, notify: notify.as_ref() };
     validate::create(&mut plan, &context);
     let Some(process) = spec.process().as_ref() else {
         return plan.finish(); // `validate` has said so
+    };
+    let told;
+    let process = if notify::is_possible(&mut plan, &context) {
+        told = notify::tell(process, options);
+        &told
+    } else {
+        context.notify = None;
+        process
     };
     let filter = process::filter(&mut plan, &context, process);
 
@@ -166,7 +182,7 @@ pub fn exec(
     let mut plan = Builder::new();
     let linux = &*linux_of(spec);
     let namespaces = Namespaces::new(linux);
-    let context = Context { spec, linux, host, options, namespaces, first: false };
+    let context = Context { spec, linux, host, options, namespaces, first: false, notify: None };
     let process = &process::inherit(process, spec);
     validate::exec(&mut plan, &context, process);
     let filter = process::filter(&mut plan, &context, process);

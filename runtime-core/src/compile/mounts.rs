@@ -114,8 +114,11 @@ pub(super) fn mounts<'a>(plan: &mut Builder, context: &Context<'a>) -> Vec<Entry
         plan.error(Error::config("/linux/mountLabel", what));
     }
     let mut entries = Vec::new();
-    for (index, mount) in context.spec.mounts().iter().flatten().enumerate() {
-        let result = Entry::read(mount, format!("/mounts/{index}")).and_then(|entry| {
+    let listed = context.spec.mounts().iter().flatten().enumerate();
+    let listed = listed.map(|(index, mount)| (format!("/mounts/{index}"), mount));
+    let own = context.notify.map(|mount| (String::new(), mount));
+    for (pointer, mount) in listed.chain(own) {
+        let result = Entry::read(mount, pointer).and_then(|entry| {
             warn(plan, &entry);
             let result = compile(plan, context, &entry);
             entries.push(entry);

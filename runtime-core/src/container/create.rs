@@ -1,7 +1,7 @@
 //! `create`, and `run`, which differs in that nothing waits for a start.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
@@ -10,7 +10,9 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use super::folder::{Folder, Lock};
 use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
-use super::{Container, Started, Store, Terminal, check_id, check_pid_file, write_pid_file};
+use super::{
+    Container, Notify, Started, Store, Terminal, check_id, check_pid_file, write_pid_file,
+};
 use crate::bundle::Bundle;
 use crate::cgroup::{Claim, Driver, Manager, Properties, Scope, Settings};
 use crate::compile;
@@ -36,6 +38,10 @@ pub struct CreateOptions {
     /// How many descriptors from 3 on the container inherits. All must be open
     /// without close-on-exec.
     pub preserve_fds: u32,
+    /// Let the container say that it is ready, as to systemd (sd_notify(3)): its
+    /// `$NOTIFY_SOCKET` is one of ours, for [`Started::notify`] or
+    /// [`Container::start_notifying`].
+    pub notify: bool,
     /// Whether the container may go without a cgroup, and without rules for its
     /// devices, where they are out of reach. A caller that is not root of the machine
     /// may unless this says no.
@@ -52,6 +58,8 @@ struct Launched {
     folder: Folder,
     /// The cgroup, and which controllers it is to have, which no record says.
     manager: Manager,
+    /// Where it will say that it is ready.
+    notify: Option<OwnedFd>,
 }
 
 impl Store {
@@ -89,7 +97,7 @@ impl Store {
     /// All that is wrong with the bundle.
     pub fn plan(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
         check_id(id)?;
-        Ok(Compiled::new(id, bundle, options)?.plan)
+        Ok(Compiled::new(&self.folder(id), bundle, options)?.plan)
     }
 
     /// All before the first hook: of what fails here, nothing is left.
@@ -102,11 +110,11 @@ impl Store {
     ) -> Result<Launched> {
         check_id(id)?;
         options.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
-        let mut compiled = Compiled::new(id, bundle, options)?;
+        let folder = self.folder(id);
+        let mut compiled = Compiled::new(&folder, bundle, options)?;
         let rootfs = rootfs(bundle)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;
 
-        let folder = self.folder(id);
         let lock = folder.make()?;
         // Dropped before the lock: nobody may take the id while we clean up.
         let mut undo = Undo::default();
@@ -118,12 +126,14 @@ impl Store {
         let mut record = Record::new(id, bundle, rootfs, compiled.manager.record());
         record.no_pivot = options.no_pivot;
         record.no_new_keyring = options.no_new_keyring;
+        record.notify = options.notify;
         record.intel_rdt.clone_from(&compiled.class);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
         let fifos = if waits { Some(folder.make_fifos()?) } else { None };
+        let notify = prepare_notify(&folder, options, waits)?;
 
-        let claim = compiled.make_cgroup(id, bundle, options)?;
+        let claim = compiled.make_cgroup(&folder, bundle, options)?;
         if let Some(claim) = &claim {
             claim.mark(&lock.mark);
         }
@@ -162,7 +172,7 @@ impl Store {
             interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;
-        let mut launched = Launched { child, undo, lock, plan, record, folder, manager };
+        let mut launched = Launched { child, undo, lock, plan, record, folder, manager, notify };
         if let Some(scope) = scope {
             launched.place(scope, &settings)?;
         }
@@ -178,7 +188,7 @@ impl Launched {
         if let Err(error) = done {
             return Err(self.give_up(error, store));
         }
-        let Self { child, undo, lock, mut plan, record, .. } = self;
+        let Self { child, undo, lock, mut plan, record, notify, .. } = self;
         undo.disarm();
         drop(lock);
         let container = Container { store: store.clone(), record };
@@ -189,7 +199,16 @@ impl Launched {
         }
         let (pid, pidfd) = child.into_process().inspect_err(|_| container.take_down())?;
         let warnings = std::mem::take(&mut plan.warnings);
-        Ok((container, Started { pid, pidfd, warnings }))
+        let notify = match notify {
+            Some(socket) => {
+                let init = pidfd.try_clone();
+                let init = init.map_err(|error| Error::io(&error, "keeping the pidfd"));
+                let init = init.inspect_err(|_| container.take_down())?;
+                Some(Notify { pid, socket, init })
+            }
+            None => None,
+        };
+        Ok((container, Started { pid, pidfd, warnings, notify }))
     }
 
     /// Has systemd make the cgroup, with the stage in it.
@@ -283,7 +302,8 @@ struct Compiled {
 }
 
 impl Compiled {
-    fn new(id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
+    fn new(folder: &Folder, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
+        let id = folder.id();
         let host = facts(&bundle.spec)?;
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
@@ -307,7 +327,7 @@ impl Compiled {
             Some(Class::new(host.resctrl.as_ref()?, linux.intel_rdt().as_ref()?, id))
         });
         let groups = (&manager, class.as_ref());
-        match (plan(id, bundle, options, &host, groups), settings) {
+        match (plan(folder, bundle, options, &host, groups), settings) {
             (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
                 plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
@@ -330,7 +350,7 @@ impl Compiled {
     /// COMPAT(runc): these conditions, and the words about them.
     fn make_cgroup(
         &mut self,
-        id: &str,
+        folder: &Folder,
         bundle: &Bundle,
         options: &CreateOptions,
     ) -> Result<Option<Claim>> {
@@ -348,7 +368,8 @@ impl Compiled {
                 self.manager = Manager::None;
                 let warnings = std::mem::take(&mut self.plan.warnings);
                 let groups = (&self.manager, self.class.as_ref());
-                self.plan = plan(id, bundle, options, &self.host, groups).map_err(Error::all)?;
+                self.plan =
+                    plan(folder, bundle, options, &self.host, groups).map_err(Error::all)?;
                 self.plan.warnings = warnings;
                 Ok(None)
             }
@@ -363,6 +384,20 @@ fn make_class(class: Option<Class>, bundle: &Bundle) -> Result<Option<Class>> {
     let (Some(mut class), Some(wanted)) = (class, wanted) else { return Ok(None) };
     class.make(wanted)?;
     Ok(Some(class))
+}
+
+/// Where the container will say that it is ready. One that waits for its start has time
+/// until then, and nobody would listen.
+fn prepare_notify(
+    folder: &Folder,
+    options: &CreateOptions,
+    waits: bool,
+) -> Result<Option<OwnedFd>> {
+    if !options.notify {
+        return Ok(None);
+    }
+    folder.make_notify()?;
+    if waits { Ok(None) } else { folder.bind_notify().map(Some) }
 }
 
 /// The facts of this host, with all that a config asks about.
@@ -386,14 +421,14 @@ fn without_limits(settings: Settings) -> Result<Settings> {
 }
 
 fn plan(
-    id: &str,
+    folder: &Folder,
     bundle: &Bundle,
     options: &CreateOptions,
     host: &HostFacts,
     (manager, class): (&Manager, Option<&Class>),
 ) -> Result<Plan, Vec<Error>> {
     let options = compile::Options {
-        id: id.to_owned(),
+        id: folder.id().to_owned(),
         bundle: bundle.dir.clone(),
         cgroups: cgroup_dirs(manager),
         placed: manager.needs_process(),
@@ -403,6 +438,7 @@ fn plan(
         bare_lines: matches!(options.terminal, Terminal::Joined(_)),
         preserve_fds: options.preserve_fds,
         resctrl: class.map_or(0, Class::groups),
+        notify: options.notify.then(|| folder.notify_socket()),
     };
     compile::create(&bundle.spec, host, &options)
 }

@@ -66,7 +66,7 @@ impl Container {
         let spec = self.spec()?;
         let host = HostFacts::probe()?;
         let manager = self.record.manager().below(&options.cgroups)?;
-        let mut compile_options = self.record.options(options.preserve_fds);
+        let mut compile_options = self.record.options(options.preserve_fds, &self.folder());
         compile_options.bare_lines = matches!(options.terminal, Terminal::Joined(_));
         compile_options.placed = manager.only_by_adding();
         // COMPAT(runc): one that is gone, with its file system, is no hindrance.
@@ -122,6 +122,6 @@ impl Container {
         }
         let warnings = std::mem::take(&mut plan.warnings);
         let (pid, pidfd) = child.into_process()?;
-        Ok(Started { pid, pidfd, warnings })
+        Ok(Started { pid, pidfd, warnings, notify: None })
     }
 }

@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, major, minor};
 use nix::unistd::{geteuid, mkfifo};
 use serde::Deserialize;
 
+use super::notify;
 use super::state::Record;
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
@@ -26,6 +27,8 @@ const DRAFT: &str = ".state.json";
 const CONFIG: &str = "config.json";
 const START: &str = "start";
 const REPORT: &str = "report";
+const NOTIFY: &str = "notify";
+const NOTIFY_SOCKET: &str = "notify.sock";
 
 /// `<root>/<id>`
 #[derive(Debug, Clone)]
@@ -59,6 +62,10 @@ pub(super) struct Fifos {
 impl Folder {
     pub(super) fn new(path: PathBuf, id: &str) -> Self {
         Self { path, id: id.to_owned() }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Makes the folder, and the root above it, and takes the lock.
@@ -234,6 +241,24 @@ impl Folder {
         Ok(Fifos { start: make(START)?, report: make(REPORT)? })
     }
 
+    /// Makes the directory that the container shall see the notify socket in.
+    pub(super) fn make_notify(&self) -> Result<()> {
+        let path = self.path.join(NOTIFY);
+        let made = DirBuilder::new().mode(0o755).create(&path);
+        made.map_err(|error| Error::io(&error, "making").at_path(&path))
+    }
+
+    /// Makes the notify socket.
+    pub(super) fn bind_notify(&self) -> Result<OwnedFd> {
+        notify::bind(&self.path.join(NOTIFY), NOTIFY_SOCKET)
+    }
+
+    /// Its path, absolute: a store's root may be relative.
+    pub(super) fn notify_socket(&self) -> PathBuf {
+        let path = self.path.join(NOTIFY).join(NOTIFY_SOCKET);
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
     /// Whether the container has been created and not started.
     pub(super) fn waits_for_start(&self) -> bool {
         self.path.join(START).exists()
@@ -270,7 +295,7 @@ impl Folder {
             }
         }
         match fs::remove_dir(&self.path) {
-            // Something that this version did not put there.
+            // The notify socket, or what this version did not put there.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
                 fs::remove_dir_all(&self.path).map_err(|error| self.cannot_remove(&error))
             }

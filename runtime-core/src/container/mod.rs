@@ -14,6 +14,7 @@ mod delete;
 mod exec;
 mod folder;
 mod kill;
+mod notify;
 mod pause;
 mod start;
 mod state;
@@ -31,6 +32,7 @@ use oci_spec::runtime::Spec;
 pub use create::CreateOptions;
 pub use exec::ExecOptions;
 use folder::{Folder, Lock};
+pub use notify::Notify;
 use state::{Phase, Record};
 pub use state::{State, Status};
 pub use watch::{Happening, Watch};
@@ -64,6 +66,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// What a person should know though it is no failure, one line each.
     pub warnings: Vec<String>,
+    /// Where the container says that it is ready, if it was asked to and runs.
+    pub notify: Option<Notify>,
 }
 
 /// Who takes the terminal of a process whose config asks for one.

@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 
 use orlop_init::wire::{HEAD, TEXT_MAX};
 
-use super::Container;
 use super::create::{explain, facts};
 use super::state::Phase;
+use super::{Container, Notify};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::launch::{
@@ -27,10 +27,24 @@ impl Container {
     /// before the program was executed. A hook that fails ends the container: it is
     /// deleted then.
     pub fn start(&self) -> Result<()> {
+        self.begin(false).map(drop)
+    }
+
+    /// The same, and listens for the container's word that it is ready; `None` if it was
+    /// not asked for one when it was created.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_notifying(&self) -> Result<Option<Notify>> {
+        self.begin(true)
+    }
+
+    fn begin(&self, listen: bool) -> Result<Option<Notify>> {
         let (lock, container) = self.locked()?;
-        let executed = container.execute();
+        let executed = container.execute(listen && container.record.notify);
         drop(lock);
-        executed.and_then(|()| container.after_start()).inspect_err(|error| {
+        let started = executed.and_then(|notify| container.after_start().map(|()| notify));
+        started.inspect_err(|error| {
             if matches!(error.kind(), Kind::Hook | Kind::Interrupted) {
                 container.take_down();
             }
@@ -46,7 +60,7 @@ impl Container {
     }
 
     /// Lets the stage go on, and waits for its word.
-    fn execute(&self) -> Result<()> {
+    fn execute(&self, listen: bool) -> Result<Option<Notify>> {
         let folder = self.folder();
         let wrong = |words| Err(Error::new(Kind::WrongState, words));
         // COMPAT(runc): its words.
@@ -65,6 +79,8 @@ impl Container {
         // The reading end first: its writer may be gone a moment later.
         let mut report = folder.open_report()?;
         let Some(mut start) = folder.open_start()? else { return wrong(stopped) };
+        // Before it can say anything.
+        let socket = if listen { Some(folder.bind_notify()?) } else { None };
         folder.remove_start()?;
         start.write_all(b"s").map_err(|error| Error::io(&error, "starting the container"))?;
         drop(start);
@@ -84,7 +100,9 @@ impl Container {
             length => length.map_err(|error| Error::io(&error, "reading the start report"))?,
         };
         match start_report(buffer.get(..length).unwrap_or_default())? {
-            StartReport::Executed => Ok(()),
+            StartReport::Executed => {
+                Ok(socket.map(|socket| Notify { pid: self.record.pid, socket, init }))
+            }
             StartReport::Died => {
                 // Its files are closed first; who hears of it may ask what it is now.
                 wait_readable(init.as_fd(), DYING)?;
@@ -97,7 +115,8 @@ impl Container {
     /// The stage's message names an op of the plan: compile it once more.
     fn explain(&self, failure: &StartFailure<'_>) -> Error {
         let plan = self.kept_spec().and_then(|spec| {
-            compile::create(&spec, &facts(&spec)?, &self.record.options(0)).map_err(Error::all)
+            let options = self.record.options(0, &self.folder());
+            compile::create(&spec, &facts(&spec)?, &options).map_err(Error::all)
         });
         match plan {
             Ok(plan) => failure.explain(&plan),

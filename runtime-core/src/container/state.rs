@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::folder::Folder;
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
 use crate::compile::{self, CgroupDir};
@@ -58,6 +59,8 @@ pub(super) struct Record {
     /// How it was created, for a plan that is compiled once more.
     pub no_pivot: bool,
     pub no_new_keyring: bool,
+    #[serde(default)]
+    pub notify: bool,
 }
 
 /// Which hooks the config has, so that it need not be read to find none.
@@ -150,6 +153,7 @@ impl Record {
             },
             no_pivot: false,
             no_new_keyring: false,
+            notify: false,
         }
     }
 
@@ -201,7 +205,7 @@ impl Record {
     }
 
     /// What a further plan of this container is compiled with.
-    pub(super) fn options(&self, preserve_fds: u32) -> compile::Options {
+    pub(super) fn options(&self, preserve_fds: u32, folder: &Folder) -> compile::Options {
         let manager = self.manager();
         compile::Options {
             id: self.id.clone(),
@@ -215,6 +219,7 @@ impl Record {
             preserve_fds,
             bare_lines: false,
             resctrl: self.intel_rdt.as_ref().map_or(0, Class::groups),
+            notify: self.notify.then(|| folder.notify_socket()),
         }
     }
 

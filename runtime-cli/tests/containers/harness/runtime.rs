@@ -119,6 +119,11 @@ impl Lab {
 }
 
 impl Running {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it has something open.
     pub(crate) fn has_open(&self, path: &Path) -> bool {
         self.opened().any(|opened| opened == path)
