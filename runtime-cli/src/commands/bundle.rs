@@ -12,6 +12,7 @@ use orlop::cgroup::Driver;
 use orlop::container::{CreateOptions, Terminal};
 use orlop::{Error, Result};
 
+use super::activation::Activation;
 use super::notify;
 use crate::args::{DEFAULT_ROOT, Globals};
 
@@ -69,17 +70,25 @@ pub(super) struct Creation {
 impl Creation {
     /// The same for the library.
     pub(super) fn open(self, globals: &Globals) -> anyhow::Result<(Bundle, CreateOptions)> {
-        let options = CreateOptions {
+        let mut bundle = Bundle::open_with(&self.bundle, &self.config)?;
+        let mut options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
             notify: notify::socket().is_some(),
             ..self.planning.options(globals)?
         };
+        if let Some(listening) = Activation::of_environment() {
+            // Before those that were asked for: they begin at 3.
+            options.preserve_fds = options.preserve_fds.saturating_add(listening.count);
+            if let Some(process) = bundle.spec.process_mut() {
+                listening.tell(process, true);
+            }
+        }
         let (root, chosen) = globals.root()?;
         if !chosen && root != Path::new(DEFAULT_ROOT) {
             keep(&root)?;
         }
-        Ok((Bundle::open_with(&self.bundle, &self.config)?, options))
+        Ok((bundle, options))
     }
 }
 

@@ -13,6 +13,7 @@ use orlop::cgroup::Inner;
 use orlop::container::{Container, ExecOptions, Terminal};
 
 use super::Call;
+use super::activation::Activation;
 use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
@@ -95,6 +96,10 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         cgroups: inner_cgroups(&arguments.cgroup)?,
         ignore_paused: arguments.ignore_paused,
     };
+    if let Some(listening) = Activation::of_environment() {
+        options.preserve_fds = options.preserve_fds.saturating_add(listening.count);
+        listening.tell(&mut options.process, false);
+    }
     if arguments.detach {
         super::warn(&container.exec(&options)?.warnings);
         return Ok(0);

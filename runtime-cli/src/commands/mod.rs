@@ -1,6 +1,7 @@
 //! The commands by name, one file each, and what several of them share: their
 //! arguments' shape, the store, and how an answer is printed.
 
+mod activation;
 mod bundle;
 mod create;
 mod delete;

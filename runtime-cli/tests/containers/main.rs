@@ -6,6 +6,7 @@
 //! system. A room is a file of tests with a `TESTS` list; it decides what is
 //! tested and may not know how a container is cleaned up after.
 
+mod activation;
 mod bad_inputs;
 mod crowd;
 mod events;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         namespaces::TESTS,
         net_devices::TESTS,
         notify::TESTS,
+        activation::TESTS,
         mounts::TESTS,
         hooks::TESTS,
         limits::TESTS,
