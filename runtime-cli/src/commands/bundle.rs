@@ -60,6 +60,9 @@ pub(super) struct Creation {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send a pidfd of the process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     #[command(flatten)]
     planning: Planning,
     /// The new container
@@ -74,6 +77,7 @@ impl Creation {
         let mut options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
+            pidfd_socket: self.pidfd_socket.filter(|path| !path.as_os_str().is_empty()),
             notify: notify::socket().is_some(),
             ..self.planning.options(globals)?
         };

@@ -27,6 +27,9 @@ struct Arguments {
     /// Write the process id to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send a pidfd of the process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Pass this many descriptors after stdio
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     preserve_fds: u32,
@@ -92,6 +95,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         process,
         terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
         pid_file: arguments.pid_file,
+        pidfd_socket: arguments.pidfd_socket.filter(|path| !path.as_os_str().is_empty()),
         preserve_fds: arguments.preserve_fds,
         cgroups: inner_cgroups(&arguments.cgroup)?,
         ignore_paused: arguments.ignore_paused,

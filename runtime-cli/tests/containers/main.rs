@@ -19,6 +19,7 @@ mod mounts;
 mod namespaces;
 mod net_devices;
 mod notify;
+mod pidfd;
 mod probe;
 mod process;
 mod resctrl;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         net_devices::TESTS,
         notify::TESTS,
         activation::TESTS,
+        pidfd::TESTS,
         mounts::TESTS,
         hooks::TESTS,
         limits::TESTS,

@@ -42,6 +42,9 @@ pub fn keep_fds(stage: &Stage, preserve: u32) -> Done {
 /// survive exec, and the embedder's are not the container's.
 pub fn session(stage: &mut Stage) -> Done {
     sys::reset_signals();
+    // COMPAT(runc): a container that waits for its start can be asked to end, which
+    // process 1 of a pid namespace does not hear by itself.
+    sys::signal::ENDING.into_iter().for_each(sys::signal::end_on);
     stage.umask = sys::umask(0); // modes in the plan are meant as they are
     sys::setsid().map_err(in_part(Part::Whole))
 }

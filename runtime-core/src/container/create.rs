@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::folder::{Folder, Lock};
+use super::pidfd::PidfdReceiver;
 use super::state::{Record, State, cgroup_dirs};
 use super::undo::Undo;
 use super::{
@@ -31,6 +32,9 @@ pub struct CreateOptions {
     pub terminal: Terminal,
     /// Where to write the init's pid, before the call returns.
     pub pid_file: Option<PathBuf>,
+    /// The listener of a unix socket at this path gets a pidfd of the init, before the
+    /// container counts as created.
+    pub pidfd_socket: Option<PathBuf>,
     /// Move the root instead of pivoting, for a host whose root is an initramfs.
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
@@ -60,6 +64,7 @@ struct Launched {
     manager: Manager,
     /// Where it will say that it is ready.
     notify: Option<OwnedFd>,
+    receiver: Option<PidfdReceiver>,
 }
 
 impl Store {
@@ -114,6 +119,7 @@ impl Store {
         let mut compiled = Compiled::new(&folder, bundle, options)?;
         let rootfs = rootfs(bundle)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;
+        let receiver = PidfdReceiver::connect(options.pidfd_socket.as_deref())?;
 
         let lock = folder.make()?;
         // Dropped before the lock: nobody may take the id while we clean up.
@@ -172,7 +178,8 @@ impl Store {
             interrupt: self.interrupt.clone(),
         };
         let child = launch(&plan, &kit)?;
-        let mut launched = Launched { child, undo, lock, plan, record, folder, manager, notify };
+        let mut launched =
+            Launched { child, undo, lock, plan, record, folder, manager, notify, receiver };
         if let Some(scope) = scope {
             launched.place(scope, &settings)?;
         }
@@ -242,7 +249,10 @@ impl Launched {
 
     /// From here on the container is there for others.
     fn commit(&mut self, waits: bool, options: &CreateOptions) -> Result<()> {
-        let Self { child, plan, record, folder, .. } = self;
+        let Self { child, plan, record, folder, receiver, .. } = self;
+        if let Some(receiver) = receiver.take() {
+            receiver.send("standard", child.pidfd())?;
+        }
         folder.write(record)?;
         if let Some(path) = &options.pid_file {
             write_pid_file(path, record.pid)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
 
+use super::pidfd::PidfdReceiver;
 use super::state::State;
 use super::{Container, Started, Terminal, check_pid_file, write_pid_file};
 use crate::cgroup::Inner;
@@ -25,6 +26,8 @@ pub struct ExecOptions {
     pub terminal: Terminal,
     /// Where to write the process's pid, before the call returns.
     pub pid_file: Option<PathBuf>,
+    /// The listener of a unix socket at this path gets a pidfd of the process.
+    pub pidfd_socket: Option<PathBuf>,
     /// How many descriptors from 3 on the process inherits. All must be open
     /// without close-on-exec.
     pub preserve_fds: u32,
@@ -76,6 +79,7 @@ impl Container {
         let mut plan =
             compile::exec(&options.process, &spec, &host, &compile_options).map_err(Error::all)?;
         let console = options.terminal.connect(options.process.terminal() == Some(true))?;
+        let receiver = PidfdReceiver::connect(options.pidfd_socket.as_deref())?;
         let target = owned(sys::pidfd_open(self.record.pid))
             .map_err(|errno| Error::os(errno, "opening the container's init process"))?;
         if !self.record.is_alive()? {
@@ -113,9 +117,10 @@ impl Container {
             child.release(&state)?;
             child.executed(&plan)?;
         }
-        if let Some(path) = &options.pid_file
-            && let Err(error) = write_pid_file(path, child.pid())
-        {
+        let sent = receiver.map_or(Ok(()), |receiver| receiver.send("setns", child.pidfd()));
+        let pid_file = options.pid_file.as_deref();
+        let written = || pid_file.map_or(Ok(()), |path| write_pid_file(path, child.pid()));
+        if let Err(error) = sent.and_then(|()| written()) {
             // It runs, and nobody would know of it.
             child.abandon();
             return Err(error);

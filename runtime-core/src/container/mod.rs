@@ -16,6 +16,7 @@ mod folder;
 mod kill;
 mod notify;
 mod pause;
+mod pidfd;
 mod start;
 mod state;
 mod undo;
