@@ -13,6 +13,7 @@ mod events;
 mod extras;
 mod harness;
 mod hooks;
+mod keyring;
 mod life;
 mod limits;
 mod mounts;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     let rooms: &[&[_]] = &[
         life::TESTS,
         process::TESTS,
+        keyring::TESTS,
         namespaces::TESTS,
         net_devices::TESTS,
         notify::TESTS,

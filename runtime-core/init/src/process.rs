@@ -54,8 +54,8 @@ pub fn undumpable() -> Done {
     sys::prctl(abi::PR_SET_DUMPABLE, 0, 0, 0).map_err(in_part(Part::Whole)).map(drop)
 }
 
-/// A session keyring that the container's root may search (keyctl(2)). A kernel
-/// without keys, or one whose quota is used up, goes without: runc does the same.
+/// A session keyring that the container's root may search (keyctl(2)). With a kernel
+/// without keys it goes without: runc does the same.
 pub fn keyring(name: &CStr) -> Done {
     const ALL: u32 = 0x3f00_0000; // the possessor's permissions stay as they are
     const SEARCH_AND_VIEW: u32 = 0x0009_0000;

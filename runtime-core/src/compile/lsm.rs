@@ -16,6 +16,11 @@ fn selinux(process: &Process) -> Option<&str> {
     process.selinux_label().as_deref().filter(|label| !label.is_empty())
 }
 
+/// Whether a keyring that the process makes must have its label.
+pub(super) fn labels_keys(process: &Process) -> bool {
+    selinux(process).is_some()
+}
+
 /// COMPAT(runc): the texts.
 pub(super) fn validate(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     if profile(process).is_some() && !context.host.apparmor {
@@ -41,7 +46,7 @@ pub(super) fn prepare(plan: &mut Builder, process: &Process) {
 pub(super) fn from_outside(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     if context.host.may_mount() {
         prepare(plan, process);
-        label(plan, process, at);
+        label(plan, context, process, at);
     }
 }
 
@@ -49,11 +54,11 @@ pub(super) fn from_outside(plan: &mut Builder, context: &Context, process: &Proc
 pub(super) fn from_inside(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     if context.first || !context.host.may_mount() {
         prepare(plan, process);
-        label(plan, process, at);
+        label(plan, context, process, at);
     }
 }
 
-fn label(plan: &mut Builder, process: &Process, at: &str) {
+fn label(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     if let Some(profile) = profile(process) {
         let file = plan.str("apparmor/exec");
         let value = plan.bytes(format!("exec {profile}").as_bytes());
@@ -61,6 +66,13 @@ fn label(plan: &mut Builder, process: &Process, at: &str) {
         plan.push(Op::Label { file, value }, format!("{at}/apparmorProfile"), doing);
     }
     if let Some(label) = selinux(process) {
+        if !context.options.no_new_keyring {
+            // Until the exec, as the other. COMPAT(runc): it labels the keyring too.
+            let file = plan.str("keycreate");
+            let value = plan.bytes(label.as_bytes());
+            let doing = format!("setting the SELinux label {label:?} for the keyring");
+            plan.push(Op::Label { file, value }, format!("{at}/selinuxLabel"), doing);
+        }
         let file = plan.str("exec");
         let value = plan.bytes(label.as_bytes());
         let doing = format!("setting the SELinux label {label:?}");

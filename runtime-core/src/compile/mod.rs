@@ -135,7 +135,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     process::oom_score(&mut plan, &context, process, "/process");
     namespaces::enter(&mut plan, &context);
     plan.push(Op::Session {}, "", "starting a session");
-    process::keyring(&mut plan, &context);
+    process::keyring(&mut plan, &context, process);
 
     rootfs::prepare(&mut plan, &context);
     let entries = mounts::mounts(&mut plan, &context);
@@ -195,7 +195,7 @@ pub fn exec(
     namespaces::join_container(&mut plan, &context, process);
     rootfs::join(&mut plan, &context);
     plan.push(Op::Session {}, "", "starting a session");
-    process::keyring(&mut plan, &context);
+    process::keyring(&mut plan, &context, process);
     process::directory(&mut plan, &context, process, "");
     process::console(&mut plan, &context, process, "", false);
     process::become_process(&mut plan, &context, process, "", filter.as_ref());

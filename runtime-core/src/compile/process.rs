@@ -139,8 +139,15 @@ pub(super) fn oom_score(plan: &mut Builder, context: &Context, process: &Process
     plan.push(Op::OomScore { value }, format!("{at}/oomScoreAdj"), doing);
 }
 
-/// A session keyring by the container's name, which its later processes join.
-pub(super) fn keyring(plan: &mut Builder, context: &Context) {
+/// A session keyring by the container's name, which its later processes join. Soon, for
+/// the caller's has keys in it; behind the labels, if it takes one.
+pub(super) fn keyring(plan: &mut Builder, context: &Context, process: &Process) {
+    if !lsm::labels_keys(process) {
+        make_keyring(plan, context);
+    }
+}
+
+fn make_keyring(plan: &mut Builder, context: &Context) {
     if context.options.no_new_keyring {
         return;
     }
@@ -214,6 +221,9 @@ pub(super) fn become_process(
     }
     // Before no_new_privs, under which AppArmor lets no profile be left.
     lsm::from_inside(plan, context, process, at);
+    if lsm::labels_keys(process) {
+        make_keyring(plan, context);
+    }
     // CAP_SYS_RESOURCE; after what opens files.
     limits::limits(plan, context, process, at);
     let umask = user.umask().unwrap_or(DEFAULT_UMASK);
