@@ -23,6 +23,7 @@ use orlop::{Error, Kind};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use crate::ending::Ending;
+use crate::herald::Herald;
 
 /// Most that is kept for a side that does not read.
 const BUFFER: usize = 64 * 1024;
@@ -34,6 +35,8 @@ pub(crate) struct Foreground {
     console: Option<OwnedFd>,
     /// How the process ends when we are asked to, if not by its own will alone.
     ending: Option<Ending>,
+    /// Who tells that the process is ready.
+    herald: Option<Herald>,
 }
 
 impl Foreground {
@@ -44,7 +47,7 @@ impl Foreground {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&all, flags)
             .map_err(|errno| Error::os(errno as i32, "reading signals"))?;
-        Ok(Self { signals, console: None, ending: None })
+        Ok(Self { signals, console: None, ending: None, herald: None })
     }
 
     /// Readable when a signal asks this program to end. While there is no process yet
@@ -60,6 +63,11 @@ impl Foreground {
     /// not it listens.
     pub(crate) fn end_when_asked(&mut self) {
         self.ending = Some(Ending::default());
+    }
+
+    /// Somebody waits for the word that the process is ready.
+    pub(crate) fn herald(&mut self, herald: Option<Herald>) {
+        self.herald = herald;
     }
 
     /// Where the terminal of `process` shall go: to this program. It has the size
@@ -96,6 +104,12 @@ impl Foreground {
             if ended {
                 break;
             }
+            if let Some(herald) = &mut self.herald {
+                herald.look();
+            }
+        }
+        if let Some(herald) = self.herald.take() {
+            herald.end();
         }
         // What came too late for it is not meant for what comes next.
         self.forward(started, None)?;
@@ -121,6 +135,8 @@ impl Foreground {
         if let Some(session) = &session {
             fds.extend(session.wants());
         }
+        let word = self.herald.as_ref().and_then(Herald::readable);
+        fds.extend(word.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let patience = self.ending.as_ref().and_then(Ending::patience);
         let timeout = patience.and_then(|patience| PollTimeout::try_from(patience).ok());
         match poll(&mut fds, timeout.unwrap_or(PollTimeout::NONE)) {

@@ -12,6 +12,7 @@ mod commands;
 mod compat;
 mod ending;
 mod foreground;
+mod herald;
 mod log;
 
 use std::io::{IsTerminal as _, Write as _};

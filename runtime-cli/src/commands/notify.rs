@@ -3,9 +3,10 @@
 //! for.
 
 use std::path::PathBuf;
-use std::thread::JoinHandle;
 
 use orlop::container::Started;
+
+use crate::herald::Herald;
 
 /// Where whoever has started us wants to hear that we are ready (sd_notify(3)).
 pub(super) fn socket() -> Option<PathBuf> {
@@ -24,13 +25,7 @@ pub(super) fn wait(started: &Started) {
     }
 }
 
-/// Does the same beside us, who are the process to be watched.
-pub(super) fn wait_beside(started: &mut Started) -> Option<JoinHandle<()>> {
-    let (notify, socket) = (started.notify.take()?, socket()?);
-    let main = std::process::id().cast_signed();
-    Some(std::thread::spawn(move || {
-        if let Err(error) = notify.forward(&socket, main) {
-            log::warn!("{error}");
-        }
-    }))
+/// The same for a process in the foreground: who waits for it is to be watched.
+pub(super) fn herald(started: &mut Started) -> Option<Herald> {
+    Some(Herald::new(started.notify.take()?, socket()?))
 }

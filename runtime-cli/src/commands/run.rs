@@ -1,7 +1,5 @@
 //! `run`: a container from its creation to its end.
 
-use std::thread::JoinHandle;
-
 use anyhow::Context as _;
 use clap::Args;
 use orlop::container::Terminal;
@@ -51,14 +49,10 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let ran = store.run(&id, &bundle, &options);
     let (container, mut started) = ran.map_err(compat::not_executed)?;
     super::warn(&started.warnings);
-    let beside = notify::wait_beside(&mut started);
+    foreground.herald(notify::herald(&mut started));
     // The other end of the console socket: only the container's is left.
     drop(options);
     let status = foreground.wait(&started);
-    // It ends with the container, but for what is on its way.
-    if status.is_ok() {
-        beside.map(JoinHandle::join);
-    }
     if !keep {
         foreground::delete(&container);
     }

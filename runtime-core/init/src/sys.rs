@@ -29,6 +29,10 @@ use x86_64::{copy_bytes, fill_bytes};
 #[cfg(target_arch = "x86_64")]
 use x86_64::{nr, syscall, trap};
 
+#[cfg(not(stage))]
+pub use socket::netlink;
+pub use socket::{send, send_fds};
+
 use abi::{CapData, CapHeader, CloneArgs, MountAttr, OpenHow, Rlimit, SchedAttr, Statfs, Statx};
 
 /// A file descriptor number. The stage owns its whole table and ends in an exec
@@ -72,6 +76,7 @@ pub mod bpf;
 #[cfg(not(stage))]
 pub mod program;
 pub mod signal;
+mod socket;
 #[cfg(not(stage))]
 pub mod thread;
 #[cfg(not(stage))]
@@ -577,25 +582,4 @@ pub fn wait_readable(fd: Fd, milliseconds: i64) -> Sys<bool> {
     let mut time = [milliseconds / 1000, (milliseconds % 1000) * 1_000_000];
     let timeout = if milliseconds < 0 { core::ptr::null_mut() } else { time.as_mut_ptr() };
     call!(PPOLL, &mut poll as *mut abi::PollFd, 1, timeout, 0, 8).map(|ready| ready > 0)
-}
-
-/// send(2) on a connected socket, without SIGPIPE.
-pub fn send(socket: Fd, bytes: &[u8]) -> Sys<usize> {
-    call!(SENDTO, socket, bytes.as_ptr(), bytes.len(), abi::MSG_NOSIGNAL, 0, 0)
-}
-
-/// sendmsg(2) of `bytes` together with up to two descriptors (`SCM_RIGHTS`).
-pub fn send_fds(socket: Fd, bytes: &[u8], fds: &[Fd]) -> Sys<usize> {
-    let mut control = abi::ControlFds::new(fds);
-    let mut vector = abi::IoVec { base: bytes.as_ptr(), length: bytes.len() };
-    let message = abi::MsgHdr {
-        name: 0,
-        name_length: 0,
-        vector: &mut vector,
-        vector_length: 1,
-        control: &mut control,
-        control_length: control.used(),
-        flags: 0,
-    };
-    call!(SENDMSG, socket, &message as *const abi::MsgHdr, abi::MSG_NOSIGNAL)
 }

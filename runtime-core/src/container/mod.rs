@@ -33,7 +33,7 @@ use oci_spec::runtime::Spec;
 pub use create::CreateOptions;
 pub use exec::ExecOptions;
 use folder::{Folder, Lock};
-pub use notify::Notify;
+pub use notify::{Barrier, Notify};
 use state::{Phase, Record};
 pub use state::{State, Status};
 pub use watch::{Happening, Watch};

@@ -8,7 +8,7 @@
 //! COMPAT(runc): the places, and that nothing but the word that it is ready goes on.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -43,57 +43,93 @@ pub struct Notify {
 
 impl Notify {
     /// Waits until the container says that it is ready, or ends. The word is passed on
-    /// to the socket `to` (an `@` in front stands for an abstract one), with `main` as
-    /// the process to be watched; returns when it has been understood, for which it
-    /// waits half a minute at most.
+    /// ([`Self::tell`]); returns when it has been understood, for which it waits half a
+    /// minute at most.
     ///
     /// # Errors
     /// Nobody listens there, or takes what is sent.
     pub fn forward(&self, to: &Path, main: i32) -> Result<()> {
-        let failed = |errno: Errno, doing: &'static str| Error::os(errno as i32, doing).at_path(to);
-        let client = client(to).map_err(|errno| failed(errno, "connecting to $NOTIFY_SOCKET"))?;
-        let Some(ready) = self.ready()? else { return Ok(()) };
-        let tell = |text: &[u8]| send(client.as_raw_fd(), text, MsgFlags::MSG_NOSIGNAL);
-        tell(&ready)
-            .and_then(|_| tell(format!("MAINPID={main}\n").as_bytes()))
-            .and_then(|_| barrier(&client))
-            .map_err(|errno| failed(errno, "sending to $NOTIFY_SOCKET"))
-            .and_then(|understood| {
-                if !wait_readable(understood.as_fd(), BARRIER)? {
-                    // Who is older than that word does not know it.
-                    log::warn!("nobody has let go of the barrier at {to:?} for 30 s: ignored");
-                }
-                Ok(())
-            })
-    }
-
-    /// The line by which it says so.
-    fn ready(&self) -> Result<Option<Vec<u8>>> {
+        // Before the container is waited for: a wrong path is told at once.
+        client(to)?;
         loop {
             wait_any(&[Some(self.socket.as_fd()), Some(self.init.as_fd())], -1)?;
             let over = wait_readable(self.init.as_fd(), 0)?;
-            for _ in 0..MOST {
-                let mut buffer = [0; 4096];
-                let flags = MsgFlags::MSG_DONTWAIT;
-                let length = match recv(self.socket.as_raw_fd(), &mut buffer, flags) {
-                    Err(Errno::EAGAIN) => break,
-                    length => length.map_err(|errno| {
-                        Error::os(errno as i32, "reading what the container notifies of")
-                    })?,
-                };
-                let mut lines = buffer[..length].split(|byte| *byte == b'\n');
-                if let Some(line) = lines.find(|line| line.starts_with(b"READY=")) {
-                    return Ok(Some([line, b"\n"].concat()));
-                }
+            if let Some(ready) = self.hear()? {
+                return self.tell(to, main, &ready)?.wait();
             }
             if over {
-                return Ok(None);
+                return Ok(());
             }
         }
     }
+
+    /// Readable when the container has said something.
+    #[must_use]
+    pub fn readable(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The line by which it has said that it is ready, if it has. Does not wait.
+    ///
+    /// # Errors
+    /// What recv(2) says.
+    pub fn hear(&self) -> Result<Option<Vec<u8>>> {
+        for _ in 0..MOST {
+            let mut buffer = [0; 4096];
+            let length = match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN) => break,
+                length => length.map_err(|errno| {
+                    Error::os(errno as i32, "reading what the container notifies of")
+                })?,
+            };
+            let mut lines = buffer[..length].split(|byte| *byte == b'\n');
+            if let Some(line) = lines.find(|line| line.starts_with(b"READY=")) {
+                return Ok(Some([line, b"\n"].concat()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes the word on to the socket `to` (an `@` in front stands for an abstract
+    /// one), with `main` as the process to be watched.
+    ///
+    /// # Errors
+    /// Nobody listens there, or takes what is sent.
+    pub fn tell(&self, to: &Path, main: i32, ready: &[u8]) -> Result<Barrier> {
+        let client = client(to)?;
+        let send = |text: &[u8]| send(client.as_raw_fd(), text, MsgFlags::MSG_NOSIGNAL);
+        send(ready)
+            .and_then(|_| send(format!("MAINPID={main}\n").as_bytes()))
+            .and_then(|_| barrier(&client))
+            .map(Barrier)
+            .map_err(|errno| Error::os(errno as i32, "sending to $NOTIFY_SOCKET").at_path(to))
+    }
 }
 
-fn client(to: &Path) -> Result<OwnedFd, Errno> {
+/// Closes at its other end when all that was told has been understood.
+#[derive(Debug)]
+pub struct Barrier(OwnedFd);
+
+impl Barrier {
+    /// Waits for that, half a minute at most: who is older than that word does not
+    /// know it.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn wait(self) -> Result<()> {
+        if !wait_readable(self.0.as_fd(), BARRIER)? {
+            log::warn!("nobody has let go of the barrier at $NOTIFY_SOCKET for 30 s: ignored");
+        }
+        Ok(())
+    }
+}
+
+fn client(to: &Path) -> Result<OwnedFd> {
+    connected(to)
+        .map_err(|errno| Error::os(errno as i32, "connecting to $NOTIFY_SOCKET").at_path(to))
+}
+
+fn connected(to: &Path) -> Result<OwnedFd, Errno> {
     let address = match to.as_os_str().as_bytes() {
         [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
         _ => UnixAddr::new(to)?,

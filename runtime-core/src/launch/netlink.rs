@@ -6,12 +6,11 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
-    sockopt,
-};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
+use orlop_init::sys::{self, abi, thread};
+
+use super::owned;
 
 /// Length of a message's head and of an attribute's.
 const HEAD: usize = 16;
@@ -20,6 +19,8 @@ const ATTRIBUTE: usize = 4;
 const LONGEST: usize = 64 << 10;
 /// How long the kernel may take to answer, in seconds, which it does at once.
 const PATIENCE: i64 = 10;
+/// How long to wait for the thread at once, in milliseconds.
+const TURN: i64 = 1000;
 /// How often a listing is begun anew that was changed under its reader.
 const TRIES: usize = 10;
 
@@ -88,21 +89,26 @@ pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
 impl Socket {
     /// In the network namespace of the calling thread.
     pub(super) fn new() -> Result<Self, Errno> {
-        let (family, flags) = (AddressFamily::Netlink, SockFlag::SOCK_CLOEXEC);
-        let fd = socket(family, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
-        Ok(Self { fd, sequence: 0 })
+        Self::made(sys::netlink())
     }
 
     /// In that of another process. A thread of its own makes it, since it has to go
-    /// there for that.
+    /// there for that; a bare one, since std's brings much of a libc along.
     pub(super) fn of(pidfd: BorrowedFd<'_>) -> Result<Self, Errno> {
-        let there = || setns(pidfd, CloneFlags::CLONE_NEWNET).and_then(|()| Self::new());
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, there);
-            let ended = thread.map_err(|_| Errno::EAGAIN)?.join();
-            ended.unwrap_or(Err(Errno::EIO))
-        })
+        struct There(sys::Fd, sys::Sys<sys::Fd>);
+        let go = |There(pidfd, made): &mut There| {
+            *made = sys::setns(*pidfd, abi::CLONE_NEWNET).and_then(|()| sys::netlink());
+        };
+        let mut there = There(pidfd.as_raw_fd(), Err(sys::Errno(libc::EAGAIN)));
+        let begun = thread::beside(&mut [0; 1024], go, &mut there, TURN, &mut || {});
+        begun.map_err(|sys::Errno(errno)| Errno::from_raw(errno))?;
+        Self::made(there.1)
+    }
+
+    fn made(socket: sys::Sys<sys::Fd>) -> Result<Self, Errno> {
+        let fd = owned(socket).map_err(Errno::from_raw)?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
+        Ok(Self { fd, sequence: 0 })
     }
 
     /// Asks for one thing, or for something to be done.
