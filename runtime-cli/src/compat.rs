@@ -56,12 +56,24 @@ pub(crate) fn commit() -> &'static str {
 }
 
 /// What stands before the message of a failed command.
-pub(crate) fn prefix(verb: &str) -> String {
+fn prefix(verb: &str) -> String {
     match verb {
         "create" | "run" => format!("{} {verb} failed: ", program()),
         "exec" => "exec failed: ".into(),
         _ => String::new(),
     }
+}
+
+/// What went wrong, as engines know it from runc.
+pub(crate) fn message(verb: &str, text: &str) -> String {
+    let mounting = text.starts_with("mounting ") || text.starts_with("binding ");
+    let about = match verb {
+        "create" | "run" if mounting => {
+            "unable to start container process: error during container init: error mounting: "
+        }
+        _ => "",
+    };
+    format!("{}{about}{text}", prefix(verb))
 }
 
 /// The exit code of a failed command.

@@ -1,8 +1,9 @@
 //! The root and what is mounted in it, as the container's own mount table tells.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use crate::harness::{Bundle, Lab, Test, tests};
@@ -15,6 +16,9 @@ pub(crate) const TESTS: &[Test] = tests![
     a_tmpfs_takes_over_what_was_there,
     a_mask_is_over_what_came_last_by_another_name,
     propagation_is_as_told,
+    what_is_mounted_below_a_bind_stays_in_the_container,
+    a_source_in_the_root_has_what_was_mounted_there,
+    options_of_a_bind_are_all_that_it_has,
     a_bind_with_mapped_ids,
     devices_are_made,
 ];
@@ -86,8 +90,8 @@ fn a_bind_is_read_only_to_its_depth(lab: &Lab) {
     let inner = source.join("inner");
     fs::create_dir_all(&inner).unwrap();
     let none = None::<&str>;
-    let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(Some("tmpfs"), &inner, Some("tmpfs"), flags, none).unwrap();
+    let flags = MsFlags::empty();
+    mount(Some("tmpfs"), &inner, Some("tmpfs"), flags, none).unwrap();
     for (option, expected) in [("ro", "EROFS ok"), ("rro", "EROFS EROFS"), ("rw", "ok ok")] {
         let mut bundle = lab.bundle(&["write-each", "x", "/work/x", "/work/inner/x"]);
         bundle.mount("/work", "none", source.to_str().unwrap(), &["rbind", option]);
@@ -147,6 +151,105 @@ fn propagation_is_as_told(lab: &Lab) {
     bundle.config["linux"]["rootfsPropagation"] = json!("shared");
     let (own, _) = table(lab, &mut bundle, "/");
     assert!(own.contains("shared:"), "{own}");
+}
+
+// The mounts of a machine are shared (systemd makes them so). A bind that was the host's
+// peer had the host see what a later entry mounted below it: over /sys/fs/cgroup, say.
+fn what_is_mounted_below_a_bind_stays_in_the_container(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    mount(Some("tmpfs"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mount(None::<&str>, &source, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    fs::create_dir(source.join("inner")).unwrap();
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.mount("/work", "bind", source.to_str().unwrap(), &["rbind"]);
+    bundle.mount("/work/inner", "tmpfs", "tmpfs", &[]);
+    for user_namespace in [false, true] {
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        lab.delete("a");
+        let inner = host.lines().find(|line| line.contains(source.join("inner").to_str().unwrap()));
+        assert_eq!(inner, None, "user namespace: {user_namespace}");
+    }
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+}
+
+// COMPAT(runc): also where its path, and that of the mount point, are the host's.
+fn a_source_in_the_root_has_what_was_mounted_there(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir_all(source.join("deep")).unwrap();
+    fs::write(source.join("deep/file"), "it is there").unwrap();
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut bundle = lab.bundle(&["cat", "/tmp/deep/file"]);
+    let root = bundle.rootfs();
+    let in_root = |path: &str| root.join(path).to_str().unwrap().to_owned();
+    bundle.mount("/work", "bind", source.to_str().unwrap(), &["bind"]);
+    bundle.mount(&in_root("tmp"), "bind", &in_root("work"), &["rbind"]);
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "it is there");
+    // A link in the root leads to what is in the root.
+    std::os::unix::fs::symlink("/etc", root.join("bin/link")).unwrap();
+    fs::write(root.join("etc/file"), "of the root").unwrap();
+    let mut linked = lab.bundle(&["cat", "/work/file"]);
+    linked.config["root"]["path"] = json!(root);
+    linked.mount("/work", "bind", &in_root("bin/link"), &["bind"]);
+    assert_eq!(lab.run(&linked, "a", &[]).ok(), "of the root");
+    bundle.user_namespace();
+    // Where even its root may not go.
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "it is there");
+}
+
+// COMPAT(runc): any option takes back what the host had restricted, but for a user
+// namespace, where it is locked.
+fn options_of_a_bind_are_all_that_it_has(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    mount(Some("tmpfs"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    let restrict = |flags| {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags;
+        mount(None::<&str>, &source, None::<&str>, flags, None::<&str>).unwrap();
+    };
+    let bundle = |options: &[&str]| {
+        let mut bundle = lab.bundle(&[]);
+        bundle.mount("/work", "bind", source.to_str().unwrap(), options);
+        bundle
+    };
+    let seen = |options: &[&str], user_namespace: bool| {
+        let mut bundle = bundle(options);
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        table(lab, &mut bundle, "/work").0.split(' ').next().unwrap().to_owned()
+    };
+    let (read_only, no_exec) = (MsFlags::MS_RDONLY, MsFlags::MS_NOEXEC);
+    restrict(read_only | no_exec | MsFlags::MS_NOATIME);
+    for (options, free, locked) in [
+        (&["bind"][..], "ro,noexec,noatime", "ro,noexec,noatime"),
+        (&["bind", "rprivate"], "ro,noexec,noatime", "ro,noexec,noatime"),
+        (&["bind", "nodev"], "rw,nodev,noatime", "ro,nodev,noexec,noatime"),
+        (&["bind", "ro", "atime"], "ro,noatime", "ro,noexec,noatime"),
+    ] {
+        assert_eq!(seen(options, false), free, "{options:?}");
+        assert_eq!(seen(options, true), locked, "{options:?}, in a user namespace");
+    }
+    for (options, free) in [
+        (["bind", "rw"], "rw,noatime"),
+        (["bind", "exec"], "rw,noatime"),
+        (["bind", "relatime"], "rw,relatime"),
+        (["bind", "strictatime"], "rw"),
+    ] {
+        assert_eq!(seen(&options, false), free, "{options:?}");
+        let mut bundle = bundle(&options);
+        bundle.user_namespace();
+        let said = lab.run(&bundle, "a", &[]).fails();
+        assert!(said.contains("error mounting: binding"), "{said}");
+        assert!(said.ends_with("operation not permitted"), "{said}");
+    }
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
 }
 
 fn a_bind_with_mapped_ids(lab: &Lab) {

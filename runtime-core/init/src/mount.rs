@@ -6,7 +6,10 @@
 use core::ffi::CStr;
 
 use crate::copy_up;
-use crate::op::{BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, FALLBACK_WRITABLE, PROPAGATION_RECURSIVE};
+use crate::op::{
+    BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_RECURSIVE, FALLBACK_WRITABLE,
+    PROPAGATION_RECURSIVE,
+};
 use crate::path::{self, Make, PathBuf};
 use crate::plan::{Slot, Strs, Target};
 use crate::run::{Done, Fail, Stage, in_part};
@@ -338,7 +341,16 @@ pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Targe
         Slot::NONE => {
             let recursive = if source.flags & BIND_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
             let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | recursive;
-            sys::open_tree(abi::AT_FDCWD, source.path, flags).map_err(in_part(Part::Open))?
+            let tree = if source.flags & BIND_INSIDE == 0 {
+                sys::open_tree(abi::AT_FDCWD, source.path, flags)
+            } else {
+                path::open(stage.root, source.path, abi::O_PATH, 0).and_then(|inside| {
+                    let tree = sys::open_tree(inside, c"", flags | abi::AT_EMPTY_PATH);
+                    sys::close(inside);
+                    tree
+                })
+            };
+            tree.map_err(in_part(Part::Open))?
         }
         slot => stage.plan.slot(slot),
     };
@@ -346,6 +358,16 @@ pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Targe
         && sys::fs_magic(tree).map_err(in_part(Part::Verify))? != abi::PROC_SUPER_MAGIC
     {
         return Err(Fail::new(Part::NotProc, abi::EPERM));
+    }
+    if source.flags & BIND_LOCKED != 0 {
+        let there = sys::attributes(tree).map_err(in_part(Part::Verify))?;
+        let (set, clear) = (source.top.set, source.top.clear);
+        // With one restriction taken back, or another policy of access times.
+        let times = clear & (abi::MOUNT_ATTR_ATIME | abi::MOUNT_ATTR_NODIRATIME);
+        if clear & !times & there & !abi::MOUNT_ATTR_NOSYMFOLLOW != 0 || (there ^ set) & times != 0
+        {
+            return Err(Fail::new(Part::SetAttributes, abi::EPERM));
+        }
     }
     let place = open_target(stage, at, target, Some(tree))?;
     for (attr, flags) in [(&source.top, 0), (&source.all, abi::AT_RECURSIVE)] {
@@ -522,16 +544,19 @@ pub fn move_root(stage: &Stage) -> Done {
     let slave = abi::MountAttr { propagation: abi::MS_SLAVE, ..abi::MountAttr::default() };
     sys::mount_setattr(abi::AT_FDCWD, c"/", 0, &slave).map_err(in_part(Part::Propagate))?;
     for path in [c"/proc", c"/sys"] {
-        // Else the host's would go too, where they still are its peers.
-        match sys::mount_setattr(abi::AT_FDCWD, path, abi::AT_RECURSIVE, &slave) {
-            Ok(()) => {}
-            Err(Errno(abi::EINVAL | abi::ENOENT)) => continue, // nothing is mounted there
-            Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Propagate, 0) }),
-        }
-        match sys::umount(path, abi::MNT_DETACH) {
-            Ok(()) => {}
+        // One may be mounted on another, as often as anybody has made a pid namespace.
+        loop {
+            // Else the host's would go too, where they still are its peers.
+            match sys::mount_setattr(abi::AT_FDCWD, path, abi::AT_RECURSIVE, &slave) {
+                Ok(()) => {}
+                Err(Errno(abi::EINVAL | abi::ENOENT)) => break, // nothing is mounted there
+                Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Propagate, 0) }),
+            }
             // Locked to what is below it: a mount of a more privileged namespace.
-            Err(_) => hide_host_directory(path)?,
+            if sys::umount(path, abi::MNT_DETACH).is_err() {
+                hide_host_directory(path)?;
+                break;
+            }
         }
     }
     sys::fchdir(stage.root).map_err(in_part(Part::Resolve))?;

@@ -78,6 +78,10 @@ macro_rules! ops {
 
 /// In `Bind`: the tree, not its topmost mount alone.
 pub const BIND_RECURSIVE: u32 = 1;
+/// In `Bind`: it is refused to take back a restriction that the source has.
+pub const BIND_LOCKED: u32 = 4;
+/// In `Bind`: the source is a path in the root.
+pub const BIND_INSIDE: u32 = 8;
 /// In `Bind`: the propagation reaches the mounts below.
 pub const PROPAGATION_RECURSIVE: u32 = 2;
 /// In `Chdir`: it must work.
@@ -160,8 +164,9 @@ ops! {
         at: Str, target: Target, keep: u32, below: u32, fallback: Str, hold: u32,
     }
     /// Mount a host's tree: the detached one in `slot`, else the one at `source`.
-    /// `flags` are [`BIND_RECURSIVE`] and [`PROPAGATION_RECURSIVE`]; attributes go
-    /// to the topmost mount, `all_*` to those below it too.
+    /// `flags` are [`BIND_RECURSIVE`], [`BIND_LOCKED`], [`BIND_INSIDE`] and
+    /// [`PROPAGATION_RECURSIVE`];
+    /// attributes go to the topmost mount, `all_*` to those below it too.
     Bind {
         slot: Slot, source: Str, flags: u32, set: u64, clear: u64, all_set: u64, all_clear: u64,
         propagation: u64, at: Str, target: Target, hold: u32,

@@ -136,6 +136,20 @@ pub fn fs_magic(fd: Fd) -> Sys<u64> {
     Ok(stat.f_type as u64)
 }
 
+/// `MOUNT_ATTR_*` that hold for a file, of its mount or of its file system; all but
+/// `_NOSYMFOLLOW`.
+pub fn attributes(fd: Fd) -> Sys<u64> {
+    let mut stat = Statfs::default();
+    call!(FSTATFS, fd, &mut stat as *mut Statfs)?;
+    // The first four have the same bits as in statfs(2).
+    let has = |flag: u64, attribute: u64| if stat.f_flags & flag != 0 { attribute } else { 0 };
+    let strict = stat.f_flags & (abi::ST_NOATIME | abi::ST_RELATIME) == 0;
+    Ok(stat.f_flags & 0xf
+        | has(abi::ST_NOATIME, abi::MOUNT_ATTR_NOATIME)
+        | has(abi::ST_NODIRATIME, abi::MOUNT_ATTR_NODIRATIME)
+        | if strict { abi::MOUNT_ATTR_STRICTATIME } else { 0 })
+}
+
 /// mkdirat(2)
 pub fn mkdirat(dir: Fd, name: &CStr, mode: u32) -> Sys<()> {
     call!(MKDIRAT, dir, name.as_ptr(), mode).map(drop)

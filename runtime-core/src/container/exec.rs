@@ -42,7 +42,7 @@ pub struct ExecOptions {
 
 /// COMPAT(runc): the first words.
 fn not_joined(error: &Error) -> Error {
-    Error::new(error.kind(), format!("error adding pid of the process to its cgroup: {error}"))
+    Error::new(error.kind(), format!("error adding pid of the process to cgroups: {error}"))
 }
 
 impl Container {
@@ -106,6 +106,7 @@ impl Container {
                 let inner = manager.at_process(self.record.pid).ok_or(error)?.directory()?;
                 launch(&plan, &Kit { cgroup: inner.as_ref().map(AsFd::as_fd), ..kit })?
             }
+            Err(error) if error.errno() == Some(libc::EBUSY) => return Err(not_joined(&error)),
             launched => launched?,
         };
         if compile_options.placed {

@@ -266,7 +266,8 @@ pub(super) fn cgroup_dirs(manager: &Manager) -> Vec<CgroupDir> {
         .collect()
 }
 
-fn own_pids(spec: &Spec) -> bool {
+/// Whether the init is process 1 of a pid namespace made for it.
+pub(super) fn own_pids(spec: &Spec) -> bool {
     let listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
     let own = |namespace: &LinuxNamespace| {
         namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()

@@ -25,7 +25,7 @@ pub(super) fn hand_on(
 ) -> Result<()> {
     let fd = owned(sys::pidfd_getfd(pidfd.as_raw_fd(), number))
         .map_err(|errno| Error::os(errno, "taking the seccomp listener"))?;
-    let agent = UnixStream::from(connect(&listener.path, "connecting to the seccomp agent")?);
+    let agent = UnixStream::from(connect(&listener.path, "failed to connect with seccomp agent")?);
     let message = message(listener, pid, state);
     let fds = [fd.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];

@@ -20,7 +20,12 @@ const NS_GET_NSTYPE: u32 = 0xb703;
 pub(super) fn fill(plan: &Plan, kit: &Kit<'_>) -> Result<Vec<OwnedFd>> {
     let fill = |(index, fill): (usize, &Fill)| {
         let result = match fill {
-            Fill::Tree { path, recursive, ids } => tree(plan, path, *recursive, ids.as_ref()),
+            Fill::Tree { path, recursive, ids, propagation } => {
+                tree(path, *recursive, *propagation).and_then(|tree| {
+                    ids.as_ref().map_or(Ok(()), |ids| map(plan, path, &tree, ids))?;
+                    Ok(tree)
+                })
+            }
             Fill::Namespace { path, kind } => namespace(path, *kind),
             Fill::CgroupProcs { index } => given(kit.cgroup_procs, *index),
             Fill::ResctrlTasks { index } => given(kit.resctrl_tasks, *index),
@@ -44,7 +49,7 @@ fn pointer_of(plan: &Plan, slot: u32) -> Option<String> {
     (!origin.pointer.is_empty()).then(|| origin.pointer.to_string())
 }
 
-fn tree(plan: &Plan, path: &Path, recursive: bool, mapping: Option<&IdMapping>) -> Result<OwnedFd> {
+fn tree(path: &Path, recursive: bool, propagation: u64) -> Result<OwnedFd> {
     let doing = || format!("opening the mount source {path:?}");
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::new(Kind::InvalidConfig, doing()))?;
@@ -52,7 +57,20 @@ fn tree(plan: &Plan, path: &Path, recursive: bool, mapping: Option<&IdMapping>) 
     let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | deep;
     let tree = owned(sys::open_tree(abi::AT_FDCWD, &name, flags))
         .map_err(|errno| Error::os(errno, doing()))?;
-    let Some(mapping) = mapping else { return Ok(tree) };
+    if propagation != 0 {
+        // In our mount namespace: what the container mounts in a peer of the host's, and
+        // be it by a later entry of its config, would come up on the host.
+        let attr = abi::MountAttr { propagation, ..abi::MountAttr::default() };
+        let flags = abi::AT_EMPTY_PATH | abi::AT_RECURSIVE;
+        sys::mount_setattr(tree.as_raw_fd(), c"", flags, &attr).map_err(|Errno(errno)| {
+            Error::os(errno, format!("taking the mount source {path:?} out of the host's mounts"))
+        })?;
+    }
+    Ok(tree)
+}
+
+/// Has a tree seen through other ids.
+fn map(plan: &Plan, path: &Path, tree: &OwnedFd, mapping: &IdMapping) -> Result<()> {
     let (namespace, deep) = match mapping {
         IdMapping::Extents { uid, gid, recursive } => (ids::namespace(uid, gid)?, *recursive),
         IdMapping::Container { recursive } => (container_ids(plan)?, *recursive),
@@ -70,8 +88,7 @@ fn tree(plan: &Plan, path: &Path, recursive: bool, mapping: Option<&IdMapping>) 
         } else {
             error
         }
-    })?;
-    Ok(tree)
+    })
 }
 
 /// A user namespace with the container's own mapping.

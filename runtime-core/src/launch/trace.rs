@@ -15,7 +15,11 @@ pub(super) fn begun(plan: &Plan, pid: i32) {
     if !log_enabled!(Level::Debug) {
         return;
     }
-    debug!("runc exeseal: using /proc/self/exe clone: the stage, a sealed memory file");
+    // What of it the others use is told there, and both are looked for.
+    debug!(
+        "runc exeseal: using /proc/self/exe clone, in the place of \
+         \"runc exeseal: using overlayfs for sealed /proc/self/exe\": a sealed memory file"
+    );
     debug!("nsexec container setup: the init stage is process {pid}");
     for (op, _) in plan.steps() {
         if let Op::Seccomp { flags, notify, .. } = op {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use orlop_init::plan::Shown;
+use orlop_init::sys::abi;
 use serde::Serialize;
 
 use super::{Fill, Op, Plan, Slot, View};
@@ -170,10 +171,15 @@ fn slot_name(slot: Slot) -> String {
 
 fn describe(fill: &Fill) -> String {
     match fill {
-        Fill::Tree { path, recursive, ids } => {
+        Fill::Tree { path, recursive, ids, propagation } => {
             let recursive = if *recursive { "tree" } else { "mount" };
             let ids = if ids.is_some() { ", id-mapped" } else { "" };
-            format!("{recursive} {path:?}{ids}")
+            let peer = match *propagation {
+                0 => ", the host's peer",
+                abi::MS_PRIVATE => ", private",
+                _ => ", slave",
+            };
+            format!("{recursive} {path:?}{ids}{peer}")
         }
         Fill::Namespace { path, kind } => format!("namespace {path:?} ({kind:#x})"),
         Fill::CgroupProcs { index } => format!("cgroup.procs of hierarchy {index}"),

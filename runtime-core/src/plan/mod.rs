@@ -55,6 +55,9 @@ pub enum Fill {
         recursive: bool,
         /// The mapping of an idmapped mount (mount_setattr(2)).
         ids: Option<IdMapping>,
+        /// `MS_SLAVE` or `MS_PRIVATE`: what it is to the host's mounts, for all of it; 0
+        /// for a peer where the host's are shared.
+        propagation: u64,
     },
     /// A namespace file of the host.
     Namespace {

@@ -150,6 +150,9 @@ pub const CAP_SETPCAP: u32 = 8;
 
 pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
 
+pub const ST_NOATIME: u64 = 0x400;
+pub const ST_NODIRATIME: u64 = 0x800;
+pub const ST_RELATIME: u64 = 0x1000;
 pub const TCGETS: u32 = 0x5401;
 pub const TCSETS: u32 = 0x5402;
 pub const ONLCR: u32 = 4;
@@ -274,7 +277,9 @@ impl Statx {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Statfs {
     pub f_type: i64,
-    pub rest: [u64; 14],
+    pub sizes: [u64; 9],
+    pub f_flags: u64,
+    pub spare: [u64; 4],
 }
 
 #[repr(C)]

@@ -137,7 +137,7 @@ fn check_names(entry: &LinuxSyscall, note: &mut impl FnMut(&str, String)) {
         // The stage writes to say where it is and reads the launcher's word while
         // the filter is in force and nobody answers the listener yet.
         // COMPAT(runc): refuses write only; its init needs no read there.
-        if entry.action() == Action::ScmpActNotify && matches!(name.as_str(), "read" | "write") {
+        if entry.action() == Action::ScmpActNotify && name == "write" {
             note(
                 &format!("/names/{index}"),
                 format!("SCMP_ACT_NOTIFY cannot be used for the {name} syscall"),
