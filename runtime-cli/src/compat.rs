@@ -64,9 +64,12 @@ fn prefix(verb: &str) -> String {
     }
 }
 
-/// What went wrong, as engines know it from runc.
-pub(crate) fn message(verb: &str, text: &str) -> String {
+/// What went wrong, as people know it from runc: a mount that is refused in a user
+/// namespace, say.
+pub(crate) fn message(verb: &str, error: &anyhow::Error, text: &str) -> String {
     let mounting = text.starts_with("mounting ") || text.starts_with("binding ");
+    let refused = |error: &Error| error.kind() == Kind::Permission;
+    let mounting = mounting && error.downcast_ref().is_some_and(refused);
     let about = match verb {
         "create" | "run" if mounting => {
             "unable to start container process: error during container init: error mounting: "

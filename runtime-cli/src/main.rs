@@ -46,7 +46,7 @@ fn start() -> u8 {
     let message = match error.downcast_ref::<Usage>() {
         Some(Usage::Help(text)) => return help(text),
         Some(Usage::Wrong(text)) => text.clone(),
-        None => compat::message(verb, &told(&error)),
+        None => compat::message(verb, &error, &told(&error)),
     };
     ::log::error!("{message}");
     if to_file {

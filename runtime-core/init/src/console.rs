@@ -30,11 +30,12 @@ pub fn console(stage: &Stage, size: u32, like: u32, uid: u32, gid: u32) -> Done 
     let slave = slave as sys::Fd;
     if size != 0 {
         let rows_columns = [size as u16, (size >> 16) as u16, 0, 0];
-        sys::set_window_size(master, &rows_columns).map_err(in_part(Part::SetAttributes))?;
+        sys::terminal::set_window_size(master, &rows_columns)
+            .map_err(in_part(Part::SetAttributes))?;
     }
     sys::chown_fd(slave, uid, gid).map_err(in_part(Part::SetAttributes))?;
     if like & CONSOLE_BARE_LINES != 0 {
-        sys::bare_lines(master).map_err(in_part(Part::SetAttributes))?;
+        sys::terminal::bare_lines(master).map_err(in_part(Part::SetAttributes))?;
     }
     if like & CONSOLE_BOUND != 0 {
         let (parent, name) = path::open_parent(stage.root, c"/dev/console")?;

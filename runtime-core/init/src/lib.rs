@@ -29,6 +29,7 @@ pub mod op;
 mod path;
 pub mod plan;
 mod process;
+mod root;
 mod run;
 pub mod sys;
 #[cfg(test)]

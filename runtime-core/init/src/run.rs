@@ -6,7 +6,7 @@ use crate::op::{MOST_HELD, Op};
 use crate::plan::{Gate, Plan, Slot, Str};
 use crate::sys::{self, Errno, Fd, NO_FD, abi};
 use crate::wire::{GO, HEAD, Message, MessageKind, Part, TEXT_MAX};
-use crate::{console, exec, file, hook, mount, namespace, process};
+use crate::{console, exec, file, hook, mount, namespace, process, root};
 
 /// Why an op failed: which part, what the kernel said, and the one string that
 /// only the running stage knows.
@@ -208,13 +208,11 @@ impl Stage {
             Op::Sysctl { key, value } => {
                 file::sysctl(self, self.plan.str(key), self.plan.bytes(value))
             }
-            Op::PivotRoot {} => mount::pivot_root(self),
-            Op::ChangeRoot {} => mount::change_root(self),
-            Op::MoveRoot {} => mount::move_root(self),
-            Op::RootPropagation { kind, recursive } => {
-                mount::root_propagation(kind, recursive == 1)
-            }
-            Op::RootReadOnly {} => mount::root_read_only(self),
+            Op::PivotRoot {} => root::pivot(self),
+            Op::ChangeRoot {} => root::change(self),
+            Op::MoveRoot {} => root::move_over(self),
+            Op::RootPropagation { kind, recursive } => root::propagation(kind, recursive == 1),
+            Op::RootReadOnly {} => root::read_only(self),
 
             Op::Hook { path, argv, envp, timeout, like, filter, flags } => {
                 let wanted = hook::Wanted { path, argv, envp, timeout, like, filter, flags };

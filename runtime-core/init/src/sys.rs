@@ -77,6 +77,7 @@ pub mod bpf;
 pub mod program;
 pub mod signal;
 mod socket;
+pub mod terminal;
 #[cfg(not(stage))]
 pub mod thread;
 #[cfg(not(stage))]
@@ -223,19 +224,6 @@ pub fn ioctl_value(fd: Fd, request: u32, value: u32) -> Sys<usize> {
 /// ioctl(2) that reads or writes one 32-bit integer.
 pub fn ioctl_u32(fd: Fd, request: u32, value: &mut u32) -> Sys<usize> {
     call!(IOCTL, fd, request, value as *mut u32)
-}
-
-/// `TIOCSWINSZ`, see ioctl_tty(2). The four fields are rows, columns and pixels.
-pub fn set_window_size(fd: Fd, size: &[u16; 4]) -> Sys<()> {
-    call!(IOCTL, fd, abi::TIOCSWINSZ, size.as_ptr()).map(drop)
-}
-
-/// Takes the mapping of line ends away from a terminal (termios(3), `ONLCR`).
-pub fn bare_lines(fd: Fd) -> Sys<()> {
-    let mut termios = abi::Termios::default();
-    call!(IOCTL, fd, abi::TCGETS, &mut termios as *mut abi::Termios)?;
-    termios.output_flags &= !abi::ONLCR;
-    call!(IOCTL, fd, abi::TCSETS, &termios as *const abi::Termios).map(drop)
 }
 
 /// memfd_create(2)

@@ -25,6 +25,8 @@ pub(super) struct Case {
 enum End {
     /// With this message.
     Fails(&'static str),
+    /// With these words on the container's own stream, as if its process said them.
+    Says(&'static str),
     /// With these messages, for the host with cgroup v1 and for that with v2.
     FailsOn { v1: &'static str, v2: &'static str },
     /// With this message for the host with cgroup v2; else it can be started.
@@ -88,6 +90,11 @@ impl Case {
         Self { end: End::Fails(message), ..self }
     }
 
+    /// The kernel does not execute the program: all that is said.
+    pub(super) fn says(self, words: &'static str) -> Self {
+        Self { end: End::Says(words), ..self }
+    }
+
     /// The same where the two kinds of cgroups say different things.
     pub(super) fn fails_on(self, v1: &'static str, v2: &'static str) -> Self {
         Self { end: End::FailsOn { v1, v2 }, ..self }
@@ -148,6 +155,13 @@ impl Case {
             End::NeedsV1 { .. } if !lab.view.is_v2() => return works(&[]),
             End::NeedsV1 { v2 } => v2,
             End::Works(warnings) => return works(warnings),
+            End::Says(words) => {
+                let (code, said) = (output.code, &output.stderr);
+                let well = code == 255 && *said == format!("{words}\n");
+                return (!well).then(|| {
+                    format!("should say {words:?}\n    and ended with {code} and {said:?}")
+                });
+            }
         };
         let wanted = format!("orlop {} failed: {message}", self.verb);
         let (code, said) = (output.code, said("error"));

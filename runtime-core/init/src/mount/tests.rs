@@ -387,8 +387,8 @@ fn a_mount_that_is_there_can_be_changed() {
 fn the_root_becomes_the_root_and_the_host_is_gone() {
     run(|bed| {
         bed.file("inside", "");
-        pivot_root(&bed.stage).expect("pivoted");
-        root_read_only(&bed.stage).expect("read-only");
+        crate::root::pivot(&bed.stage).expect("pivoted");
+        crate::root::read_only(&bed.stage).expect("read-only");
         let names: std::vec::Vec<_> = fs::read_dir("/")
             .expect("the root")
             .map(|entry| entry.expect("ours").file_name())
@@ -407,7 +407,7 @@ fn a_moved_root_leaves_no_procfs_behind() {
         // Opened before: afterwards there is no procfs to open it in.
         let proc = sys::openat(abi::AT_FDCWD, c"/proc/thread-self/mountinfo", abi::O_RDONLY)
             .expect("ours");
-        move_root(&bed.stage).expect("moved");
+        crate::root::move_over(&bed.stage).expect("moved");
         assert!(fs::metadata("/inside").is_ok());
         assert!(fs::metadata("/../etc/passwd").is_err());
         let mut table = std::string::String::new();
