@@ -100,8 +100,8 @@ fn help_is_an_answer() {
 fn bad_arguments_are_told_in_one_line() {
     let room = Room::new();
     for (arguments, part) in [
-        (&["frobnicate"] as &[_], "\"frobnicate\" is unknown"),
-        (&["help", "frobnicate"], "\"frobnicate\" is unknown"),
+        (&["frobnicate"] as &[_], "No help topic for 'frobnicate'"),
+        (&["help", "frobnicate"], "No help topic for 'frobnicate'"),
         (&["checkpoint", "x"], "\"checkpoint\" is not built"),
         (&["--frobnicate"], "--frobnicate"),
         (&["state"], "CONTAINER-ID"),
