@@ -102,7 +102,9 @@ fn bad_arguments_are_told_in_one_line() {
     for (arguments, part) in [
         (&["frobnicate"] as &[_], "No help topic for 'frobnicate'"),
         (&["help", "frobnicate"], "No help topic for 'frobnicate'"),
-        (&["checkpoint", "x"], "\"checkpoint\" is not built"),
+        (&["checkpoint", "--status-fd", "x", "y"], "--status-fd"),
+        (&["restore", "--empty-ns", "uts", "x"], "namespace \"uts\" is not supported"),
+        (&["restore", "--manage-cgroups-mode", "x", "y"], "invalid manage-cgroups-mode value"),
         (&["--frobnicate"], "--frobnicate"),
         (&["state"], "CONTAINER-ID"),
         (&["state", "x", "y"], "'y'"),

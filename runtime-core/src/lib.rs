@@ -39,6 +39,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod compile;
 pub mod container;
+mod criu;
 pub mod error;
 pub mod host;
 pub mod launch;

@@ -32,6 +32,7 @@ const PACKAGES: &[&str] = &[
     "busybox-static",
     "strace",
     "criu",
+    "iptables",
     "crun",
     "runc",
 ];

@@ -73,7 +73,6 @@ pub(super) struct Creation {
 impl Creation {
     /// The same for the library.
     pub(super) fn open(self, globals: &Globals) -> anyhow::Result<(Bundle, CreateOptions)> {
-        let mut bundle = Bundle::open_with(&self.bundle, &self.config)?;
         let mut options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
@@ -81,16 +80,17 @@ impl Creation {
             notify: notify::socket().is_some(),
             ..self.planning.options(globals)?
         };
+        let (root, chosen) = globals.root()?;
+        if !chosen && root != Path::new(DEFAULT_ROOT) {
+            keep(&root)?;
+        }
+        let mut bundle = Bundle::open_with(&self.bundle, &self.config)?;
         if let Some(listening) = Activation::of_environment() {
             // Before those that were asked for: they begin at 3.
             options.preserve_fds = options.preserve_fds.saturating_add(listening.count);
             if let Some(process) = bundle.spec.process_mut() {
                 listening.tell(process, true);
             }
-        }
-        let (root, chosen) = globals.root()?;
-        if !chosen && root != Path::new(DEFAULT_ROOT) {
-            keep(&root)?;
         }
         Ok((bundle, options))
     }
@@ -106,7 +106,7 @@ fn keep(root: &Path) -> Result<()> {
 
 /// Whether cgroups may be out of reach; none leaves it to the library, which knows
 /// the caller's privileges.
-fn rootless(value: &str) -> anyhow::Result<Option<bool>> {
+pub(super) fn rootless(value: &str) -> anyhow::Result<Option<bool>> {
     Ok(match value.to_ascii_lowercase().as_str() {
         "" | "auto" => None,
         "true" | "t" | "1" => Some(true),
@@ -117,7 +117,7 @@ fn rootless(value: &str) -> anyhow::Result<Option<bool>> {
 
 /// Who makes the cgroups, by crun's flag or by runc's, which say the same if both
 /// are given.
-fn driver(globals: &Globals) -> anyhow::Result<Driver> {
+pub(super) fn driver(globals: &Globals) -> anyhow::Result<Driver> {
     let named = match globals.cgroup_manager.as_deref() {
         None if globals.systemd_cgroup => Driver::Systemd,
         None => Driver::ByPath,

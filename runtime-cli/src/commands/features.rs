@@ -218,6 +218,8 @@ fn features() -> Features {
     let annotations = BTreeMap::from([
         ("io.orlop.commit", compat::commit()),
         ("io.orlop.version", env!("CARGO_PKG_VERSION")),
+        // COMPAT(runc): the name that engines look for.
+        ("org.opencontainers.runc.checkpoint.enabled", "true"),
     ]);
     Features {
         oci_version_min: "1.0.0",
@@ -227,7 +229,7 @@ fn features() -> Features {
         linux: linux(),
         annotations,
         // The final dot makes it a prefix.
-        potentially_unsafe_config_annotations: &["org.systemd.property."],
+        potentially_unsafe_config_annotations: &["org.criu.config", "org.systemd.property."],
     }
 }
 

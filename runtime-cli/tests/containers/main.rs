@@ -8,6 +8,7 @@
 
 mod activation;
 mod bad_inputs;
+mod checkpoint;
 mod crowd;
 mod events;
 mod extras;
@@ -37,7 +38,7 @@ mod throwaway;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Some(code) = probe::main().or_else(sweep::tracer::main) {
+    if let Some(code) = probe::main().or_else(sweep::tracer::main).or_else(checkpoint::fake::main) {
         return code;
     }
     let rooms: &[&[_]] = &[
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         sharing::TESTS,
         sweep::TESTS,
     ];
-    let rooms = [rooms, rootless::ROOMS, bad_inputs::ROOMS, security::ROOMS].concat();
+    let rooms =
+        [rooms, rootless::ROOMS, bad_inputs::ROOMS, checkpoint::ROOMS, security::ROOMS].concat();
     harness::main(&rooms, rootless::FOLDERS, &[systemd::TESTS, rootless::SCOPES].concat())
 }

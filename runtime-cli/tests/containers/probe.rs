@@ -61,20 +61,11 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             let eaten = vec![1_u8; usize::from(number(megabytes)) << 20];
             println!("{}", eaten.len());
         }
-        // Each word is one datagram.
-        ["notify", words @ ..] => {
-            let to = std::env::var("NOTIFY_SOCKET").map_err(std::io::Error::other)?;
-            let socket = UnixDatagram::unbound()?;
-            for word in words {
-                socket.send_to(word.replace(',', "\n").as_bytes(), &to)?;
+        ["leave"] => drop(Command::new("/bin/probe").arg("sleep").spawn()?),
+        ["hear"] => {
+            for line in std::io::stdin().lines() {
+                println!("heard {}", line?);
             }
-        }
-        ["notify-for-ever"] => loop {
-            act(&["notify", "STATUS=x"])?;
-        },
-        ["notify-and-sleep", words @ ..] => {
-            act(&[&["notify"], words].concat())?;
-            act(&["sleep"])?;
         }
         ["say", rest @ ..] => println!("{}", rest.join(" ")),
         ["cat", paths @ ..] => {
@@ -111,9 +102,33 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
         ["fds"] => fds()?,
         ["cwd"] => println!("{}", std::env::current_dir()?.display()),
         ["env"] => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
+        ["notify" | "notify-for-ever" | "notify-and-sleep", ..] => notify(words)?,
         _ => return Err(invalid(&words.join(" "))),
     }
     Ok(0)
+}
+
+/// Says something to who waits for it.
+fn notify(words: &[&str]) -> std::io::Result<()> {
+    match words {
+        // Each word is one datagram.
+        ["notify", words @ ..] => {
+            let to = std::env::var("NOTIFY_SOCKET").map_err(std::io::Error::other)?;
+            let socket = UnixDatagram::unbound()?;
+            for word in words {
+                socket.send_to(word.replace(',', "\n").as_bytes(), &to)?;
+            }
+        }
+        ["notify-for-ever"] => loop {
+            act(&["notify", "STATUS=x"])?;
+        },
+        ["notify-and-sleep", words @ ..] => {
+            act(&[&["notify"], words].concat())?;
+            act(&["sleep"])?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn invalid(what: &str) -> std::io::Error {

@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = tests![
     in_the_background_it_leaves_ours_alone,
 ];
 
-fn accept(listener: &UnixListener) -> OwnedFd {
+pub(crate) fn accept(listener: &UnixListener) -> OwnedFd {
     listener.set_nonblocking(true).unwrap();
     let mut master = None;
     until("the terminal", || {

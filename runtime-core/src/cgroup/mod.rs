@@ -34,7 +34,7 @@ mod v2;
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
@@ -430,6 +430,12 @@ impl Manager {
             Err(_) if !cgroup.path().exists() => Ok(false),
             result => result,
         }
+    }
+
+    /// The directory in the hierarchy that can freeze, for somebody else who does.
+    #[must_use]
+    pub fn freezer_directory(&self) -> Option<PathBuf> {
+        self.freezing().map(|(group, _)| group.directory())
     }
 
     /// Sends SIGKILL to every process, a frozen one too. They are dying when

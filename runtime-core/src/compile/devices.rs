@@ -21,7 +21,7 @@ const MAJOR_BITS: u32 = 12;
 const MINOR_BITS: u32 = 20;
 
 /// SPEC: config-linux.md, "Default Devices"; all of them character devices.
-const DEFAULT: [(&str, u32, u32); 6] = [
+pub(super) const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/null", 1, 3),
     ("/dev/zero", 1, 5),
     ("/dev/full", 1, 7),

@@ -7,6 +7,7 @@
 
 mod capabilities;
 mod cgroups;
+mod checkpoint;
 mod devices;
 mod environment;
 mod hooks;
@@ -33,6 +34,7 @@ use oci_spec::runtime::{Linux, Mount, Process, Spec};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
 use crate::plan::{Builder, Gate, Op, Plan};
+pub use checkpoint::{External, ExternalKind, criu_config, externals, mount_points};
 pub use hooks::{poststart, poststop};
 pub use mount_options::known as known_mount_options;
 use namespaces::Namespaces;

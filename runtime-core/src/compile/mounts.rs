@@ -171,7 +171,7 @@ impl<'a> Entry<'a> {
         self.at == path && self.is_bind() && !self.options.remount
     }
 
-    fn read(context: &Context<'a>, mount: &'a Mount, pointer: String) -> Result<Self> {
+    pub(super) fn read(context: &Context<'a>, mount: &'a Mount, pointer: String) -> Result<Self> {
         let place = || format!("{pointer}/destination");
         let destination = rootfs::text(mount.destination(), place)?;
         let Some(at) = rootfs::clean(destination) else {
@@ -193,7 +193,7 @@ impl<'a> Entry<'a> {
         Ok(Self { pointer, at, fs_type, source, options, mount })
     }
 
-    fn is_bind(&self) -> bool {
+    pub(super) fn is_bind(&self) -> bool {
         self.fs_type == "bind"
     }
 

@@ -300,19 +300,19 @@ pub(super) fn explain(error: Error, manager: &Manager) -> Error {
 }
 
 /// A bundle as data: the plan, and the cgroup with what is to be written to it.
-struct Compiled {
-    host: HostFacts,
-    plan: Plan,
-    manager: Manager,
-    class: Option<Class>,
-    settings: Settings,
-    properties: Properties,
+pub(super) struct Compiled {
+    pub host: HostFacts,
+    pub plan: Plan,
+    pub manager: Manager,
+    pub class: Option<Class>,
+    pub settings: Settings,
+    pub properties: Properties,
     /// Whether it may go without a cgroup.
     optional: bool,
 }
 
 impl Compiled {
-    fn new(folder: &Folder, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
+    pub(super) fn new(folder: &Folder, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
         let id = folder.id();
         let host = facts(&bundle.spec)?;
         let linux = bundle.spec.linux().as_ref();
@@ -353,12 +353,23 @@ impl Compiled {
         }
     }
 
+    /// What the part of a plan is compiled with that has no process of the container in
+    /// it: nobody moves that one.
+    pub(super) fn options(&self, id: &str, bundle: &Bundle) -> compile::Options {
+        compile::Options {
+            id: id.to_owned(),
+            bundle: bundle.dir.clone(),
+            cgroups: cgroup_dirs(&self.manager),
+            ..compile::Options::default()
+        }
+    }
+
     /// Makes the cgroup. Where that is not permitted, and neither a limit nor a
     /// certain cgroup is asked for, the container goes without one if it may: the
     /// manager and the plan are others then.
     ///
     /// COMPAT(runc): these conditions, and the words about them.
-    fn make_cgroup(
+    pub(super) fn make_cgroup(
         &mut self,
         folder: &Folder,
         bundle: &Bundle,
@@ -410,7 +421,7 @@ impl Compiled {
 }
 
 /// Makes the class of resctrl, if the config asks for one.
-fn make_class(class: Option<Class>, bundle: &Bundle) -> Result<Option<Class>> {
+pub(super) fn make_class(class: Option<Class>, bundle: &Bundle) -> Result<Option<Class>> {
     let wanted = bundle.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
     let (Some(mut class), Some(wanted)) = (class, wanted) else { return Ok(None) };
     class.make(wanted)?;
@@ -494,7 +505,7 @@ fn own_namespaces(bundle: &Bundle) -> u32 {
 }
 
 /// The root file system's directory, checked while that can be told well.
-fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
+pub(super) fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
     let path = bundle.spec.root().as_ref().map(|root| root.path().as_path());
     let rootfs = bundle.dir.join(path.unwrap_or("rootfs".as_ref()));
     // COMPAT(runc): its words.

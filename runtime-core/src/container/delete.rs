@@ -47,7 +47,7 @@ impl Container {
         }
     }
 
-    fn end(&self, lock: Lock, force: bool) -> Result<()> {
+    pub(super) fn end(&self, lock: Lock, force: bool) -> Result<()> {
         let hooks = self.take_back(force)?;
         drop(lock);
         // Without the lock, and when nothing is left: hooks may take for ever, and

@@ -29,6 +29,7 @@ const START: &str = "start";
 const REPORT: &str = "report";
 const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify.sock";
+const CRIU_ROOT: &str = "criu-root";
 
 /// `<root>/<id>`
 #[derive(Debug, Clone)]
@@ -286,6 +287,14 @@ impl Folder {
         fs::remove_file(&path).map_err(|error| Error::io(&error, "removing").at_path(&path))
     }
 
+    /// Makes a directory for CRIU to mount the root on, where nobody else sees it. Its
+    /// path without links.
+    pub(super) fn make_criu_root(&self) -> Result<PathBuf> {
+        let path = self.path.join(CRIU_ROOT);
+        let made = DirBuilder::new().mode(0o700).create(&path).and_then(|()| path.canonicalize());
+        made.map_err(|error| Error::io(&error, "making a place for the root").at_path(&path))
+    }
+
     /// Removes the folder with all that is in it. A missing one is fine.
     pub(super) fn remove(&self) -> Result<()> {
         for name in [START, REPORT, CONFIG, DRAFT, STATE] {
@@ -297,6 +306,12 @@ impl Folder {
         match fs::remove_dir(&self.path) {
             // The notify socket, or what this version did not put there.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                // Empty, since nothing is mounted there but where CRIU was. Were it
+                // not, it would be somebody's root.
+                match fs::remove_dir(self.path.join(CRIU_ROOT)) {
+                    Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
+                    _ => {}
+                }
                 fs::remove_dir_all(&self.path).map_err(|error| self.cannot_remove(&error))
             }
             Err(error) if !gone(&error) => Err(self.cannot_remove(&error)),

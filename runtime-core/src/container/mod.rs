@@ -9,14 +9,18 @@
 //! finds all that must be undone, whenever the creator died. One lock per id.
 //! Nothing here knows how a process is launched or a cgroup is written.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod exec;
 mod folder;
+mod images;
 mod kill;
 mod notify;
 mod pause;
 mod pidfd;
+mod restore;
+mod root;
 mod start;
 mod state;
 mod undo;
@@ -30,10 +34,13 @@ use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
 
+pub use checkpoint::CheckpointOptions;
 pub use create::CreateOptions;
 pub use exec::ExecOptions;
 use folder::{Folder, Lock};
+pub use images::{CgroupMode, CriuOptions, NetworkLock};
 pub use notify::{Barrier, Notify};
+pub use restore::RestoreOptions;
 use state::{Phase, Record};
 pub use state::{State, Status};
 pub use watch::{Happening, Watch};

@@ -357,7 +357,7 @@ impl Child {
 
 /// One message and the descriptors with it; an empty one when nobody is there to
 /// send any.
-fn receive(
+pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     flags: MsgFlags,

@@ -80,8 +80,8 @@ fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
         arguments: &arguments,
         environment: &environment,
         directory: Some(directory.as_fd()),
-        input: &input,
-        output: &output,
+        given: &[input.as_fd(), output.as_fd(), output.as_fd()],
+        mount: None,
     };
     let (pid, pidfd) = program.start().map_err(|errno| failed(errno, "starting"))?;
     let status = wait(pid, &pidfd, hook, around)?;

@@ -97,7 +97,9 @@ impl Mapper<'_> {
         let words: Vec<CString> =
             words.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(nul)?;
         let (arguments, environment, directory) = (&*words, &[], None);
-        Program { path, arguments, environment, directory, input, output }.start().map_err(failed)
+        let given = &[input.as_fd(), output.as_fd(), output.as_fd()];
+        let program = Program { path, arguments, environment, directory, given, mount: None };
+        program.start().map_err(failed)
     }
 
     fn failed(&self, status: i32, tail: &str) -> Error {

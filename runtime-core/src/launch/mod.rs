@@ -34,9 +34,11 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use orlop_init::sys::{self, Errno, abi};
 
 pub(crate) use clone::owned;
+pub(crate) use drive::receive;
 pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::{Around, run as run_hooks};
 pub use orlop_init::STAGE;
+pub(crate) use program::Program;
 pub(crate) use report::{StartFailure, StartReport, died, start_report};
 
 use crate::error::{Error, Kind, Result};
@@ -189,7 +191,7 @@ pub(crate) fn wait_closed(
 
 /// The error for a wait that the caller gave up. What it said by that is read: the
 /// waits that follow, of the clean-up, are given up one by one.
-fn interrupted(interrupt: Option<BorrowedFd<'_>>, doing: impl Into<String>) -> Error {
+pub(crate) fn interrupted(interrupt: Option<BorrowedFd<'_>>, doing: impl Into<String>) -> Error {
     if let Some(fd) = interrupt {
         let _ = nix::unistd::read(fd, &mut [0; 128]);
     }
@@ -247,7 +249,7 @@ pub(crate) fn connect(path: &Path, doing: &'static str) -> Result<OwnedFd> {
 
 /// Ends a child of this process and waits for it, but not for ever: one that a
 /// freezer or a device holds is left. Its wait status, if it could be had.
-fn kill(pid: i32, pidfd: BorrowedFd<'_>) -> Option<i32> {
+pub(crate) fn kill(pid: i32, pidfd: BorrowedFd<'_>) -> Option<i32> {
     let _ = sys::pidfd_send_signal(pidfd.as_raw_fd(), abi::SIGKILL);
     reap(pid, pidfd)
 }

@@ -1,5 +1,5 @@
-//! A program of the host, started beside the container: a hook, or one that writes
-//! an id map.
+//! A program of the host, started beside the container: a hook, one that writes an id
+//! map, or CRIU.
 //!
 //! It gets nothing of the caller's but what it is given: every signal as after boot,
 //! and no descriptor but its standard streams.
@@ -14,19 +14,20 @@ use orlop_init::sys::{self, Errno, Fd, abi};
 use super::owned;
 
 /// What is started, and with what.
-pub(super) struct Program<'a> {
+pub(crate) struct Program<'a> {
     /// Its path, absolute.
-    pub(super) path: &'a CString,
+    pub(crate) path: &'a CString,
     /// Its arguments, from its name on.
-    pub(super) arguments: &'a [CString],
+    pub(crate) arguments: &'a [CString],
     /// `NAME=VALUE`
-    pub(super) environment: &'a [CString],
+    pub(crate) environment: &'a [CString],
     /// Where it works; where the caller does, if nowhere.
-    pub(super) directory: Option<BorrowedFd<'a>>,
-    /// Its standard input. The number is above the standard streams'.
-    pub(super) input: &'a File,
-    /// Where both of its outputs go. The number is above the standard streams'.
-    pub(super) output: &'a File,
+    pub(crate) directory: Option<BorrowedFd<'a>>,
+    /// What it has open: the standard streams, and whatever follows them. Each number
+    /// is above all that they become.
+    pub(crate) given: &'a [BorrowedFd<'a>],
+    /// A tree that is mounted over a directory where nobody else sees it.
+    pub(crate) mount: Option<(BorrowedFd<'a>, &'a CString)>,
 }
 
 /// What the child needs; it shares our memory until it executes the program.
@@ -35,8 +36,8 @@ struct Start<'a> {
     argv: &'a [usize],
     envp: &'a [usize],
     directory: Option<Fd>,
-    input: Fd,
-    output: Fd,
+    given: &'a [Fd],
+    mount: Option<(Fd, &'a CString)>,
     errno: i32,
 }
 
@@ -45,23 +46,25 @@ impl Program<'_> {
     ///
     /// # Errors
     /// What clone3(2), fchdir(2) or execve(2) answers.
-    pub(super) fn start(&self) -> Result<(i32, OwnedFd), i32> {
+    pub(crate) fn start(&self) -> Result<(i32, OwnedFd), i32> {
         let pointers = |strings: &[CString]| -> Vec<usize> {
             strings.iter().map(|string| string.as_ptr() as usize).chain([0]).collect()
         };
         let (argv, envp) = (pointers(self.arguments), pointers(self.environment));
+        let given: Vec<Fd> = self.given.iter().map(AsRawFd::as_raw_fd).collect();
+        let own_mounts = if self.mount.is_some() { abi::CLONE_NEWNS } else { 0 };
         let mut start = Start {
             path: self.path,
             argv: &argv,
             envp: &envp,
             directory: self.directory.map(|directory| directory.as_raw_fd()),
-            input: self.input.as_raw_fd(),
-            output: self.output.as_raw_fd(),
+            given: &given,
+            mount: self.mount.map(|(tree, at)| (tree.as_raw_fd(), at)),
             errno: 0,
         };
         let mut pidfd: Fd = sys::NO_FD;
         let mut args = abi::CloneArgs {
-            flags: u64::from(abi::CLONE_PIDFD) | abi::CLONE_CLEAR_SIGHAND,
+            flags: u64::from(abi::CLONE_PIDFD | own_mounts) | abi::CLONE_CLEAR_SIGHAND,
             pidfd: std::ptr::from_mut(&mut pidfd) as u64,
             exit_signal: abi::SIGCHLD,
             ..abi::CloneArgs::default()
@@ -82,7 +85,7 @@ impl Program<'_> {
 
 /// What a program printed, so many bytes at most, as the end of an error's words; nothing
 /// if it did not.
-pub(super) fn printed(mut output: File, most: u64) -> String {
+pub(crate) fn printed(mut output: File, most: u64) -> String {
     let mut text = Vec::new();
     let read = output.rewind().and_then(|()| output.take(most).read_to_end(&mut text));
     let text = read.map(|_| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default();
@@ -93,14 +96,26 @@ pub(super) fn printed(mut output: File, most: u64) -> String {
 fn become_program(start: &mut Start<'_>) -> ! {
     sys::reset_signals();
     let mut result = start.directory.map_or(Ok(()), sys::fchdir);
-    result = result.and_then(|()| sys::dup3(start.input, 0, 0));
-    for stream in 1..3 {
-        result = result.and_then(|()| sys::dup3(start.output, stream, 0));
+    if let Some((tree, at)) = start.mount {
+        result = result.and_then(|()| mount(tree, at));
     }
-    let result = result.and_then(|()| sys::close_range(3, u32::MAX, 0));
+    let mut next = 0;
+    for fd in start.given {
+        result = result.and_then(|()| sys::dup3(*fd, next, 0));
+        next += 1;
+    }
+    let result = result.and_then(|()| sys::close_range(next.cast_unsigned(), u32::MAX, 0));
     start.errno = match result {
         Ok(()) => sys::execve(start.path, start.argv, start.envp).0,
         Err(errno) => errno.0,
     };
     sys::exit(1)
+}
+
+/// In a mount namespace of our own, from which nothing comes back.
+fn mount(tree: Fd, at: &CString) -> Result<(), Errno> {
+    let attr = abi::MountAttr { propagation: abi::MS_SLAVE, ..abi::MountAttr::default() };
+    sys::mount_setattr(abi::AT_FDCWD, c"/", abi::AT_RECURSIVE, &attr)?;
+    let place = sys::openat(abi::AT_FDCWD, at, abi::O_PATH | abi::O_DIRECTORY)?;
+    sys::move_mount(tree, place)
 }

@@ -15,9 +15,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("resctrl", &["error", "host"]),
     ("compile", &["error", "bundle", "host", "plan", "init"]),
     ("launch", &["error", "plan", "init"]),
+    ("criu", &["error", "launch", "init"]),
     (
         "container",
-        &["error", "bundle", "host", "plan", "cgroup", "resctrl", "compile", "launch", "init"],
+        &[
+            "error", "bundle", "host", "plan", "cgroup", "resctrl", "compile", "launch", "criu",
+            "init",
+        ],
     ),
 ];
 

@@ -1,0 +1,9 @@
+//! Checkpoint and restore.
+
+pub(crate) mod fake;
+mod told;
+mod whole;
+
+use crate::harness::Test;
+
+pub(crate) const ROOMS: &[&[Test]] = &[told::TESTS, whole::TESTS];
