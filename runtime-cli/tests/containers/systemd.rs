@@ -24,6 +24,9 @@ pub(crate) const TESTS: &[Test] = tests![
     limits_are_told_to_systemd,
     every_controller_reaches_the_container,
     a_reload_changes_no_limit,
+    files_are_exact_where_systemd_is_not,
+    a_weight_beside_idleness_is_ignored,
+    a_frozen_cgroup_is_refused_at_once,
     a_reload_changes_no_device_rule,
     containers_come_and_go_while_it_reloads,
     a_container_whose_unit_was_stopped_is_deleted,
@@ -132,9 +135,10 @@ fn a_unit_that_failed_is_removed(lab: &Lab) {
             // Process 1 of a pid namespace gets no signal that it does not wait for.
             "org.systemd.property.TimeoutStopSec": "0.1",
         });
-        if keep {
-            // A unit that fails stays until somebody has it removed.
-            bundle.config["annotations"]["org.systemd.property.CollectMode"] = "'inactive'".into();
+        // One that was to fail stays, so that it tells that it has.
+        if !keep {
+            bundle.config["annotations"]["org.systemd.property.CollectMode"] =
+                "'inactive-or-failed'".into();
         }
         lab.run(&bundle, "a", &["--detach"]).ok();
         let unit = unit(lab, "a");
@@ -239,13 +243,13 @@ fn limits_are_told_to_systemd(lab: &Lab) {
     lab.on("a", &["update", "--cpu-quota", "1500"], &[]).ok();
     lab.on("a", &["update", "--pids-limit", "-1"], &[]).ok();
     assert_eq!(file(lab, "pids.max"), "max");
-    // Not rounded when systemd writes it again along with the others.
-    assert_eq!(file(lab, "cpu.max"), "1500 100000");
+    // In whole percents, as systemd has it.
+    assert_eq!(file(lab, "cpu.max"), "2000 100000");
     assert_eq!(shown(&unit(lab, "a"), "TasksMax"), "infinity");
     // It is told of the half that stays, too.
     for (flag, value, text, period, percent) in [
-        ("--cpu-quota", "2500", "2500 100000", "100ms", "30ms"),
-        ("--cpu-period", "50000", "2500 50000", "50ms", "50ms"),
+        ("--cpu-quota", "2500", "3000 100000", "100ms", "30ms"),
+        ("--cpu-period", "50000", "3000 50000", "50ms", "60ms"),
         ("--cpu-quota", "-1", "max 50000", "50ms", "infinity"),
     ] {
         lab.on("a", &["update", flag, value], &[]).ok();
@@ -282,13 +286,55 @@ fn a_reload_changes_no_limit(lab: &Lab) {
         assert_eq!(shown(&unit(lab, "a"), property), *value, "{property}");
     }
     assert_eq!(lab.exec("a", &[], &["say", "here"]).ok(), "here\n");
-    // It has whole percents only, and may write that at any time: never less than the
-    // limit.
-    lab.on("a", &["update", "--cpu-quota", "1500"], &[]).ok();
-    reload();
-    let quota = file(lab, "cpu.max");
-    assert!(["1500 100000", "2000 100000"].contains(&&*quota), "{quota}");
     lab.delete("a");
+}
+
+/// What systemd has in other units is exact in the files, also when it has written all
+/// of its own again for another limit's sake.
+fn files_are_exact_where_systemd_is_not(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["resources"] = json!({
+        "blockIO": { "weight": 750 },
+        "unified": { "cpu.max": "1500 100000" },
+    });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let weight = || {
+        let path = format!("{CGROUPS}{}/io.bfq.weight", cgroup_of(lab, "a"));
+        match fs::read_to_string(path) {
+            Ok(text) => assert_eq!(text, "default 750\n"),
+            Err(_) => assert_eq!(file(lab, "io.weight"), "default 7475"),
+        }
+    };
+    for _ in 0..2 {
+        weight();
+        assert_eq!(file(lab, "cpu.max"), "1500 100000");
+        lab.on("a", &["update", "--pids-limit", "55"], &[]).ok();
+    }
+    lab.delete("a");
+}
+
+/// systemd has one property for both.
+fn a_weight_beside_idleness_is_ignored(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["resources"] = json!({ "cpu": { "shares": 1024 } });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let output = lab.on("a", &["update", "--cpu-share", "200", "--cpu-idle", "1"], &[]);
+    assert!(output.stderr.contains("unable to apply both"), "{}", output.stderr);
+    output.ok();
+    assert_eq!(file(lab, "cpu.idle"), "1");
+    lab.on("a", &["update", "--cpu-share", "200"], &[]).ok();
+    assert_eq!(file(lab, "cpu.idle"), "0");
+    lab.delete("a");
+}
+
+fn a_frozen_cgroup_is_refused_at_once(lab: &Lab) {
+    let cgroup = format!("{CGROUPS}/system.slice/{}", unit(lab, "a"));
+    fs::create_dir(&cgroup).unwrap();
+    fs::write(format!("{cgroup}/cgroup.freeze"), "1").unwrap();
+    let said = lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).fails();
+    fs::remove_dir(&cgroup).unwrap();
+    assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
+    assert_eq!(shown(&unit(lab, "a"), "LoadState"), "not-found");
 }
 
 fn a_reload_changes_no_device_rule(lab: &Lab) {

@@ -308,8 +308,10 @@ impl Manager {
             // Before systemd writes the first of them.
             systemd.v2.check(&settings)?;
             let exact = systemd.v2.exact(&settings);
-            systemd.update(&Properties::for_update(&mut settings))?;
-            systemd.v2.restore(exact)?;
+            let properties = Properties::for_update(&mut settings);
+            settings.notes().iter().for_each(|note| log::warn!("{note}"));
+            systemd.update(&properties)?;
+            systemd.v2.restore(&exact)?;
         }
         self.apply(&settings)
     }

@@ -41,6 +41,14 @@ pub struct Write {
     pub retry: bool,
 }
 
+impl Write {
+    /// Whether it may be this file that is written.
+    pub(super) fn may_write(&self, file: &str) -> bool {
+        self.file == file
+            || matches!(&self.missing, Missing::Instead { file: other, .. } if *other == file)
+    }
+}
+
 /// What to do where a file does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {

@@ -15,6 +15,16 @@ use crate::error::Result;
 
 const QUOTA: &str = "cpu.max";
 
+/// The files for which systemd has words that are less exact: it keeps whole percents,
+/// and the weight of the other scheduler.
+const INEXACT: [&str; 2] = [QUOTA, "io.weight"];
+
+/// The text of a file.
+pub(super) struct Exact {
+    file: &'static str,
+    text: String,
+}
+
 /// One directory with every controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct V2 {
@@ -88,22 +98,29 @@ impl V2 {
         read_value(&self.group.directory().join(QUOTA)).ok()
     }
 
-    /// The limit that systemd knows in whole percents only, and writes again when
-    /// it is told of any other; none when it is about to be changed.
-    pub(super) fn exact(&self, settings: &Settings) -> Option<String> {
-        let changed = settings.writes.iter().any(|write| write.file == QUOTA);
-        if changed { None } else { self.quota() }
+    /// What the files say of which systemd writes something else when it is told of
+    /// any limit; without those that are about to be changed.
+    pub(super) fn exact(&self, settings: &Settings) -> Vec<Exact> {
+        let changes = |file: &str| settings.writes.iter().any(|write| write.may_write(file));
+        let read = |file| {
+            let text = read_value(&self.group.directory().join(file)).ok()?;
+            Some(Exact { file, text })
+        };
+        INEXACT.into_iter().filter(|file| !changes(file)).filter_map(read).collect()
     }
 
     /// Writes it as it was.
-    pub(super) fn restore(&self, exact: Option<String>) -> Result<()> {
-        let Some(value) = exact else { return Ok(()) };
+    pub(super) fn restore(&self, exact: &[Exact]) -> Result<()> {
         let cgroup = Directory::open(self.group.directory())?;
-        if cgroup.read(QUOTA).is_ok_and(|now| now == value) {
-            return Ok(());
+        for Exact { file, text } in exact {
+            let now = cgroup.read(file).unwrap_or_default();
+            for line in text.lines().filter(|line| now.lines().all(|other| other != *line)) {
+                let failed =
+                    |errno| refused(errno, "writing back a limit of the cgroup", cgroup.path());
+                cgroup.write(file, line).map_err(failed)?;
+            }
         }
-        let failed = |errno| refused(errno, "writing cpu.max of the cgroup", cgroup.path());
-        cgroup.write(QUOTA, value.trim_end()).map_err(failed)
+        Ok(())
     }
 
     pub(super) fn apply(&self, settings: &Settings) -> Result<()> {

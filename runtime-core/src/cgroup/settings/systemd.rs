@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use zbus::{Array, Signature, Variant};
 
-use super::{Missing, Settings, Write, annotations};
+use super::{Settings, Write, annotations};
 use crate::error::{Error, Result};
 
 /// "No limit", in systemd's words.
@@ -18,6 +18,13 @@ const INFINITY: u64 = u64::MAX;
 
 /// What has systemd forget a unit that failed like any other.
 const COLLECT: (&str, &str) = ("CollectMode", "inactive-or-failed");
+
+/// What has a scope fail because somebody asked for it by name.
+const FAILS: &str = "RuntimeMaxUSec";
+
+/// COMPAT(runc): its words.
+const WEIGHT_IGNORED: &str =
+    "unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight";
 
 /// One property of a unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,9 +55,6 @@ impl Properties {
         properties.set("Description", text(&format!("orlop container {id}")));
         properties.set("DefaultDependencies", Variant::Bool(false));
         properties.set("Delegate", Variant::Bool(true));
-        // One that failed goes like any other, when its last process has ended: a
-        // unit that stayed would keep its name from the next container.
-        properties.set(COLLECT.0, text(COLLECT.1));
         // COMPAT(runc): engines read what is counted here.
         for name in ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"] {
             properties.set(name, Variant::Bool(true));
@@ -69,6 +73,7 @@ impl Properties {
         // would hold. Ours come last, as a property has other names (MemoryMaxScale).
         properties.0.retain(|property| limits.0.iter().all(|limit| limit.name != property.name));
         properties.0.append(&mut limits.0);
+        properties.collect();
         Ok(properties)
     }
 
@@ -76,8 +81,29 @@ impl Properties {
     #[must_use]
     pub fn for_update(settings: &mut Settings) -> Self {
         let mut properties = Self::default();
+        let idle = |write: &Write| write.file == "cpu.idle" && write.value.trim() == "1";
+        if settings.writes.iter().any(idle) {
+            // One property is both, and the kernel has one of them only.
+            let before = settings.writes.len();
+            settings.writes.retain(|write| write.file != "cpu.weight");
+            if settings.writes.len() < before {
+                settings.notes.push(WEIGHT_IGNORED);
+            }
+        }
         properties.limits(&mut settings.writes);
         properties
+    }
+
+    /// Has one that failed go like any other, when its last process has ended: nobody
+    /// needs to ask for it. One that is to fail after some time stays until its
+    /// deletion, which tells whether it has.
+    ///
+    /// COMPAT(runc): there each stays that failed.
+    fn collect(&mut self) {
+        let decides = |property: &Property| property.name == COLLECT.0 || property.name == FAILS;
+        if !self.0.iter().any(decides) {
+            self.set(COLLECT.0, text(COLLECT.1));
+        }
     }
 
     /// Whether a unit that failed goes by itself.
@@ -135,7 +161,7 @@ impl Properties {
             "cpu.idle" => (value == "1").then_some(("CPUWeight", Variant::U64(0), 252)),
             "cpuset.cpus" => mask("AllowedCPUs"),
             "cpuset.mems" => mask("AllowedMemoryNodes"),
-            "cpu.max" => return self.quota(value),
+            "cpu.max" => return self.quota(write),
             "io.max" => return self.throttle(value),
             "io.weight" | "io.bfq.weight" => return self.weight(write),
             _ => None,
@@ -146,18 +172,23 @@ impl Properties {
     }
 
     /// `quota [period]`, both in microseconds.
-    fn quota(&mut self, value: &str) {
-        let mut words = value.split_whitespace();
+    fn quota(&mut self, write: &mut Write) {
+        let mut words = write.value.split_whitespace();
         let mut word = || words.next().and_then(number);
         let (Some(quota), Some(period @ 1..)) = (word(), word()) else { return };
         let per_second = match quota {
             INFINITY => INFINITY,
             // COMPAT(runc): systemd keeps whole percents. Rounded up, so that what
             // it writes some day is not less than what was asked for.
-            quota => (u128::from(quota) * 1_000_000 / u128::from(period))
-                .next_multiple_of(10_000)
-                .try_into()
-                .unwrap_or(INFINITY),
+            quota => {
+                let exact = u128::from(quota) * 1_000_000 / u128::from(period);
+                let whole = exact.next_multiple_of(10_000);
+                // COMPAT(runc): the file has the same, but for one that is named itself.
+                if whole != exact && write.pointer.starts_with("/linux/resources/cpu/") {
+                    write.value = format!("{} {period}", whole * u128::from(period) / 1_000_000);
+                }
+                whole.try_into().unwrap_or(INFINITY)
+            }
         };
         self.set("CPUQuotaPeriodUSec", Variant::U64(period));
         self.set("CPUQuotaPerSecUSec", Variant::U64(per_second));
@@ -183,9 +214,8 @@ impl Properties {
     /// `100`, `default 100` or `8:0 100`.
     ///
     /// systemd writes `io.weight`, and what it makes of it into `io.bfq.weight`. It
-    /// is told the weight that becomes the one of the configuration there, and
-    /// nothing else than it writes `io.weight`.
-    fn weight(&mut self, write: &mut Write) {
+    /// is told the weight that becomes the one of the configuration there.
+    fn weight(&mut self, write: &Write) {
         let bfq = write.file == "io.bfq.weight";
         let words: Vec<&str> = write.value.split_whitespace().collect();
         let (device, weight) = match words[..] {
@@ -201,9 +231,6 @@ impl Properties {
                 let value = of_device(device, weight);
                 self.add("IODeviceWeight", value);
             }
-        }
-        if bfq && matches!(write.missing, Missing::Instead { .. }) {
-            write.missing = Missing::Skip;
         }
     }
 }

@@ -4,6 +4,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cgroup::settings::Missing;
 use crate::cgroup::settings::tests::v2;
 
 /// The properties of these resources, as `busctl` would write them.
@@ -168,7 +169,8 @@ fn a_key_holds_against_a_limit_that_it_repeats() {
     assert_eq!(told, ["TasksMax=9"]);
 }
 
-/// systemd and we write the same weight, or it would change when systemd writes next.
+/// systemd and we write the same weight for bfq; for the other scheduler its own is
+/// near.
 #[test]
 fn weights_of_both_schedulers_agree() {
     // systemd, src/shared/cgroup-setup.h, BFQ_WEIGHT().
@@ -179,11 +181,49 @@ fn weights_of_both_schedulers_agree() {
     for weight in 1..=1000 {
         assert_eq!(bfq(of_bfq(weight)), weight);
     }
-    let resources = json!({"blockIO": {"weight": 500}});
+    let settings = converted(json!({"blockIO": {"weight": 750}}));
+    let instead = Missing::Instead { file: "io.weight", value: "7475".to_owned() };
+    assert_eq!(settings.writes()[0].missing, instead);
+}
+
+/// What is left to write when systemd has been told.
+fn converted(resources: Value) -> Settings {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
     let mut settings = Settings::for_update(&resources, &v2(), None).unwrap();
     let _ = Properties::for_update(&mut settings);
-    assert_eq!(settings.writes()[0].missing, Missing::Skip);
+    settings
+}
+
+#[test]
+fn a_quota_is_written_in_whole_percents_unless_it_is_the_files() {
+    for (resources, wanted) in [
+        (json!({"cpu": {"quota": 500_000, "period": 900_000}}), "504000 900000"),
+        (json!({"cpu": {"quota": 500_000, "period": 1_000_000}}), "500000 1000000"),
+        (json!({"cpu": {"quota": 1, "period": 100_000}}), "1000 100000"),
+        (json!({"cpu": {"quota": -1, "period": 7000}}), "max 7000"),
+        (json!({"unified": {"cpu.max": "500000 900000"}}), "500000 900000"),
+    ] {
+        assert_eq!(converted(resources.clone()).writes()[0].value, wanted, "{resources}");
+    }
+}
+
+#[test]
+fn a_weight_beside_idleness_is_ignored() {
+    for (resources, property, files) in [
+        (json!({"cpu": {"shares": 200, "idle": 1}}), "CPUWeight=0 (since 252)", &["cpu.idle"][..]),
+        (
+            json!({"unified": {"cpu.idle": "1", "cpu.weight": "8"}}),
+            "CPUWeight=0 (since 252)",
+            &["cpu.idle"],
+        ),
+        (json!({"cpu": {"shares": 1024, "idle": 0}}), "CPUWeight=100", &["cpu.idle", "cpu.weight"]),
+    ] {
+        assert_eq!(told(resources.clone()), [property], "{resources}");
+        let settings = converted(resources.clone());
+        let found: Vec<_> = settings.writes().iter().map(|write| &*write.file).collect();
+        assert_eq!(found, files, "{resources}");
+        assert_eq!(settings.notes().is_empty(), files.len() > 1, "{resources}");
+    }
 }
 
 fn created(resources: &Value, annotations: &[(&str, &str)]) -> Result<Vec<String>, Vec<Error>> {
@@ -200,15 +240,15 @@ fn a_new_scope_is_told_what_every_container_has() {
         "Description=orlop container c1",
         "DefaultDependencies=false",
         "Delegate=true",
-        "CollectMode=inactive-or-failed",
         "CPUAccounting=true",
         "MemoryAccounting=true",
         "IOAccounting=true",
         "TasksAccounting=true",
+        "CollectMode=inactive-or-failed",
     ];
     assert_eq!(created(&json!({}), &[]).unwrap(), usual);
     let found = created(&json!({"unified": {"memory.oom.group": "1"}}), &[]).unwrap();
-    assert_eq!(found[8..], ["OOMPolicy=kill (since 253)"]);
+    assert_eq!(found[7..], ["OOMPolicy=kill (since 253)", "CollectMode=inactive-or-failed"]);
 }
 
 #[test]
@@ -226,6 +266,17 @@ fn annotations_hold_against_what_every_container_has() {
     assert_eq!(found[7..], ["CollectMode=inactive", "TasksMax=9", "TimeoutStopUSec=3000000"]);
     let errors = created(&json!({}), &[("org.systemd.property.Foo", "x")]).unwrap_err();
     assert!(errors[0].to_string().contains("/annotations/org.systemd.property.Foo"));
+}
+
+#[test]
+fn a_scope_that_is_to_fail_stays_when_it_has() {
+    let wish = ("org.systemd.property.RuntimeMaxSec", "2");
+    let found = created(&json!({}), &[wish]).unwrap();
+    assert_eq!(found[7..], ["RuntimeMaxUSec=2000000"]);
+    let goes = ("org.systemd.property.CollectMode", "'inactive-or-failed'");
+    let mut found = created(&json!({}), &[wish, goes]).unwrap().split_off(7);
+    found.sort();
+    assert_eq!(found, ["CollectMode=inactive-or-failed", "RuntimeMaxUSec=2000000"]);
 }
 
 /// The last assignment is the one that holds in systemd, but of a list each does.
@@ -248,7 +299,8 @@ fn no_annotation_holds_against_a_limit() {
             ("org.systemd.property.TasksMaxScale", "uint32 9"),
         ],
     );
-    let mut found = found.unwrap().split_off(8);
+    let mut found = found.unwrap().split_off(7);
+    assert_eq!(found.pop().unwrap(), "CollectMode=inactive-or-failed");
     found[..2].sort();
     assert_eq!(found[0], "MemoryMax=9");
     assert!(found[1].starts_with("TasksMaxScale="), "{}", found[1]);

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use super::directory::Directory;
+use super::empty_and_thawed;
+use super::freezer::Freezer;
 use super::group::Group;
 use super::settings::{Properties, Property};
 use super::tree;
@@ -113,12 +115,17 @@ impl Systemd {
     /// Opens the bus for a scope with these properties.
     ///
     /// # Errors
-    /// A bus that is not there or takes nobody in.
+    /// A cgroup that is there already and has processes, or is frozen: systemd would
+    /// take it. A bus that is not there or takes nobody in.
     pub(super) fn open(
         &self,
         properties: Properties,
         interrupt: Option<Arc<OwnedFd>>,
     ) -> Result<Scope> {
+        let path = self.v2.group.directory();
+        if path.exists() {
+            empty_and_thawed(&path, Freezer::V2)?;
+        }
         let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         watch(&mut bus, &self.unit)?;
         // Now, so that the bus is busy with it while we are with the clone.
