@@ -1,10 +1,11 @@
 //! Cgroups: limits in their files, changed by `update`; pause and resume.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{Lab, Test, cgroups, tests, until};
+use crate::harness::{CGROUPS, Lab, Test, cgroups, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     limits_are_in_the_files,
@@ -14,6 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     devices_are_forbidden,
     exec_goes_below,
     exec_follows_the_init,
+    exec_follows_an_init_that_has_left,
     exec_is_on_its_processors_first,
 ];
 
@@ -196,6 +198,30 @@ fn exec_follows_the_init(lab: &Lab) {
     let message = lab.exec("a", &["--cgroup", "/"], &cat).fails();
     assert!(message.contains("has controllers enabled for cgroups below it"), "{message}");
     lab.delete("a");
+}
+
+/// Which has left the container's own cgroup, and that is gone.
+fn exec_follows_an_init_that_has_left(lab: &Lab) {
+    if !lab.view.is_v2() {
+        return;
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.without_namespace("cgroup");
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let [cgroup] = cgroups(lab.tag()).try_into().unwrap();
+    let other = Path::new(CGROUPS).join(format!("{}-left", lab.id("a")));
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("cgroup.procs"), lab.state("a")["pid"].to_string()).unwrap();
+    // systemd may have been faster.
+    let _ = fs::remove_dir(&cgroup);
+    assert!(!cgroup.exists());
+    let cat = ["cat", "/proc/self/cgroup"];
+    let own = lab.exec("a", &[], &cat).ok();
+    assert!(own.ends_with(&format!("::/{}-left\n", lab.id("a"))), "{own}");
+    let message = lab.exec("a", &["--cgroup", "/"], &cat).fails();
+    assert!(message.contains("no such file or directory"), "{message}");
+    lab.on("a", &["delete", "--force"], &[]).ok();
+    fs::remove_dir(&other).unwrap();
 }
 
 /// The initial affinity holds before the process is in the cgroup, so it is not

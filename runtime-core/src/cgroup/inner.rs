@@ -1,5 +1,5 @@
-//! Cgroups below the container's: those that a further process is told to join, and
-//! the one to which the container has moved its first.
+//! Cgroups below the container's that a further process is told to join, and the one
+//! to which the container has moved its first.
 //!
 //! Says where they are; they are the container's own to make.
 
@@ -54,9 +54,9 @@ impl Manager {
         Ok(Self::from_record(record))
     }
 
-    /// The same for the cgroup of process `pid`, if it is one further below: where
-    /// the container has given controllers to others below its own, no process can
-    /// be in that one any more (cgroup v2).
+    /// The same for the cgroup of process `pid`, the container's first, if it is not the
+    /// container's own: where that has given controllers to others below it, no process
+    /// can be in it any more (cgroup v2); or it is gone, as nobody is in it.
     #[must_use]
     pub fn at_process(&self, pid: i32) -> Option<Self> {
         let (Self::V2(V2 { group, .. }) | Self::Systemd(Systemd { v2: V2 { group, .. }, .. })) =
@@ -66,11 +66,24 @@ impl Manager {
         };
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
-        // Where only a part of the hierarchy is mounted the two are not of one kind.
-        let below = path.strip_prefix(&group.path).ok().and_then(inside)?;
-        let other = !below.as_os_str().is_empty();
-        let inner = Inner { controllers: Vec::new(), path: below };
-        if other { self.below(&[inner]).ok() } else { None }
+        let (path, own) = (Path::new("/").join(inside(path)?), &group.path);
+        if path == *own {
+            return None;
+        }
+        let mut record = self.record();
+        record.groups.iter_mut().for_each(|group| group.path.clone_from(&path));
+        let below = path.starts_with(own);
+        let found = Self::from_record(record);
+        // Where only a part of the hierarchy is mounted, that is another's.
+        (below || found.has(pid)).then_some(found)
+    }
+
+    /// Whether the process itself is in there.
+    fn has(&self, pid: i32) -> bool {
+        self.groups().iter().any(|group| {
+            let list = fs::read_to_string(group.directory().join("cgroup.procs"));
+            list.is_ok_and(|list| list.lines().any(|line| line.parse() == Ok(pid)))
+        })
     }
 }
 

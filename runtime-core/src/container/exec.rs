@@ -1,6 +1,6 @@
 //! `exec`: a further process in a container that runs.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
@@ -8,7 +8,7 @@ use oci_spec::runtime::Process;
 use super::pidfd::PidfdReceiver;
 use super::state::State;
 use super::{Container, Started, Terminal, check_pid_file, write_pid_file};
-use crate::cgroup::Inner;
+use crate::cgroup::{Inner, Manager};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
 use crate::host::HostFacts;
@@ -86,8 +86,8 @@ impl Container {
             // The pidfd may be another process's.
             return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
         }
-        let directory = plan.outside.into_cgroup.then(|| manager.directory()).transpose();
-        let directory = directory.map_err(|error| not_joined(&error))?.flatten();
+        let directory = plan.outside.into_cgroup.then(|| self.joined(&manager, options));
+        let directory = directory.transpose()?.flatten();
         let procs = plan.writes_cgroups().then(|| manager.procs()).transpose();
         let procs = procs.map_err(|error| not_joined(&error))?.unwrap_or_default();
         let kit = Kit {
@@ -129,5 +129,17 @@ impl Container {
         let warnings = std::mem::take(&mut plan.warnings);
         let (pid, pidfd) = child.into_process()?;
         Ok(Started { pid, pidfd, warnings, notify: None })
+    }
+
+    /// The cgroup into which the process is cloned.
+    fn joined(&self, manager: &Manager, options: &ExecOptions) -> Result<Option<OwnedFd>> {
+        match manager.directory() {
+            // COMPAT(runc): the init's, where the container's own is gone.
+            Err(error) if error.errno() == Some(libc::ENOENT) && options.cgroups.is_empty() => {
+                let inner = manager.at_process(self.record.pid);
+                inner.ok_or_else(|| not_joined(&error))?.directory()
+            }
+            directory => directory.map_err(|error| not_joined(&error)),
+        }
     }
 }
