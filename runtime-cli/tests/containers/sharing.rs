@@ -129,8 +129,8 @@ fn what_an_init_leaves_in_a_shared_pid_namespace_is_ended(lab: &Lab) {
     bundle.args(&["family", "3"]);
     let running = lab.begin(lab.start_of("run", &bundle, "a", &["--keep"]));
     until("the family", || running.printed() == "ready\n");
-    lab.on("a", &["kill"], &["KILL"]).ok();
-    running.end().ends(128 + 9);
+    lab.on("a", &["kill"], &["TERM"]).ok();
+    running.end().ends(128 + 15);
     let pids = || -> Vec<i32> {
         serde_json::from_str(&lab.on("a", &["ps", "--format", "json"], &[]).ok()).unwrap()
     };
