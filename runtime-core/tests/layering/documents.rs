@@ -66,3 +66,26 @@ fn paths_are_told_from_other_words() {
     let text = "`runtime-core/src/error.rs` and `config.json`, `a b.rs`\n```\n`x.rs`\n```\n`op.rs`";
     assert_eq!(named_paths(text), ["runtime-core/src/error.rs", "op.rs"]);
 }
+
+/// Every advisory names tests that run: a file of the room, a function in it, and its
+/// place in the list of those that are run.
+#[test]
+fn the_tests_of_advisories_exist() {
+    let text = fs::read_to_string(source::root().join("SECURITY.md")).expect("the table");
+    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut count = 0;
+    for row in rows {
+        let tests: Vec<&str> = row.split('`').filter(|word| word.contains("::")).collect();
+        assert!(!tests.is_empty(), "an advisory without a test: {row}");
+        for test in tests {
+            let (room, name) = test.rsplit_once("::").expect("it has two parts");
+            let file = format!("runtime-cli/tests/containers/{}.rs", room.replace("::", "/"));
+            let code = fs::read_to_string(source::root().join(&file)).expect(&file);
+            let listed =
+                code.contains(&format!("    {name},")) || code.contains(&format!("[{name}]"));
+            assert!(code.contains(&format!("\nfn {name}(")) && listed, "there is no test {test}");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} tests were found");
+}
