@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
 use nix::sys::stat::Mode;
-use nix::unistd::{mkdir, read, write};
+use nix::unistd::{Uid, fchownat, mkdir, read, write};
 
 use crate::error::{Error, Kind, Result};
 
@@ -48,6 +48,12 @@ impl Directory {
     /// Writes `value` into `file` with one system call, as cgroup files want it.
     pub(super) fn write(&self, file: &str, value: &str) -> Result<(), Errno> {
         write_all(&self.open_for_writing(file)?, value)
+    }
+
+    /// Gives `file`, or itself for an empty name, to a user.
+    pub(super) fn give(&self, file: &str, uid: u32) -> Result<(), Errno> {
+        let flags = AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW;
+        fchownat(&self.fd, file, Some(Uid::from_raw(uid)), None, flags)
     }
 
     pub(super) fn open_for_writing(&self, file: &str) -> Result<OwnedFd, Errno> {

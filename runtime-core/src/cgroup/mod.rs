@@ -316,6 +316,17 @@ impl Manager {
         self.apply(&settings)
     }
 
+    /// Lets a user of the host rule over it, where v2 is alone.
+    ///
+    /// # Errors
+    /// A cgroup that does not exist; chown(2).
+    pub fn give_to(&self, uid: u32) -> Result<()> {
+        match self {
+            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2.give_to(uid),
+            Self::None | Self::V1(_) => Ok(()),
+        }
+    }
+
     /// The directory in the v2 hierarchy, for `CLONE_INTO_CGROUP`; none where
     /// there is no v2.
     ///

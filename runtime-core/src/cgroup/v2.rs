@@ -15,6 +15,9 @@ use crate::error::Result;
 
 const QUOTA: &str = "cpu.max";
 
+/// Names of the files that belong to who rules over a cgroup.
+const DELEGATED: &str = "/sys/kernel/cgroup/delegate";
+
 /// The files for which systemd has words that are less exact: it keeps whole percents,
 /// and the weight of the other scheduler.
 const INEXACT: [&str; 2] = [QUOTA, "io.weight"];
@@ -45,6 +48,26 @@ impl V2 {
         self.enable()?;
         made.keep();
         Ok(claim)
+    }
+
+    /// Lets a user rule over it: the directory, and the files that the kernel names.
+    /// Whoever may not give it away keeps it.
+    ///
+    /// SPEC: config-linux.md, "Cgroup ownership".
+    pub(super) fn give_to(&self, uid: u32) -> Result<()> {
+        let path = self.group.directory();
+        let cgroup = Directory::open(path.clone())?;
+        // KERNEL(<4.15): absent.
+        let listed = std::fs::read_to_string(DELEGATED);
+        let listed =
+            listed.as_deref().unwrap_or("cgroup.procs\ncgroup.subtree_control\ncgroup.threads");
+        for file in std::iter::once("").chain(listed.lines()) {
+            match cgroup.give(file, uid) {
+                Ok(()) | Err(Errno::ENOENT | Errno::EPERM) => {}
+                Err(errno) => return Err(refused(errno, "giving the cgroup to its user", &path)),
+            }
+        }
+        Ok(())
     }
 
     /// Hands the root's controllers down to the cgroup. What can't be enabled

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::folder::{Folder, Lock};
 use super::pidfd::PidfdReceiver;
@@ -148,6 +148,7 @@ impl Store {
             folder.write(&record)?;
         }
         let Compiled { plan, manager, class, settings, properties, .. } = compiled;
+        let owner = cgroup_owner(&bundle.spec);
         let scope = manager.scope(properties, self.interrupt.clone())?;
         if scope.is_none() {
             undo.cgroup(manager.clone(), claim);
@@ -163,6 +164,7 @@ impl Store {
         // somebody has put in the place of a file, and the rules hold for it too.
         if scope.is_none() {
             manager.apply(&settings)?;
+            owner.map_or(Ok(()), |owner| manager.give_to(owner))?;
         }
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let tasks = record.intel_rdt.as_ref().map_or(Ok(Vec::new()), Class::tasks)?;
@@ -181,7 +183,7 @@ impl Store {
         let mut launched =
             Launched { child, undo, lock, plan, record, folder, manager, notify, receiver };
         if let Some(scope) = scope {
-            launched.place(scope, &settings)?;
+            launched.place(scope, &settings, owner)?;
         }
         Ok(launched)
     }
@@ -219,7 +221,7 @@ impl Launched {
     }
 
     /// Has systemd make the cgroup, with the stage in it.
-    fn place(&mut self, scope: Scope, settings: &Settings) -> Result<()> {
+    fn place(&mut self, scope: Scope, settings: &Settings, owner: Option<u32>) -> Result<()> {
         let Self { child, undo, lock, plan, manager, .. } = self;
         child.pass(plan, Gate::Placed, |pid| {
             // One that is not started is not ours to stop: it may be another's.
@@ -229,7 +231,8 @@ impl Launched {
                 claim.mark(&lock.mark);
             }
             undo.cgroup(manager.clone(), claim);
-            manager.apply(settings)
+            manager.apply(settings)?;
+            owner.map_or(Ok(()), |owner| manager.give_to(owner))
         })
     }
 
@@ -483,6 +486,45 @@ fn plan(
         notify: options.notify.then(|| folder.notify_socket()),
     };
     compile::create(&bundle.spec, host, &options)
+}
+
+/// Whom of the host's users the container's cgroup shall belong to: who runs the program
+/// in it, if that may write to it.
+///
+/// SPEC: config-linux.md, "Cgroup ownership".
+fn cgroup_owner(spec: &Spec) -> Option<u32> {
+    let linux = spec.linux().as_ref()?;
+    let namespaces = linux.namespaces().iter().flatten();
+    let new = |kind| {
+        let mut of_kind = namespaces.clone().filter(move |namespace| namespace.typ() == kind);
+        of_kind.next().map(|namespace| namespace.path().is_none())
+    };
+    let writable = |mount: &Mount| {
+        let mut words = mount.options().iter().flatten();
+        matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"))
+            && words
+                .rfind(|word| matches!(&***word, "ro" | "rw" | "rro"))
+                .is_none_or(|word| word == "rw")
+    };
+    if new(LinuxNamespaceType::Cgroup) != Some(true)
+        || !spec.mounts().iter().flatten().any(writable)
+    {
+        return None;
+    }
+    let uid = spec.process().as_ref()?.user().uid();
+    match new(LinuxNamespaceType::User) {
+        None => Some(uid),
+        // Whose ids another's are is not known.
+        Some(false) => None,
+        Some(true) => {
+            let find = |map: &LinuxIdMapping| {
+                let beyond =
+                    uid.checked_sub(map.container_id()).filter(|more| *more < map.size())?;
+                map.host_id().checked_add(beyond)
+            };
+            linux.uid_mappings().iter().flatten().find_map(find)
+        }
+    }
 }
 
 /// Which of the namespaces with parameters of their own are joined by a path that
