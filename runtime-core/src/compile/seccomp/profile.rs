@@ -134,9 +134,8 @@ fn check_names(entry: &LinuxSyscall, note: &mut impl FnMut(&str, String)) {
         if name.is_empty() {
             note(&format!("/names/{index}"), "empty string is not a valid syscall".into());
         }
-        // The stage writes to say where it is and reads the launcher's word while
-        // the filter is in force and nobody answers the listener yet.
-        // COMPAT(runc): refuses write only; its init needs no read there.
+        // The stage says by a write that there is a listener, and nobody can answer for
+        // it yet. It reads when the agent has it, who must let it.
         if entry.action() == Action::ScmpActNotify && name == "write" {
             note(
                 &format!("/names/{index}"),
