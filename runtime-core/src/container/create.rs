@@ -148,7 +148,6 @@ impl Store {
             folder.write(&record)?;
         }
         let Compiled { plan, manager, class, settings, properties, .. } = compiled;
-        let owner = cgroup_owner(&bundle.spec);
         let scope = manager.scope(properties, self.interrupt.clone())?;
         if scope.is_none() {
             undo.cgroup(manager.clone(), claim);
@@ -163,8 +162,7 @@ impl Store {
         // Before the stage sees the root: what it opens there may be a device that
         // somebody has put in the place of a file, and the rules hold for it too.
         if scope.is_none() {
-            manager.apply(&settings)?;
-            owner.map_or(Ok(()), |owner| manager.give_to(owner))?;
+            fill_cgroup(&manager, &settings, &bundle.spec)?;
         }
         let procs = if plan.writes_cgroups() { manager.procs()? } else { Vec::new() };
         let tasks = record.intel_rdt.as_ref().map_or(Ok(Vec::new()), Class::tasks)?;
@@ -183,7 +181,7 @@ impl Store {
         let mut launched =
             Launched { child, undo, lock, plan, record, folder, manager, notify, receiver };
         if let Some(scope) = scope {
-            launched.place(scope, &settings, owner)?;
+            launched.place(scope, &settings, &bundle.spec)?;
         }
         Ok(launched)
     }
@@ -221,7 +219,7 @@ impl Launched {
     }
 
     /// Has systemd make the cgroup, with the stage in it.
-    fn place(&mut self, scope: Scope, settings: &Settings, owner: Option<u32>) -> Result<()> {
+    fn place(&mut self, scope: Scope, settings: &Settings, spec: &Spec) -> Result<()> {
         let Self { child, undo, lock, plan, manager, .. } = self;
         child.pass(plan, Gate::Placed, |pid| {
             // One that is not started is not ours to stop: it may be another's.
@@ -231,8 +229,7 @@ impl Launched {
                 claim.mark(&lock.mark);
             }
             undo.cgroup(manager.clone(), claim);
-            manager.apply(settings)?;
-            owner.map_or(Ok(()), |owner| manager.give_to(owner))
+            fill_cgroup(manager, settings, spec)
         })
     }
 
@@ -486,6 +483,12 @@ fn plan(
         notify: options.notify.then(|| folder.notify_socket()),
     };
     compile::create(&bundle.spec, host, &options)
+}
+
+/// Writes the limits, and gives the cgroup to whom it shall belong.
+pub(super) fn fill_cgroup(manager: &Manager, settings: &Settings, spec: &Spec) -> Result<()> {
+    manager.apply(settings)?;
+    cgroup_owner(spec).map_or(Ok(()), |owner| manager.give_to(owner))
 }
 
 /// Whom of the host's users the container's cgroup shall belong to: who runs the program

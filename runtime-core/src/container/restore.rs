@@ -16,7 +16,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::sys::{self, Errno, abi};
 
 use super::checkpoint::{config_file, inherited, joined, needs_root, text};
-use super::create::{Compiled, CreateOptions, make_class, rootfs};
+use super::create::{Compiled, CreateOptions, fill_cgroup, make_class, rootfs};
 use super::folder::{Folder, Lock};
 use super::images::{CriuOptions, Images, keeping_cgroups};
 use super::root::{self, Root};
@@ -225,7 +225,7 @@ impl<'a> Restoring<'a> {
         }
         if !manager.needs_process() {
             self.undo.cgroup(manager.clone(), claim);
-            manager.apply(&self.prepared.compiled.settings)?;
+            fill_cgroup(&manager, &self.prepared.compiled.settings, &self.bundle.spec)?;
         }
         if let Some(made) = make_class(self.prepared.compiled.class.take(), self.bundle)? {
             self.undo.class(made.clone());
@@ -292,7 +292,7 @@ impl<'a> Restoring<'a> {
                     claim.mark(&self.lock.mark);
                 }
                 self.undo.cgroup(manager.clone(), claim);
-                manager.apply(&compiled.settings)?;
+                fill_cgroup(&manager, &compiled.settings, &self.bundle.spec)?;
             }
             None => manager.add(pid, interrupt)?,
         }
