@@ -14,6 +14,7 @@ mod images;
 mod kill;
 mod list;
 mod matching;
+mod mounts;
 mod notify;
 mod plan;
 mod ps;
@@ -53,6 +54,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "features", about: "Print what this build can do", run: features::run },
     Command { name: "kill", about: "Send a signal to a container's process", run: kill::run },
     Command { name: "list", about: "List the containers", run: list::run },
+    Command { name: "mounts", about: "Mount in a running container", run: mounts::run },
     Command { name: "pause", about: "Freeze a container's processes", run: freeze::pause },
     Command { name: "plan", about: "Print what creating a bundle would do", run: plan::run },
     Command { name: "ps", about: "List a container's processes", run: ps::run },

@@ -391,6 +391,30 @@ pub fn change(stage: &mut Stage, at: &Place, recursive: bool, attr: &abi::MountA
     })
 }
 
+/// Takes a mount away that the container may have under its hands meanwhile: what was
+/// looked at is unmounted, by no name.
+pub fn unmount(stage: &Stage, at: &'static CStr) -> Done {
+    let place = path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?;
+    let stat = sys::fstat(place).map_err(in_part(Part::Verify))?;
+    let root = sys::fstat(stage.root).map_err(in_part(Part::Verify))?;
+    if stat.attributes & abi::STATX_ATTR_MOUNT_ROOT == 0 || stat.mount == root.mount {
+        return Err(Fail::new(Part::Verify, abi::EINVAL));
+    }
+    let done = if stat.kind() == abi::S_IFDIR {
+        sys::fchdir(place).and_then(|()| sys::umount(c".", abi::MNT_DETACH))
+    } else {
+        let mut path = PathBuf::new();
+        path.push(b"self/fd/").and_then(|()| path.push_number(place.cast_unsigned())).and_then(
+            |()| {
+                sys::fchdir(stage.proc).and_then(|()| sys::umount(path.as_c_str(), abi::MNT_DETACH))
+            },
+        )
+    };
+    done.map_err(in_part(Part::Drop))?;
+    sys::close(place);
+    sys::fchdir(stage.root).map_err(in_part(Part::Resolve))
+}
+
 pub fn reconfigure(stage: &mut Stage, at: &Place, options: Strs) -> Done {
     each_mount(stage, at, |stage, fd| {
         let fs = sys::fspick(fd).map_err(in_part(Part::OpenFs))?;

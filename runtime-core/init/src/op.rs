@@ -171,6 +171,9 @@ ops! {
         slot: Slot, source: Str, flags: u32, set: u64, clear: u64, all_set: u64, all_clear: u64,
         propagation: u64, at: Str, target: Target, hold: u32,
     }
+    /// Take the mount at `at` away, with all that is mounted below it. A file's needs the
+    /// procfs for our own writes.
+    Unmount { at: Str }
     /// Change the mount at `at`; `recursive` reaches those below. For this op and all
     /// that have them, `under` is the number of a mount that is held, 0 for none, and
     /// `below` the path from there: what holds a mount may be renamed meanwhile.

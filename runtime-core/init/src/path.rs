@@ -82,6 +82,14 @@ impl PathBuf {
         Ok(())
     }
 
+    /// Appends a number in decimal.
+    pub fn push_number(&mut self, number: u32) -> Sys<()> {
+        if number >= 10 {
+            self.push_number(number / 10)?;
+        }
+        self.push(&[b'0' + (number % 10) as u8])
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }

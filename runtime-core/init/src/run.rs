@@ -212,6 +212,7 @@ impl Stage {
             Op::ChangeRoot {} => root::change(self),
             Op::MoveRoot {} => root::move_over(self),
             Op::RootPropagation { kind, recursive } => root::propagation(kind, recursive == 1),
+            Op::Unmount { at } => mount::unmount(self, self.plan.str(at)),
             Op::RootReadOnly {} => root::read_only(self),
 
             Op::Hook { path, argv, envp, timeout, like, filter, flags } => {

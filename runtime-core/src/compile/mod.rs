@@ -12,6 +12,7 @@ mod devices;
 mod environment;
 mod hooks;
 mod limits;
+mod live_mounts;
 mod lsm;
 mod mount_options;
 mod mounts;
@@ -36,6 +37,7 @@ use crate::host::HostFacts;
 use crate::plan::{Builder, Gate, Op, Plan};
 pub use checkpoint::{External, ExternalKind, criu_config, externals, mount_points};
 pub use hooks::{poststart, poststop};
+pub use live_mounts::{add_mounts, remove_mounts};
 pub use mount_options::known as known_mount_options;
 use namespaces::Namespaces;
 

@@ -172,14 +172,7 @@ impl<'a> Entry<'a> {
     }
 
     pub(super) fn read(context: &Context<'a>, mount: &'a Mount, pointer: String) -> Result<Self> {
-        let place = || format!("{pointer}/destination");
-        let destination = rootfs::text(mount.destination(), place)?;
-        let Some(at) = rootfs::clean(destination) else {
-            let what = format!("the mount point {destination:?} is the root itself");
-            return Err(Error::config(place(), what));
-        };
-        // COMPAT(runc): a path of the host that leads into the root is one in the root.
-        let at = rootfs::inside(context, &at).unwrap_or(at);
+        let at = place(context, mount, &format!("{pointer}/destination"))?;
         let fs_type = mount.typ().as_deref().unwrap_or_default();
         rootfs::text(Path::new(fs_type), || format!("{pointer}/type"))?;
         let options = mount.options().as_deref().unwrap_or_default();
@@ -247,6 +240,17 @@ impl<'a> Entry<'a> {
     fn source_text(&self) -> Result<&'a str> {
         rootfs::text(self.source, || format!("{}/source", self.pointer))
     }
+}
+
+/// Where in the container a mount goes, cleaned.
+pub(super) fn place(context: &Context<'_>, mount: &Mount, pointer: &str) -> Result<String> {
+    let destination = rootfs::text(mount.destination(), || pointer.to_owned())?;
+    let Some(at) = rootfs::clean(destination) else {
+        let what = format!("the mount point {destination:?} is the root itself");
+        return Err(Error::config(pointer, what));
+    };
+    // COMPAT(runc): a path of the host that leads into the root is one in the root.
+    Ok(rootfs::inside(context, &at).unwrap_or(at))
 }
 
 fn warn(plan: &mut Builder, entry: &Entry<'_>) {
@@ -468,9 +472,11 @@ fn bind(
         locked,
         inside: false,
     };
-    // From inside another user namespace the source may be out of reach.
+    // From inside another user namespace the source may be out of reach, and from inside
+    // a container it is.
     let host = context.host;
-    let by_launcher = context.namespaces.user() && host.may_mount() && host.owns_mounts;
+    let inside_another = context.namespaces.user() && host.may_mount() && host.owns_mounts;
+    let by_launcher = !context.first || inside_another;
     // What is in the root has the mounts that were made there before.
     let inside = rootfs::inside(context, source).filter(|_| ids.is_none());
     let tree =

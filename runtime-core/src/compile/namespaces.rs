@@ -305,7 +305,6 @@ fn mapper(host: &HostFacts, ids: Ids, mappings: &Option<Vec<LinuxIdMapping>>) ->
 
 /// Joins the namespaces of a running container, for `exec`.
 pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Process) {
-    let namespaces = &context.namespaces;
     let affinity = process.exec_cpu_affinity().as_ref();
     let initial = affinity.and_then(|affinity| affinity.initial().as_ref());
     // SPEC: the initial affinity holds before the process is in the cgroup; the
@@ -314,6 +313,12 @@ pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Pr
     scheduling::affinity(plan, initial, "/execCPUAffinity/initial");
     join_cgroups(plan, context, by_clone);
     resctrl::join(plan, context);
+    join(plan, context);
+}
+
+/// The namespaces alone.
+pub(super) fn join(plan: &mut Builder, context: &Context) {
+    let namespaces = &context.namespaces;
     // One call: what the container had joined from outside is still ours to join,
     // because the kernel asks with the privileges that we have before it.
     let kinds = namespaces.new | namespaces.joined_kinds();

@@ -212,6 +212,13 @@ pub(super) fn enter(plan: &mut Builder, context: &Context<'_>) {
     }
 }
 
+/// For what is done in a container: its root is that of its mount namespace, once that is
+/// joined.
+pub(super) fn of_container(plan: &mut Builder) {
+    let path = plan.str("/");
+    plan.push(Op::RootDirectory { path }, "/root/path", "opening the root");
+}
+
 /// For `exec`: the root of a container that is in a mount namespace of others is not
 /// that namespace's.
 pub(super) fn join(plan: &mut Builder, context: &Context<'_>) {

@@ -16,6 +16,7 @@ mod exec;
 mod folder;
 mod images;
 mod kill;
+mod live_mounts;
 mod notify;
 mod pause;
 mod pidfd;

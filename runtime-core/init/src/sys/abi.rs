@@ -153,6 +153,7 @@ pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
 pub const ST_NOATIME: u64 = 0x400;
 pub const ST_NODIRATIME: u64 = 0x800;
 pub const ST_RELATIME: u64 = 0x1000;
+pub const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
 pub const TCGETS: u32 = 0x5401;
 pub const TCSETS: u32 = 0x5402;
 pub const ONLCR: u32 = 4;

@@ -1,0 +1,54 @@
+//! `mounts`: more mounts for a running container, or fewer.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use oci_spec::runtime::Mount;
+use orlop::Error;
+use serde::Deserialize;
+
+use super::Call;
+
+#[derive(Debug, Args)]
+struct Arguments {
+    /// add or remove
+    #[arg(value_name = "ACTION")]
+    action: String,
+    /// The container
+    #[arg(value_name = "CONTAINER-ID")]
+    id: String,
+    /// A file with the mounts as config.json has them: {"mounts": [...]}, or the list
+    /// alone. For remove their destinations count
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// What the file may be.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum File {
+    Section { mounts: Vec<Mount> },
+    List(Vec<Mount>),
+}
+
+pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
+    let Arguments { action, id, file } = call.parse()?;
+    let add = match &*action {
+        "add" => true,
+        "remove" => false,
+        _ => bail!("mounts {action:?}: neither add nor remove"),
+    };
+    let container = call.open(&id)?;
+    let text = fs::read(&file).map_err(|error| Error::io(&error, "reading").at_path(&file))?;
+    let read = serde_json::from_slice(&text);
+    let (File::Section { mounts } | File::List(mounts)) =
+        read.with_context(|| format!("reading the mounts in {file:?}"))?;
+    if add {
+        container.add_mounts(&mounts)?
+    } else {
+        container.remove_mounts(&mounts)?
+    };
+    Ok(0)
+}
