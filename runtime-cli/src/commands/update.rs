@@ -105,12 +105,7 @@ fn read(file: &PathBuf) -> anyhow::Result<LinuxResources> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
     };
     read.map_err(|error| Error::io(&error, "reading").at_path(file))?;
-    let mut resources: LinuxResources =
-        serde_json::from_str(&text).with_context(|| format!("reading the limits in {file:?}"))?;
-    // COMPAT(runc): an update leaves devices as they are; engines send the whole
-    // object of config.json.
-    resources.set_devices(None);
-    Ok(resources)
+    serde_json::from_str(&text).with_context(|| format!("reading the limits in {file:?}"))
 }
 
 impl Arguments {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{CGROUPS, Lab, Test, View, cgroups, tests, until};
 
@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = tests![
     update_keeps_the_other_half_of_a_cpu_limit,
     a_paused_container_is_resumed_or_deleted,
     devices_are_forbidden,
+    devices_are_changed_while_it_runs,
     exec_goes_below,
     exec_follows_the_init,
     exec_follows_an_init_that_has_left,
@@ -142,6 +143,53 @@ fn devices_are_forbidden(lab: &Lab) {
     bundle.config["linux"]["resources"]["devices"] = json!([all, own]);
     let text = lab.run(&bundle, "a", &[]).ok();
     assert_eq!(text, "mknod ok\nopen-node ok\nopen-null ok\n");
+}
+
+fn devices_are_changed_while_it_runs(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    for set in ["bounding", "permitted", "effective"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
+    }
+    bundle.config["process"]["capabilities"]["ambient"] = json!([]);
+    bundle.mount("/tmp", "tmpfs", "tmpfs", &["nosuid"]);
+    let all = json!({ "allow": false, "access": "rwm" });
+    let own = |access: &str| json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": access });
+    bundle.config["linux"]["resources"] = json!({ "devices": [all] });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    // v1 changes nothing as a whole where there are cgroups below.
+    for cgroup in cgroups(lab.tag()) {
+        fs::create_dir(cgroup.join("inner")).unwrap();
+    }
+    let file = lab.path("resources.json");
+    let update = |devices: Option<Value>| {
+        let resources = devices.map_or(json!({}), |devices| json!({ "devices": devices }));
+        fs::write(&file, resources.to_string()).unwrap();
+        lab.on("a", &["update", "--resources", file.to_str().unwrap()], &[])
+    };
+    let open = || {
+        let text = lab.exec("a", &[], &["try", "mknod", "open-node", "open-null"]).ok();
+        assert!(text.ends_with("open-null ok\n"), "{text}");
+        text.contains("open-node ok")
+    };
+    for (devices, allowed) in [
+        (json!([all]), false),
+        (json!([all, own("w")]), false),
+        (json!([all, own("rw")]), true),
+        (json!([all, own("r")]), true),
+        (json!([all, own("w")]), false),
+        (json!([all]), false),
+    ] {
+        update(Some(devices.clone())).ok();
+        assert_eq!(open(), allowed, "{devices}");
+        update(None).ok();
+        assert_eq!(open(), allowed, "{devices}, and a limit");
+    }
+    let said = update(Some(json!([{ "allow": true, "access": "x" }]))).fails();
+    assert!(said.contains("/linux/resources/devices/0/access"), "{said}");
+    for cgroup in cgroups(lab.tag()).into_iter().filter(|cgroup| cgroup.ends_with("inner")) {
+        fs::remove_dir(cgroup).unwrap();
+    }
+    lab.delete("a");
 }
 
 fn exec_goes_below(lab: &Lab) {

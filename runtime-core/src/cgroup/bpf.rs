@@ -36,6 +36,20 @@ pub(super) fn attach(cgroup: &Directory, rules: &super::devices::Rules) -> Resul
     if replaced.is_some() { Ok(()) } else { detach(cgroup, &old) }
 }
 
+/// The same for a container that runs, in one step: no process is without rules, or
+/// without a device that it keeps, at any time.
+///
+/// # Errors
+/// [`Kind::Unsupported`] where others have attached programs too: which one is ours is
+/// not known.
+pub(super) fn replace(cgroup: &Directory, rules: &super::devices::Rules) -> Result<()> {
+    if attached(cgroup)?.len() > 1 {
+        let what = "others have attached device programs too";
+        return Err(Error::new(Kind::Unsupported, what).at_path(cgroup.path()));
+    }
+    attach(cgroup, rules)
+}
+
 fn detach(cgroup: &Directory, old: &[Program]) -> Result<()> {
     for program in old {
         bpf::detach_device_program(cgroup.fd(), program.0)

@@ -223,6 +223,42 @@ impl Rules {
         Ok(lines)
     }
 
+    /// The lines for v1 that make these rules of `before`: what both allow is allowed all
+    /// the while. None where the two do not begin alike.
+    ///
+    /// # Errors
+    /// As [`Self::lines`]'s.
+    pub(super) fn changes(&self, before: &Self) -> Result<Option<Vec<(bool, String)>>> {
+        if self.allow != before.allow {
+            return Ok(None);
+        }
+        let entries = |rules: &Self| -> Result<Vec<(String, String)>> {
+            let lines = rules.lines()?.into_iter().skip(1);
+            let parts = lines.filter_map(|(_, line)| {
+                let (device, access) = line.rsplit_once(' ')?;
+                Some((device.to_owned(), access.to_owned()))
+            });
+            Ok(parts.collect())
+        };
+        let (old, new) = (entries(before)?, entries(self)?);
+        let more = |these: &[(String, String)], than: &[(String, String)]| {
+            let mut more = Vec::new();
+            for (device, access) in these {
+                let there = than.iter().find(|(other, _)| other == device);
+                let there = there.map_or("", |(_, access)| access);
+                let letters: String = access.chars().filter(|one| !there.contains(*one)).collect();
+                if !letters.is_empty() {
+                    more.push(format!("{device} {letters}"));
+                }
+            }
+            more
+        };
+        // An entry is an exception from what holds for all.
+        let added = more(&new, &old).into_iter().map(|line| (!self.allow, line));
+        let removed = more(&old, &new).into_iter().map(|line| (self.allow, line));
+        Ok(Some(added.chain(removed).collect()))
+    }
+
     /// What the rules say, for tests: the reference that lists and programs are
     /// compared with.
     #[cfg(test)]

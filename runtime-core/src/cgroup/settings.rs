@@ -82,6 +82,8 @@ pub(super) struct DeviceSettings {
     /// Whether it is an error that they can't be set: a caller without privileges
     /// can't, nor could its container make a device.
     pub(super) required: bool,
+    /// What they replace while the container runs.
+    pub(super) instead_of: Option<Rules>,
 }
 
 /// What to write into a container's cgroup.
@@ -132,9 +134,10 @@ impl Settings {
     }
 
     /// For a container that runs: its limits, all of them, so that values which
-    /// depend on one another fit. Its devices stay as they are, and so does the half
-    /// of a CPU limit that is not named: `quota` is the limit so far
-    /// ([`super::Manager::quota`]).
+    /// depend on one another fit. The half of a CPU limit that is not named stays as it
+    /// is: `quota` is the limit so far ([`super::Manager::quota`]). So do its devices,
+    /// unless there are others than in its config `kept`: engines send them all along
+    /// with any limit, and a hook may have added some.
     ///
     /// # Errors
     /// As [`Settings::for_create`].
@@ -142,10 +145,34 @@ impl Settings {
         resources: &LinuxResources,
         host: &HostFacts,
         quota: Option<&str>,
+        kept: Option<&Linux>,
     ) -> Result<Self, Vec<Error>> {
         let mut errors = Vec::new();
-        let settings = Self::limits_of(resources, host, quota, &mut errors);
+        let mut settings = Self::limits_of(resources, host, quota, &mut errors);
+        let before = kept.and_then(|linux| linux.resources().as_ref());
+        let before = before.and_then(|resources| resources.devices().as_deref());
+        let own = kept.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+        let before = before.unwrap_or_default();
+        if let Some(wanted) = resources.devices().as_deref().filter(|wanted| *wanted != before) {
+            match (Rules::new(wanted, own), Rules::new(before, own)) {
+                (Ok(rules), Ok(before)) => match devices(rules, true, host, true) {
+                    Ok(Some(devices)) => {
+                        let instead_of = Some(before);
+                        settings.devices = Some(DeviceSettings { instead_of, ..devices });
+                    }
+                    Ok(None) => {}
+                    Err(error) => errors.push(error),
+                },
+                (rules, _) => errors.extend(rules.err().into_iter().flatten()),
+            }
+        }
         if errors.is_empty() { Ok(settings) } else { Err(errors) }
+    }
+
+    /// Whether rules for devices are among them.
+    #[must_use]
+    pub fn changes_devices(&self) -> bool {
+        self.devices.is_some()
     }
 
     /// The limits, in the order in which they are written.
@@ -207,7 +234,7 @@ fn devices(
             "no cgroup hierarchy is mounted that could keep devices",
         )),
         Cgroups::None => Ok(None),
-        Cgroups::Unified { .. } => Ok(Some(DeviceSettings { rules, required })),
+        Cgroups::Unified { .. } => Ok(Some(DeviceSettings { rules, required, instead_of: None })),
         Cgroups::Legacy { .. } if host.in_user_namespace => Ok(None),
         Cgroups::Legacy { hierarchies } => {
             let has = |name: &str| {
@@ -221,7 +248,7 @@ fn devices(
                 // what the configuration asks for, even when it lists none.
                 return Err(Error::unsupported(pointer, "no hierarchy has the devices controller"));
             }
-            Ok(Some(DeviceSettings { rules, required }))
+            Ok(Some(DeviceSettings { rules, required, instead_of: None }))
         }
     }
 }

@@ -60,7 +60,7 @@ fn update_from(
         };
         format!("{}={:?}{missing}{retry}", write.file, write.value).replace('"', "")
     };
-    match Settings::for_update(&resources, host, quota) {
+    match Settings::for_update(&resources, host, quota, None) {
         Ok(settings) => Ok(settings.writes().iter().map(show).collect()),
         Err(errors) => Err(errors.iter().map(ToString::to_string).collect()),
     }
@@ -311,6 +311,6 @@ fn devices_are_for_those_who_can_set_them() {
     };
     assert_eq!(required(&inside(v1())), None);
     assert_eq!(required(&inside(v2())), Some(false));
-    let update = Settings::for_update(&LinuxResources::default(), &v2(), None).unwrap();
+    let update = Settings::for_update(&LinuxResources::default(), &v2(), None, None).unwrap();
     assert_eq!(update.devices, None);
 }

@@ -78,7 +78,10 @@ impl V1 {
         }
         let Some(devices) = &settings.devices else { return Ok(()) };
         let done = match (self.of("devices"), &self.unified) {
-            (Some(group), _) => self::devices(&Directory::open(group.directory())?, &devices.rules),
+            (Some(group), _) => {
+                let before = devices.instead_of.as_ref();
+                self::devices(&Directory::open(group.directory())?, &devices.rules, before)
+            }
             (None, Some(unified)) => {
                 bpf::attach(&Directory::open(unified.directory())?, &devices.rules)
             }
@@ -129,14 +132,15 @@ fn inherit(mount: &Path, path: &Path, new: bool) -> Result<()> {
     Ok(())
 }
 
-fn devices(cgroup: &Directory, rules: &Rules) -> Result<()> {
+fn devices(cgroup: &Directory, rules: &Rules, before: Option<&Rules>) -> Result<()> {
     let failed = |errno: Errno, line: &str| {
         let doing = format!("writing the device rule {line:?} to the cgroup {:?}", cgroup.path());
         Error::os(errno as i32, doing)
             .of_kind(super::directory::kind_of(errno))
             .at(Place::Config("/linux/resources/devices".into()))
     };
-    let lines = rules.lines()?;
+    let changes = before.map_or(Ok(None), |before| rules.changes(before))?;
+    let lines = changes.map_or_else(|| rules.lines(), Ok)?;
     // One descriptor for all lines that go to the same file.
     for lines in lines.chunk_by(|(a, _), (b, _)| a == b) {
         let (allow, first) = &lines[0];

@@ -154,6 +154,7 @@ impl V2 {
         let cgroup = Directory::open(self.group.directory())?;
         apply::writes(&cgroup, settings.writes.iter())?;
         match &settings.devices {
+            Some(devices) if devices.instead_of.is_some() => bpf::replace(&cgroup, &devices.rules),
             Some(devices) => match bpf::attach(&cgroup, &devices.rules) {
                 Err(error) if devices.required => Err(error),
                 _ => Ok(()),

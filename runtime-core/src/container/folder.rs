@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, major, minor};
 use nix::unistd::{geteuid, mkfifo};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::notify;
 use super::state::Record;
@@ -222,6 +223,17 @@ impl Folder {
     pub(super) fn write_config(&self, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(CONFIG);
         put(&path, bytes).map_err(|error| Error::io(&error, "keeping the config").at_path(&path))
+    }
+
+    /// Changes what was kept: complete or not at all.
+    pub(super) fn change_config(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let broken = |error| Error::new(Kind::Internal, format!("changing the config: {error}"));
+        let mut config: Value = serde_json::from_slice(&self.read_config()?).map_err(broken)?;
+        change(&mut config);
+        let (draft, path) = (self.path.join(DRAFT), self.path.join(CONFIG));
+        put(&draft, &serde_json::to_vec(&config).map_err(broken)?)
+            .and_then(|()| fs::rename(&draft, &path))
+            .map_err(|error| Error::io(&error, "keeping the config").at_path(&path))
     }
 
     pub(super) fn read_config(&self) -> Result<Vec<u8>> {

@@ -86,16 +86,14 @@ impl Container {
 
     /// What is mounted belongs into the config, from which a checkpoint is made.
     fn keep_mounts(&self, change: impl FnOnce(&mut Vec<Value>)) -> Result<()> {
-        let broken = |error| Error::new(Kind::Internal, format!("keeping the mounts: {error}"));
-        let mut config: Value =
-            serde_json::from_slice(&self.folder().read_config()?).map_err(broken)?;
-        if !config["mounts"].is_array() {
-            config["mounts"] = Value::Array(Vec::new());
-        }
-        if let Some(mounts) = config["mounts"].as_array_mut() {
-            change(mounts);
-        }
-        self.folder().write_config(&serde_json::to_vec(&config).map_err(broken)?)
+        self.folder().change_config(|config| {
+            if !config["mounts"].is_array() {
+                config["mounts"] = Value::Array(Vec::new());
+            }
+            if let Some(mounts) = config["mounts"].as_array_mut() {
+                change(mounts);
+            }
+        })
     }
 }
 

@@ -31,7 +31,9 @@ impl Container {
         container.record.manager().thaw()
     }
 
-    /// Changes limits; what `resources` does not name stays as it is.
+    /// Changes limits and device rules; what `resources` does not name stays as it is.
+    /// Device rules are changed when they are others than the container has, by its config
+    /// or by its last update.
     ///
     /// # Errors
     /// [`Kind::WrongState`] when it has stopped; a value that the kernel refuses.
@@ -46,9 +48,19 @@ impl Container {
             return Err(Error::new(Kind::Unsupported, what));
         }
         let quota = manager.quota();
+        let kept = resources.devices().as_ref().map(|_| container.kept_spec()).transpose()?;
+        let linux = kept.as_ref().and_then(|spec| spec.linux().as_ref());
         let settings =
-            Settings::for_update(resources, &host, quota.as_deref()).map_err(Error::all)?;
-        manager.update(settings)
+            Settings::for_update(resources, &host, quota.as_deref(), linux).map_err(Error::all)?;
+        let devices = settings.changes_devices().then(|| resources.devices());
+        manager.update(settings)?;
+        // The next update is compared with these, and a checkpoint is made of them.
+        devices.map_or(Ok(()), |devices| {
+            let list = serde_json::to_value(devices).unwrap_or_default();
+            container
+                .folder()
+                .change_config(|config| config["linux"]["resources"]["devices"] = list)
+        })
     }
 
     /// Changes what its class of resctrl gets, by the two schemas that may be given.

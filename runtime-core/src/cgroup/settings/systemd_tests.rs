@@ -15,7 +15,7 @@ fn told(resources: Value) -> Vec<String> {
 /// The same where the file of the CPU limit says something.
 fn told_from(quota: Option<&str>, resources: Value) -> Vec<String> {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
-    let mut settings = Settings::for_update(&resources, &v2(), quota).unwrap();
+    let mut settings = Settings::for_update(&resources, &v2(), quota, None).unwrap();
     Properties::for_update(&mut settings).0.iter().map(shown).collect()
 }
 
@@ -189,7 +189,7 @@ fn weights_of_both_schedulers_agree() {
 /// What is left to write when systemd has been told.
 fn converted(resources: Value) -> Settings {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
-    let mut settings = Settings::for_update(&resources, &v2(), None).unwrap();
+    let mut settings = Settings::for_update(&resources, &v2(), None, None).unwrap();
     let _ = Properties::for_update(&mut settings);
     settings
 }
