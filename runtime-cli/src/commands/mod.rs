@@ -42,32 +42,162 @@ use crate::compat;
 struct Command {
     name: &'static str,
     about: &'static str,
+    /// What a person may want to type, behind the program's name.
+    examples: &'static [&'static str],
     run: fn(Call) -> anyhow::Result<u8>,
 }
 
-const COMMANDS: &[Command] = &[
-    Command { name: "checkpoint", about: "Save a running container", run: checkpoint::run },
-    Command { name: "create", about: "Create a container from a bundle", run: create::run },
-    Command { name: "delete", about: "Delete a container that has stopped", run: delete::run },
-    Command { name: "events", about: "Print what a container uses", run: events::run },
-    Command { name: "exec", about: "Run a further process in a container", run: exec::run },
-    Command { name: "features", about: "Print what this build can do", run: features::run },
-    Command { name: "kill", about: "Send a signal to a container's process", run: kill::run },
-    Command { name: "list", about: "List the containers", run: list::run },
-    Command { name: "mounts", about: "Mount in a running container", run: mounts::run },
-    Command { name: "pause", about: "Freeze a container's processes", run: freeze::pause },
-    Command { name: "plan", about: "Print what creating a bundle would do", run: plan::run },
-    Command { name: "ps", about: "List a container's processes", run: ps::run },
-    Command { name: "restore", about: "Bring a saved container back", run: restore::run },
-    Command { name: "resume", about: "Thaw a container's processes", run: freeze::resume },
-    Command { name: "run", about: "Create a container, start it and wait for it", run: run::run },
-    Command { name: "spec", about: "Write a bundle's first config.json", run: spec::run },
-    Command { name: "stage", about: "Write the init stage to a file", run: stage::run },
-    Command { name: "start", about: "Start the process of a created container", run: start::run },
-    Command { name: "state", about: "Print a container's state", run: state::run },
-    Command { name: "try", about: "Run a command or a shell, isolated", run: throwaway::run },
-    Command { name: "update", about: "Change a container's limits", run: update::run },
+/// The commands by what they are for, as help shows them.
+const GROUPS: &[(&str, &[Command])] = &[
+    ("To look around", TRYING),
+    ("The life of a container", LIFE),
+    ("What it does now", LOOKING),
+    ("While it runs", CHANGING),
+    ("Bundles, and this program", BUNDLES),
 ];
+
+const TRYING: &[Command] = &[Command {
+    name: "try",
+    about: "Run a command or a shell, isolated",
+    examples: &["try", "try ls -l /"],
+    run: throwaway::run,
+}];
+
+const LIFE: &[Command] = &[
+    Command {
+        name: "run",
+        about: "Create a container, start it and wait for it",
+        examples: &["run --bundle DIR box", "run --detach --bundle DIR box"],
+        run: run::run,
+    },
+    Command {
+        name: "create",
+        about: "Create a container from a bundle",
+        examples: &["create --bundle DIR box", "create --config OTHER.json box"],
+        run: create::run,
+    },
+    Command {
+        name: "start",
+        about: "Start the process of a created container",
+        examples: &["start box"],
+        run: start::run,
+    },
+    Command {
+        name: "exec",
+        about: "Run a further process in a container",
+        examples: &["exec --tty box sh", "exec --user 1000:1000 --cwd /tmp box id"],
+        run: exec::run,
+    },
+    Command {
+        name: "kill",
+        about: "Send a signal to a container's process",
+        examples: &["kill box", "kill box KILL", "kill --regex '^test-' TERM"],
+        run: kill::run,
+    },
+    Command {
+        name: "delete",
+        about: "Delete a container that has stopped",
+        examples: &["delete box", "delete --force box", "delete --force --regex '^test-'"],
+        run: delete::run,
+    },
+    Command {
+        name: "checkpoint",
+        about: "Save a running container",
+        examples: &["checkpoint --image-path DIR box", "checkpoint --leave-running box"],
+        run: checkpoint::run,
+    },
+    Command {
+        name: "restore",
+        about: "Bring a saved container back",
+        examples: &["restore --detach --bundle DIR --image-path DIR box"],
+        run: restore::run,
+    },
+];
+
+const LOOKING: &[Command] = &[
+    Command {
+        name: "list",
+        about: "List the containers",
+        examples: &["list", "list --quiet", "list --format json"],
+        run: list::run,
+    },
+    Command {
+        name: "state",
+        about: "Print a container's state",
+        examples: &["state box"],
+        run: state::run,
+    },
+    Command {
+        name: "ps",
+        about: "List a container's processes",
+        examples: &["ps box", "ps --format json box"],
+        run: ps::run,
+    },
+    Command {
+        name: "events",
+        about: "Print what a container uses",
+        examples: &["events --stats box", "events --interval 1s box"],
+        run: events::run,
+    },
+];
+
+const CHANGING: &[Command] = &[
+    Command {
+        name: "update",
+        about: "Change a container's limits",
+        examples: &["update --memory 256m --pids-limit 100 box", "update --resources FILE box"],
+        run: update::run,
+    },
+    Command {
+        name: "mounts",
+        about: "Mount in a running container",
+        examples: &["mounts add box MOUNTS.json", "mounts remove box MOUNTS.json"],
+        run: mounts::run,
+    },
+    Command {
+        name: "pause",
+        about: "Freeze a container's processes",
+        examples: &["pause box"],
+        run: freeze::pause,
+    },
+    Command {
+        name: "resume",
+        about: "Thaw a container's processes",
+        examples: &["resume box"],
+        run: freeze::resume,
+    },
+];
+
+const BUNDLES: &[Command] = &[
+    Command {
+        name: "spec",
+        about: "Write a bundle's first config.json",
+        examples: &["spec --bundle DIR", "spec --rootless"],
+        run: spec::run,
+    },
+    Command {
+        name: "plan",
+        about: "Print what creating a bundle would do",
+        examples: &["plan DIR", "plan --json DIR"],
+        run: plan::run,
+    },
+    Command {
+        name: "features",
+        about: "Print what this build can do",
+        examples: &["features"],
+        run: features::run,
+    },
+    Command {
+        name: "stage",
+        about: "Write the init stage to a file",
+        examples: &["stage FILE"],
+        run: stage::run,
+    },
+];
+
+fn all() -> impl Iterator<Item = &'static Command> {
+    GROUPS.iter().flat_map(|(_, commands)| *commands)
+}
 
 /// One call of a command.
 struct Call {
@@ -84,7 +214,11 @@ impl Call {
             .display_name(format!("{} {name}", compat::program()))
             .bin_name(format!("{} {name}", compat::program()))
             .about(*about);
-        args::parse(command, std::mem::take(&mut self.arguments).into_iter())
+        let arguments = std::mem::take(&mut self.arguments);
+        // Made for who asks alone: the others wait for every line.
+        let asked = arguments.iter().any(|one| one == "-h" || one == "--help");
+        let command = if asked { command.after_help(examples(self.command)) } else { command };
+        args::parse(command, arguments.into_iter())
     }
 
     /// Where the containers are.
@@ -121,7 +255,7 @@ pub(crate) fn dispatch(mut globals: Globals, verb: &mut &'static str) -> anyhow:
         name = of.to_string_lossy().into_owned();
         arguments = vec!["--help".into()];
     }
-    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+    let Some(command) = all().find(|command| command.name == name) else {
         // COMPAT(runc): its words.
         let wrong = format!("unknown command: No help topic for '{name}'");
         return Err(Usage::Wrong(wrong).into());
@@ -132,11 +266,27 @@ pub(crate) fn dispatch(mut globals: Globals, verb: &mut &'static str) -> anyhow:
 
 /// The list of commands, for the help.
 pub(crate) fn summary() -> String {
-    let mut text = String::from("Commands:\n");
-    for Command { name, about, .. } in COMMANDS {
-        let _ = writeln!(text, "  {name:<10} {about}");
+    let mut text = String::new();
+    for (group, commands) in GROUPS {
+        let _ = writeln!(text, "{group}:");
+        for Command { name, about, .. } in *commands {
+            let _ = writeln!(text, "  {name:<10} {about}");
+        }
+        text.push('\n');
     }
-    text.push_str("  help       Print this, or the help of a command");
+    let program = compat::program();
+    let _ = write!(
+        text,
+        "Examples:\n  {program} try\n  {program} run --bundle DIR box\n  {program} help exec"
+    );
+    text
+}
+
+fn examples(command: &Command) -> String {
+    let mut text = String::from("Examples:");
+    for example in command.examples {
+        let _ = write!(text, "\n  {} {example}", compat::program());
+    }
     text
 }
 
@@ -158,8 +308,18 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    // Examples are read by people who copy them.
     #[test]
-    fn commands_are_sorted() {
-        assert!(COMMANDS.is_sorted_by(|a, b| a.name < b.name));
+    fn every_command_is_there_once_and_has_examples_of_its_own() {
+        let mut names: Vec<_> = all().map(|command| command.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for Command { name, examples, .. } in all() {
+            assert!(!examples.is_empty(), "{name}");
+            let own = |example: &&&str| example.split(' ').next() == Some(name);
+            assert!(examples.iter().all(|example| own(&example)), "{name}");
+        }
     }
 }
