@@ -48,7 +48,7 @@ impl Scene {
     fn update(&self, resources: &str) -> orlop::Result<()> {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
         let settings =
-            Settings::for_update(&resources, &self.host, self.manager.quota().as_deref());
+            Settings::for_update(&resources, &self.host, self.manager.quota().as_deref(), None);
         self.manager.apply(&settings.unwrap_or_else(|e| panic!("{e:?}")))
     }
 

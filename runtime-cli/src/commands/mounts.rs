@@ -46,9 +46,9 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let (File::Section { mounts } | File::List(mounts)) =
         read.with_context(|| format!("reading the mounts in {file:?}"))?;
     if add {
-        container.add_mounts(&mounts)?
+        container.add_mounts(&mounts)?;
     } else {
-        container.remove_mounts(&mounts)?
+        container.remove_mounts(&mounts)?;
     };
     Ok(0)
 }
