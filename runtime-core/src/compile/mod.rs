@@ -5,6 +5,7 @@
 //! Same names on both sides of the border: what `mounts.rs` compiles,
 //! `init/src/mount.rs` carries out.
 
+mod binds;
 mod capabilities;
 mod cgroups;
 mod checkpoint;

@@ -7,21 +7,20 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxIdMapping, Mount};
+use oci_spec::runtime::Mount;
 use orlop_init::op::{
     BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_RECURSIVE, FALLBACK_WRITABLE,
     PROPAGATION_RECURSIVE,
 };
 use orlop_init::sys::abi::{
-    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MOUNT_ATTR_ATIME, MOUNT_ATTR_NODEV,
-    MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW,
-    MOUNT_ATTR_RDONLY, MS_SHARED,
+    CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY,
 };
 
 use super::mount_options::{Attributes, MountOptions};
-use super::{Context, cgroups, in_bundle, rootfs};
+use super::{Context, binds, cgroups, rootfs};
 use crate::error::{Error, Result};
-use crate::plan::{Builder, Extent, Fill, IdMapping, Op, Place, Slot, Target};
+use crate::plan::{Builder, Op, Place, Slot, Target};
 
 /// What LXCFS and checkpointing cover in /proc; everything else there could make
 /// programs, and us, believe what is not so (CVE-2019-16884).
@@ -62,11 +61,6 @@ const VIRTUAL: [&str; 16] = [
 /// File systems that SELinux labels by itself, not by a mount option.
 const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
 
-/// Attributes of a mount that a user namespace may not take back (mount_namespaces(7)),
-/// but for the access times.
-const RESTRICTIONS: u64 =
-    MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-
 /// Longest value of a file system's option that fsconfig(2) takes.
 const LABEL_MAX: usize = 255;
 
@@ -82,7 +76,7 @@ pub(super) struct Entry<'a> {
     pub(super) source: &'a Path,
     /// What its options mean.
     pub(super) options: MountOptions,
-    mount: &'a Mount,
+    pub(super) mount: &'a Mount,
 }
 
 /// A file system to be made.
@@ -216,7 +210,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Where the mount goes, and what may be done about it.
-    fn target(&self, make: Target) -> Result<Target> {
+    pub(super) fn target(&self, make: Target) -> Result<Target> {
         if self.at == "/proc" {
             return match self.fs_type {
                 "proc" => Ok(make.and(Target::NO_SYMLINK)),
@@ -273,7 +267,7 @@ fn warn(plan: &mut Builder, entry: &Entry<'_>) {
 }
 
 fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<()> {
-    let ids = id_mapping(context, entry)?;
+    let ids = binds::id_mapping(context, entry)?;
     if entry.options.copy_up && entry.fs_type != "tmpfs" {
         return Err(entry.error("/options", "\"tmpcopyup\" is for a tmpfs only"));
     }
@@ -282,7 +276,7 @@ fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Resu
     }
     let user = context.namespaces.user();
     match entry.fs_type {
-        "bind" => bind(plan, context, entry, ids),
+        "bind" => binds::bind(plan, context, entry, ids),
         _ if ids.is_some() => Err(entry.error("", "only a bind mount can have ids of its own")),
         "" => Err(entry.error("", format!("the mount on {:?} has no type", entry.at))),
         "cgroup" => cgroups::mount(plan, context, entry),
@@ -437,91 +431,6 @@ pub(super) fn push_tree(
     plan.push(op, entry.pointer.clone(), doing);
 }
 
-fn bind(
-    plan: &mut Builder,
-    context: &Context<'_>,
-    entry: &Entry<'_>,
-    ids: Option<IdMapping>,
-) -> Result<()> {
-    let options = &entry.options;
-    if let Some((key, _)) = options.data.first() {
-        // COMPAT(runc): the text is runc's.
-        let what = "bind mounts cannot have any filesystem-specific options applied";
-        return Err(entry.error("/options", what).hint(format!("such as {key:?}")));
-    }
-    if entry.source.as_os_str().is_empty() {
-        return Err(entry.error("", format!("the bind mount on {:?} has no source", entry.at)));
-    }
-    let path = in_bundle(&context.options.bundle, entry.source);
-    let source = rootfs::text(&path, || format!("{}/source", entry.pointer))?;
-    let recursive = options.bind == Some(true);
-    let mut all = options.all;
-    // The cgroups below a read-only /sys would stay writable (CVE-2023-25809).
-    let sys = rootfs::clean(source).is_some_and(|path| Path::new(&path).starts_with("/sys"));
-    if sys && recursive && options.top.read_only() && unprivileged(context) {
-        all = all.and(Attributes { set: MOUNT_ATTR_RDONLY, clear: 0 });
-    }
-    // Who has privileges in a namespace of others may not undo what the host has done.
-    let locked = context.namespaces.user() || context.host.in_user_namespace;
-    let tree = HostTree {
-        path: source,
-        recursive,
-        top: attributes_of_bind(entry, locked),
-        all,
-        target: entry.target(Target::LIKE_SOURCE)?,
-        locked,
-        inside: false,
-    };
-    // From inside another user namespace the source may be out of reach, and from inside
-    // a container it is.
-    let host = context.host;
-    let inside_another = context.namespaces.user() && host.may_mount() && host.owns_mounts;
-    let by_launcher = !context.first || inside_another;
-    // What is in the root has the mounts that were made there before.
-    let inside = rootfs::inside(context, source).filter(|_| ids.is_none());
-    let tree =
-        HostTree { path: inside.as_deref().unwrap_or(source), inside: inside.is_some(), ..tree };
-    let slot = if inside.is_some() {
-        Slot::NONE
-    } else if ids.is_some() || by_launcher {
-        // Ours is still the host's mount namespace.
-        let propagation = match rootfs::host_propagation(context) {
-            Ok((MS_SHARED, _)) | Err(_) => 0,
-            Ok((kind, _)) => kind,
-        };
-        plan.slot(Fill::Tree { path: path.clone(), recursive, ids, propagation })
-    } else {
-        Slot::NONE
-    };
-    push_tree(plan, entry, &entry.at, slot, &tree);
-    Ok(())
-}
-
-/// What becomes of the attributes that the source has on the host.
-///
-/// COMPAT(runc): any option makes the mount what the list says and nothing else, though
-/// mount(8) keeps what is not named. Where the host's attributes are locked they stay, and
-/// taking one back is refused.
-fn attributes_of_bind(entry: &Entry<'_>, locked: bool) -> Attributes {
-    let mut top = entry.options.top;
-    if top.set | top.clear == 0 {
-        return top;
-    }
-    // As mount(2) does it: without a word for a policy that there was stays, and with one
-    // what directories had goes too.
-    let mut words = entry.mount.options().iter().flatten();
-    let relative = words.rfind(|word| word.ends_with("relatime"));
-    let policy = top.set & (MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME) != 0;
-    let times = MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME;
-    top.clear &= !times;
-    if policy || relative.is_some_and(|word| word == "relatime") {
-        top.clear |= times;
-    }
-    let free = if locked { MOUNT_ATTR_NOSYMFOLLOW } else { RESTRICTIONS | MOUNT_ATTR_NOSYMFOLLOW };
-    top.clear |= free & !top.set;
-    top
-}
-
 /// Whether the container's root is somebody else on the host.
 pub(super) fn unprivileged(context: &Context<'_>) -> bool {
     context.namespaces.user() || context.host.rootless()
@@ -563,40 +472,4 @@ fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The ids through which an id-mapped mount is seen.
-fn id_mapping(context: &Context<'_>, entry: &Entry<'_>) -> Result<Option<IdMapping>> {
-    let uid = entry.mount.uid_mappings().as_deref().unwrap_or_default();
-    let gid = entry.mount.gid_mappings().as_deref().unwrap_or_default();
-    let recursive = entry.options.id_map == Some(true);
-    match (uid, gid) {
-        ([], []) if entry.options.id_map.is_none() => Ok(None),
-        ([], []) if context.namespaces.user() => Ok(Some(IdMapping::Container { recursive })),
-        ([], []) => Err(entry.error(
-            "/options",
-            "an id-mapped mount needs mappings or a container with a user namespace",
-        )),
-        ([], _) => Err(entry.error("", "a mount with gidMappings needs uidMappings too")),
-        (_, []) => Err(entry.error("", "a mount with uidMappings needs gidMappings too")),
-        (uid, gid) => Ok(Some(IdMapping::Extents {
-            uid: extents(uid, entry, "/uidMappings")?,
-            gid: extents(gid, entry, "/gidMappings")?,
-            recursive,
-        })),
-    }
-}
-
-fn extents(mappings: &[LinuxIdMapping], entry: &Entry<'_>, field: &str) -> Result<Vec<Extent>> {
-    let one = |(index, mapping): (usize, &LinuxIdMapping)| {
-        let (inside, outside) = (mapping.container_id(), mapping.host_id());
-        let count = mapping.size();
-        let fits = |first: u32| first.checked_add(count).is_some();
-        if count == 0 || !fits(inside) || !fits(outside) {
-            let what = format!("{count} ids from {inside} to {outside} are no mapping");
-            return Err(entry.error(&format!("{field}/{index}"), what));
-        }
-        Ok(Extent { inside, outside, count })
-    };
-    mappings.iter().enumerate().map(one).collect()
 }
