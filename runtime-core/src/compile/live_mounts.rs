@@ -24,7 +24,7 @@ pub fn add_mounts(
 ) -> Result<Plan, Vec<Error>> {
     let mut spec = spec.clone();
     spec.set_mounts(Some(added.to_vec()));
-    in_container(&spec, host, options, |plan, context| {
+    in_container(&spec, host, options, false, |plan, context| {
         let entries = mounts::mounts(plan, context);
         mounts::finish(plan, context, &entries);
     })
@@ -40,7 +40,7 @@ pub fn remove_mounts(
     host: &HostFacts,
     options: &Options,
 ) -> Result<Plan, Vec<Error>> {
-    in_container(spec, host, options, |plan, context| {
+    in_container(spec, host, options, true, |plan, context| {
         for (index, mount) in removed.iter().enumerate().rev() {
             let pointer = format!("/mounts/{index}/destination");
             match mounts::place(context, mount, &pointer) {
@@ -59,6 +59,7 @@ fn in_container(
     spec: &Spec,
     host: &HostFacts,
     options: &Options,
+    needs_proc: bool,
     act: impl FnOnce(&mut Builder, &Context<'_>),
 ) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
@@ -71,16 +72,22 @@ fn in_container(
     }
     keep_fds(&mut plan, 0);
     plan.push(Op::Undumpable {}, "", "hiding the process");
-    // While it can be had: inside, what is masked there forbids another.
-    if host.may_mount() {
+    // In a user namespace what is masked in the container forbids another procfs, so it is
+    // one of the host's, and nobody in there may trace us. Else somebody might, and it is
+    // one of the container's.
+    let user = context.namespaces.user();
+    if needs_proc && user && host.may_mount() {
         sysctl::open_proc(&mut plan);
     }
     namespaces::join(&mut plan, &context);
-    if context.namespaces.user() {
+    if user {
         let groups = u32::from(!namespaces::setgroups_denied(&context));
         plan.push(Op::BecomeRoot { groups }, "", "becoming root of the user namespace");
     }
     rootfs::of_container(&mut plan);
+    if needs_proc && !user {
+        sysctl::open_proc(&mut plan);
+    }
     act(&mut plan, &context);
     plan.push(Op::WaitFor { gate: Gate::Ready }, "", "reporting that it is done");
     plan.finish()
