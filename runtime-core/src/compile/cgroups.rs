@@ -130,7 +130,7 @@ fn one(
     // A cgroup that is not the container's own is the caller's: nothing there may be
     // changed by a container (CVE-2023-25809).
     let foreign = if view.managed { 0 } else { MOUNT_ATTR_RDONLY };
-    if namespace || whole {
+    if namespace {
         let mut data: Vec<_> = controllers.iter().flat_map(|name| controller(name)).collect();
         let fs_type = if controllers.is_empty() {
             data.extend(entry.options.data.iter().cloned());
@@ -154,8 +154,11 @@ fn one(
     }
     // Access times mean nothing here, and a namespace may not change the policy.
     let set = STRICT | foreign | entry.attributes() & !MOUNT_ATTR_ATIME;
+    // Bound, not mounted anew: from the host's namespace that would change the options of
+    // the hierarchy for the whole machine.
+    let path = if whole { &view.dir.mount } else { &view.dir.directory };
     let tree = HostTree {
-        path: rootfs::text(&view.dir.directory, || entry.pointer.clone())?,
+        path: rootfs::text(path, || entry.pointer.clone())?,
         recursive: false,
         top: Attributes { set, clear: 0 },
         all: Attributes::default(),
