@@ -18,7 +18,8 @@ use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcse
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use oci_spec::runtime::{BoxBuilder, Process};
-use orlop::container::{Container, Started, Terminal};
+use orlop::bundle::Bundle;
+use orlop::container::{Container, CreateOptions, Started, Terminal};
 use orlop::{Error, Kind};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
@@ -48,6 +49,26 @@ impl Foreground {
         let signals = SignalFd::with_flags(&all, flags)
             .map_err(|errno| Error::os(errno as i32, "reading signals"))?;
         Ok(Self { signals, console: None, ending: None, herald: None })
+    }
+
+    /// The same for the first process of a container: its terminal comes to us, if it
+    /// wants one that nobody else takes, and its orphans, if we are their `subreaper`.
+    pub(crate) fn of(
+        bundle: &mut Bundle,
+        options: &mut CreateOptions,
+        subreaper: bool,
+    ) -> Result<Self> {
+        if subreaper {
+            nix::sys::prctl::set_child_subreaper(true).context("becoming a subreaper")?;
+        }
+        let mut foreground = Self::new()?;
+        if bundle.wants_terminal()
+            && matches!(options.terminal, Terminal::None)
+            && let Some(process) = bundle.spec.process_mut()
+        {
+            options.terminal = foreground.terminal(process)?;
+        }
+        Ok(foreground)
     }
 
     /// Readable when a signal asks this program to end. While there is no process yet

@@ -67,16 +67,8 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         super::warn(&started.warnings);
         return Ok(0);
     }
-    if !arguments.no_subreaper {
-        nix::sys::prctl::set_child_subreaper(true).context("becoming a subreaper")?;
-    }
-    let mut foreground = Foreground::new()?;
-    if bundle.wants_terminal()
-        && matches!(options.terminal, Terminal::None)
-        && let Some(process) = bundle.spec.process_mut()
-    {
-        options.terminal = foreground.terminal(process)?;
-    }
+    let subreaper = !arguments.no_subreaper;
+    let mut foreground = Foreground::of(&mut bundle, &mut options, subreaper)?;
     let store = store.interrupted_by(foreground.interrupt()?);
     let (container, started) = store.restore(&arguments.id, &bundle, &options, &how)?;
     super::warn(&started.warnings);

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use clap::Args;
-use orlop::container::Terminal;
 
 use super::bundle::Creation;
 use super::{Call, notify};
@@ -35,16 +34,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         notify::wait(&started);
         return Ok(0);
     }
-    if !no_subreaper {
-        nix::sys::prctl::set_child_subreaper(true).context("becoming a subreaper")?;
-    }
-    let mut foreground = Foreground::new()?;
-    if bundle.wants_terminal()
-        && matches!(options.terminal, Terminal::None)
-        && let Some(process) = bundle.spec.process_mut()
-    {
-        options.terminal = foreground.terminal(process)?;
-    }
+    let mut foreground = Foreground::of(&mut bundle, &mut options, !no_subreaper)?;
     let store = store.interrupted_by(foreground.interrupt()?);
     let ran = store.run(&id, &bundle, &options);
     let (container, mut started) = ran.map_err(compat::not_executed)?;
