@@ -38,7 +38,7 @@ END
 # Nothing works beside what is tested, and nothing waits for what is not there.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer man-db.timer getty@tty1.service serial-getty@ttyS0.service \
-    systemd-pstore.service systemd-timesyncd.service; do
+    systemd-pstore.service systemd-timesyncd.service apparmor.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 # Nobody needs the inode tables zeroed, which would fill the disk of changes.

@@ -25,7 +25,7 @@ cp "root/boot/vmlinuz-$release" kernel
 
 # Built in the root itself, with the tools that are there.
 tree=root/initrd
-mkdir -p $tree/bin $tree/dev $tree/modules $tree/root
+mkdir -p $tree/bin $tree/dev $tree/modules $tree/proc $tree/root
 cp root/usr/bin/busybox $tree/bin/busybox
 printf '%s' "$1" >$tree/init
 chmod 755 $tree/init

@@ -30,7 +30,7 @@ pub mod transfer;
 use cache::Cache;
 use machine::Machine;
 use progress::Progress;
-use recipe::{Kernel, Recipe};
+use recipe::{Recipe, Which};
 use ssh::{Ssh, User};
 use transfer::Load;
 
@@ -41,15 +41,15 @@ const COPY: Duration = Duration::from_secs(20 * 60);
 #[derive(Debug)]
 pub struct Lab {
     cache: Cache,
-    kernel: Kernel,
+    which: Which,
     install: bool,
 }
 
 impl Lab {
-    /// The one with that kernel. `install` allows to install packages on the host.
+    /// That one. `install` allows to install packages on the host.
     #[must_use]
-    pub fn new(cache: Cache, kernel: Kernel, install: bool) -> Self {
-        Self { cache, kernel, install }
+    pub fn new(cache: Cache, which: Which, install: bool) -> Self {
+        Self { cache, which, install }
     }
 
     /// Boots it if it is off; makes its image if there is none.
@@ -59,7 +59,7 @@ impl Lab {
     pub fn up(&self) -> Result<Ssh> {
         let machine = self.machine();
         let _lock = cache::lock(&machine.folder)?;
-        let recipe = Recipe { kernel: self.kernel };
+        let recipe = Recipe { kernel: self.which.kernel };
         let Some(running) = machine.running()? else {
             packages::ensure(&self.cache, self.install)?;
             let image = image::ensure(&self.cache, &recipe)?;
@@ -76,7 +76,7 @@ impl Lab {
         if ssh.connected(User::Root) {
             return Ok(ssh);
         }
-        boot::wait(&machine, running.accelerator, &format!("waiting for {}", self.kernel))
+        boot::wait(&machine, running.accelerator, &format!("waiting for {}", self.which))
     }
 
     /// The same, with a connection of that user's and with these programs in it.
@@ -133,7 +133,7 @@ impl Lab {
     }
 
     fn machine(&self) -> Machine {
-        Machine { folder: self.cache.machine(self.kernel), kernel: self.kernel }
+        Machine { folder: self.cache.machine(self.which), which: self.which }
     }
 }
 

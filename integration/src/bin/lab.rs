@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use integration::command;
 use integration::lab::cache::Cache;
-use integration::lab::recipe::Kernel;
+use integration::lab::recipe::Which;
 use integration::lab::ssh::User;
 use integration::lab::transfer::Load;
 use integration::lab::{self, Lab, session};
@@ -20,9 +20,8 @@ const ORLOP: &str = "/usr/local/bin/orlop";
 #[derive(Debug, Parser)]
 #[command(name = "lab")]
 struct Arguments {
-    /// Whose kernel it runs; everything else is trixie's
-    #[arg(long, global = true, value_enum, default_value = "trixie")]
-    kernel: Kernel,
+    #[command(flatten)]
+    which: Which,
     /// Install on this machine what the lab needs and is missing
     #[arg(long, global = true)]
     install_packages: bool,
@@ -115,14 +114,14 @@ fn unread(error: &clap::Error) -> u8 {
 }
 
 fn carry_out(arguments: Arguments) -> Result<i32> {
-    let Arguments { kernel, install_packages, verb } = arguments;
-    let lab = Lab::new(Cache::open(&lab::target()?)?, kernel, install_packages);
+    let Arguments { which, install_packages, verb } = arguments;
+    let lab = Lab::new(Cache::open(&lab::target()?)?, which, install_packages);
     match verb {
         Verb::Up => lab.up().map(drop)?,
         Verb::Run { user, release, with, command } => {
             return run(&lab, who(user), lab::build_runtime(release)?, &with, &command);
         }
-        Verb::Cargo { user, arguments } => return cargo(kernel, user, &arguments),
+        Verb::Cargo { user, arguments } => return cargo(which, user, &arguments),
         Verb::Runner { user, mut command } => {
             // Cargo gives a path below its own folder; tests are one level deeper.
             let program = Path::new(&command[0]).canonicalize()?;
@@ -142,7 +141,7 @@ fn carry_out(arguments: Arguments) -> Result<i32> {
         Verb::Copy { files, to } => lab.copy(&files, &to)?,
         Verb::Down => {
             if !lab.down()? {
-                eprintln!("{kernel} is off");
+                eprintln!("{which} is off");
             }
         }
         Verb::List => print!("{}", lab.list()?),
@@ -175,12 +174,12 @@ fn settings() -> Vec<OsString> {
 }
 
 /// Cargo builds here and is told that this program runs what it has built.
-fn cargo(kernel: Kernel, user: bool, arguments: &[OsString]) -> Result<i32> {
+fn cargo(which: Which, user: bool, arguments: &[OsString]) -> Result<i32> {
     let this = std::env::current_exe()?;
     let triple = this.ancestors().nth(2).and_then(Path::file_name);
     let triple = triple.context("the target of this program")?.to_string_lossy();
     let mut runner = vec![this.to_str().context("the path of this program")?, "--kernel"];
-    runner.extend([kernel.name(), "runner"]);
+    runner.extend([which.kernel.name(), "--lsm", which.lsm.name(), "runner"]);
     if user {
         runner.push("--user");
     }
@@ -197,6 +196,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use clap::CommandFactory;
+    use integration::lab::recipe::{Kernel, Lsm};
 
     use super::*;
 
@@ -251,10 +251,18 @@ mod tests {
 
     #[test]
     fn the_kernel_is_said_anywhere_and_is_trixies_else() {
-        assert_eq!(parse("up").unwrap().kernel, Kernel::Trixie);
-        assert_eq!(parse("up --kernel bookworm").unwrap().kernel, Kernel::Bookworm);
-        assert_eq!(parse("--kernel sid down").unwrap().kernel, Kernel::Sid);
+        assert_eq!(parse("up").unwrap().which.kernel, Kernel::Trixie);
+        assert_eq!(parse("up --kernel bookworm").unwrap().which.kernel, Kernel::Bookworm);
+        assert_eq!(parse("--kernel sid down").unwrap().which.kernel, Kernel::Sid);
         assert!(parse("--kernel buster up").is_err());
+    }
+
+    #[test]
+    fn the_security_module_is_said_anywhere_and_is_debians_else() {
+        assert_eq!(parse("up").unwrap().which.lsm, Lsm::Apparmor);
+        assert_eq!(parse("up --lsm selinux").unwrap().which.lsm, Lsm::Selinux);
+        assert_eq!(parse("--lsm selinux down").unwrap().which.lsm, Lsm::Selinux);
+        assert!(parse("--lsm smack up").is_err());
     }
 
     #[test]

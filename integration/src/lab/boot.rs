@@ -80,7 +80,7 @@ fn verdict(text: &str, host: &str) -> Option<Accelerator> {
 
 fn boot_with(machine: &Machine, image: &Image, accelerator: Accelerator) -> Result<Ssh> {
     machine.start(image, accelerator)?;
-    let what = format!("booting {}, Linux {}, {accelerator}", machine.kernel, image.release());
+    let what = format!("booting {}, Linux {}, {accelerator}", machine.which, image.release());
     let ssh = wait(machine, accelerator, &what)?;
     let state = ssh.ask("systemctl is-system-running", ANSWER)?;
     if state.stdout != "running" {

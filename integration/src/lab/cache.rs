@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! images/NAME/      what boots, by its recipe's hash    images/NAME.partial/  what may be cut
-//! machines/KERNEL/  what runs, or ran last              logs/                 what tools said
+//! machines/WHICH/   what runs, or ran last              logs/                 what tools said
 //! accelerator       whether KVM boots kernels here      apt/                  lists of backports
 //! ```
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::progress::Progress;
-use super::recipe::Kernel;
+use super::recipe::Which;
 use crate::command;
 
 /// Longer than a build and a boot by somebody else.
@@ -41,8 +41,8 @@ impl Cache {
             fs::create_dir_all(&folder)
                 .with_context(|| format!("creating {}", folder.display()))?;
         }
-        for kernel in Kernel::ALL {
-            fs::create_dir_all(cache.machine(kernel))?;
+        for which in Which::all() {
+            fs::create_dir_all(cache.machine(which))?;
         }
         Ok(cache)
     }
@@ -55,8 +55,8 @@ impl Cache {
 
     /// One machine.
     #[must_use]
-    pub fn machine(&self, kernel: Kernel) -> PathBuf {
-        self.root.join("machines").join(kernel.name())
+    pub fn machine(&self, which: Which) -> PathBuf {
+        self.root.join("machines").join(which.name())
     }
 
     /// One log.
@@ -123,7 +123,7 @@ mod tests {
         let target = tempfile::tempdir().unwrap();
         let cache = Cache::open(target.path()).unwrap();
         let root = target.path().join("lab");
-        let machine = cache.machine(Kernel::Trixie);
+        let machine = cache.machine(Which::all().next().unwrap());
         for path in [cache.images(), machine, cache.log("x"), cache.apt(), cache.accelerator()] {
             assert!(path.starts_with(&root), "{}", path.display());
         }

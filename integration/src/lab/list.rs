@@ -9,7 +9,7 @@ use super::cache::Cache;
 use super::image;
 use super::machine::Machine;
 use super::monitor::Monitor;
-use super::recipe::{Kernel, Recipe};
+use super::recipe::{Kernel, Recipe, Which};
 
 /// Both as tables.
 ///
@@ -18,15 +18,15 @@ use super::recipe::{Kernel, Recipe};
 pub fn list(cache: &Cache) -> Result<String> {
     let images = image::all(cache);
     let mut text = String::new();
-    for kernel in Kernel::ALL {
-        let machine = Machine { folder: cache.machine(kernel), kernel };
+    for which in Which::all() {
+        let machine = Machine { folder: cache.machine(which), which };
         let Some(running) = machine.running()? else { continue };
         let port = Monitor::connect(&machine.folder).and_then(|mut monitor| monitor.port());
         let port = port.map_or_else(|error| format!("? ({error:#})"), |port| port.to_string());
         let release = images.iter().find(|image| image.name == running.image);
         writeln!(
             text,
-            "machine {kernel}  up {}  {}  pid {}  port {port}  image {}  Linux {}",
+            "machine {which}  up {}  {}  pid {}  port {port}  image {}  Linux {}",
             age(running.uptime),
             running.accelerator,
             running.pid,

@@ -22,7 +22,7 @@ use super::monitor::Monitor;
 use super::packages;
 use super::progress::{self, Progress};
 use super::qemu::{self, Accelerator};
-use super::recipe::Kernel;
+use super::recipe::Which;
 use super::ssh::User;
 use crate::command;
 
@@ -41,8 +41,8 @@ const RECORD: &str = "machine.json";
 pub struct Machine {
     /// Where its files are.
     pub folder: PathBuf,
-    /// Whose kernel it runs.
-    pub kernel: Kernel,
+    /// Which it is.
+    pub which: Which,
 }
 
 /// One that runs.
@@ -99,7 +99,7 @@ impl Machine {
             qemu::EMULATES_SINCE
         );
         let mut command = Command::new(program);
-        command.args(qemu::arguments(accelerator)).current_dir(&self.folder);
+        command.args(qemu::arguments(accelerator, self.which.lsm)).current_dir(&self.folder);
         // Where the disk's changes go.
         command.env("TMPDIR", &self.folder);
         command.stdin(Stdio::null()).stdout(out).stderr(err);
@@ -124,7 +124,7 @@ impl Machine {
         if !runs(&self.folder) {
             return Ok(false);
         }
-        let mut progress = Progress::new(&format!("ending {}", self.kernel));
+        let mut progress = Progress::new(&format!("ending {}", self.which));
         let pressed = Monitor::connect(&self.folder).and_then(|mut monitor| monitor.power_down());
         let console = self.folder.join(qemu::CONSOLE);
         let ended = pressed.is_ok()
@@ -188,7 +188,8 @@ mod tests {
         // What a machine leaves that was killed, when its pid is somebody's again.
         fs::write(&path, std::process::id().to_string()).unwrap();
         assert_eq!(holder(&path), None);
-        let machine = Machine { folder: folder.path().to_owned(), kernel: Kernel::Trixie };
+        let machine =
+            Machine { folder: folder.path().to_owned(), which: Which::all().next().unwrap() };
         assert!(machine.running().unwrap().is_none());
         assert!(!machine.stop().unwrap() && !runs(folder.path()));
     }
@@ -199,7 +200,8 @@ mod tests {
         for name in ["lock", qemu::PID, qemu::CONSOLE, "ssh-root.sock", "ssh-lab.sock"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let machine = Machine { folder: folder.path().to_owned(), kernel: Kernel::Trixie };
+        let machine =
+            Machine { folder: folder.path().to_owned(), which: Which::all().next().unwrap() };
         machine.clear().unwrap();
         let left = fs::read_dir(folder.path()).unwrap();
         let names: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();

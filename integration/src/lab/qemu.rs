@@ -7,6 +7,8 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
+use super::recipe::Lsm;
+
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -67,7 +69,7 @@ impl fmt::Display for Accelerator {
 /// QEMU's arguments. It goes to the background once everything is set up. The
 /// disk's changes are in a file that has no name, and end with the machine.
 #[must_use]
-pub fn arguments(accelerator: Accelerator) -> Vec<String> {
+pub fn arguments(accelerator: Accelerator, lsm: Lsm) -> Vec<String> {
     let engine = match accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg,thread=multi",
@@ -77,6 +79,10 @@ pub fn arguments(accelerator: Accelerator) -> Vec<String> {
     // goes out of there.
     let network = "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22";
     let drive = format!("file={},format=raw,if=none,id=disk,snapshot=on", file("disk.ext4"));
+    let mut append = format!("{APPEND} security={}", lsm.name());
+    if lsm == Lsm::Selinux {
+        append.push_str(" enforcing=1"); // its package would only have it warn
+    }
     let (kernel, initrd) = (file("kernel"), file("initrd"));
     let (console, monitor) =
         (format!("file:{CONSOLE}"), format!("unix:{MONITOR},server=on,wait=off"));
@@ -96,7 +102,7 @@ pub fn arguments(accelerator: Accelerator) -> Vec<String> {
         &["-device", "virtio-rng-pci"],
         &["-kernel", &kernel],
         &["-initrd", &initrd],
-        &["-append", APPEND],
+        &["-append", &append],
         &["-serial", &console],
         &["-qmp", &monitor],
         &["-display", "none"],
@@ -137,7 +143,7 @@ mod tests {
     #[test]
     fn the_machine_has_one_way_in_and_none_out() {
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-            let words = arguments(accelerator);
+            let words = arguments(accelerator, Lsm::Apparmor);
             let network = value(&words, "-netdev");
             assert!(network.contains("restrict=on"), "{network}");
             let forwards: Vec<_> = network.match_indices("hostfwd=").collect();
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_image_is_not_written() {
-        let words = arguments(Accelerator::Tcg);
+        let words = arguments(Accelerator::Tcg, Lsm::Apparmor);
         let drive = value(&words, "-drive");
         assert!(drive.starts_with("file=image/disk.ext4,") && drive.ends_with("snapshot=on"));
         assert_eq!(words.iter().filter(|word| *word == "-drive").count(), 1);
@@ -157,12 +163,24 @@ mod tests {
 
     #[test]
     fn the_accelerator_is_the_one_that_was_asked_for() {
-        assert_eq!(value(&arguments(Accelerator::Kvm), "-accel"), "kvm");
-        assert_eq!(value(&arguments(Accelerator::Tcg), "-accel"), "tcg,thread=multi");
+        assert_eq!(value(&arguments(Accelerator::Kvm, Lsm::Apparmor), "-accel"), "kvm");
+        assert_eq!(
+            value(&arguments(Accelerator::Tcg, Lsm::Apparmor), "-accel"),
+            "tcg,thread=multi"
+        );
         for one in [Accelerator::Kvm, Accelerator::Tcg] {
             assert_eq!(Accelerator::named(one.name()), Some(one));
         }
         assert_eq!(Accelerator::named("xen"), None);
+    }
+
+    #[test]
+    fn the_security_module_is_the_one_that_was_asked_for() {
+        for lsm in [Lsm::Apparmor, Lsm::Selinux] {
+            let append = value(&arguments(Accelerator::Tcg, lsm), "-append");
+            assert!(append.contains(&format!(" security={}", lsm.name())), "{append}");
+            assert_eq!(append.contains("enforcing=1"), lsm == Lsm::Selinux);
+        }
     }
 
     #[test]

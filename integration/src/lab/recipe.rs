@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fmt::Write as _;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 const CUSTOMIZE: &str = include_str!("../../machine/customize.sh");
 const DISK: &str = include_str!("../../machine/disk.sh");
@@ -33,6 +33,10 @@ const PACKAGES: &[&str] = &[
     "strace",
     "criu",
     "iptables",
+    "apparmor",
+    "selinux-policy-default",
+    "policycoreutils",
+    "keyutils",
     "crun",
     "runc",
 ];
@@ -73,6 +77,60 @@ impl Kernel {
 impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// The security module that names what a process may do: of these one can be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lsm {
+    /// As Debian's kernel has it by itself
+    Apparmor,
+    /// Enforced, with Debian's policy
+    Selinux,
+}
+
+impl Lsm {
+    /// Its name, which is the kernel's too.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Apparmor => "apparmor",
+            Self::Selinux => "selinux",
+        }
+    }
+}
+
+/// Which of the machines: there is one of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Which {
+    /// Whose kernel it runs; everything else is trixie's
+    #[arg(long, global = true, value_enum, default_value = "trixie")]
+    pub kernel: Kernel,
+    /// Which security module is on in it
+    #[arg(long, global = true, value_enum, default_value = "apparmor")]
+    pub lsm: Lsm,
+}
+
+impl Which {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let of = |kernel| [Lsm::Apparmor, Lsm::Selinux].map(|lsm| Self { kernel, lsm });
+        Kernel::ALL.into_iter().flat_map(of)
+    }
+
+    /// Its name: the kernel's, with what is not as Debian has it.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self.lsm {
+            Lsm::Apparmor => self.kernel.to_string(),
+            Lsm::Selinux => format!("{}-selinux", self.kernel),
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
     }
 }
 
@@ -166,6 +224,16 @@ mod tests {
             let suite = format!(" M {kernel} main");
             assert!(words.iter().any(|word| word.ends_with(&suite)), "{words:?}");
         }
+    }
+
+    #[test]
+    fn every_machine_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Which::all().map(Which::name).collect();
+        assert_eq!(names.len(), 6);
+        assert_eq!(names[2..4], ["trixie", "trixie-selinux"]);
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 6);
     }
 
     #[test]
