@@ -17,6 +17,7 @@ mod hooks;
 mod keyring;
 mod life;
 mod limits;
+mod lsm;
 mod mounts;
 mod namespaces;
 mod net_devices;
@@ -65,5 +66,6 @@ fn main() -> ExitCode {
     ];
     let rooms =
         [rooms, rootless::ROOMS, bad_inputs::ROOMS, checkpoint::ROOMS, security::ROOMS].concat();
-    harness::main(&rooms, rootless::FOLDERS, &[systemd::TESTS, rootless::SCOPES].concat())
+    let folders = [rootless::FOLDERS, lsm::apparmor::TESTS, lsm::selinux::TESTS].concat();
+    harness::main(&rooms, &folders, &[systemd::TESTS, rootless::SCOPES].concat())
 }

@@ -88,6 +88,11 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
         }
         ["ls", path] => list(path)?,
         ["stat", paths @ ..] => paths.iter().try_for_each(|path| stat(path))?,
+        ["labels", paths @ ..] => {
+            for path in paths {
+                println!("{path} {}", label(path)?);
+            }
+        }
         ["node", path] => println!("{}", kind(&fs::metadata(path)?)),
         ["spy", pids @ ..] => crate::spy::look(pids)?,
         ["try", calls @ ..] => calls.iter().for_each(|call| println!("{call} {}", attempt(call))),
@@ -202,6 +207,13 @@ fn stat(path: &str) -> std::io::Result<()> {
     };
     println!("{path} {kind} {:o} {}:{}", data.mode() & 0o7777, data.uid(), data.gid());
     Ok(())
+}
+
+/// What SELinux calls it.
+fn label(path: &str) -> std::io::Result<String> {
+    let mut value = [0; 256];
+    let length = rustix::fs::getxattr(path, "security.selinux", &mut value[..])?;
+    Ok(String::from_utf8_lossy(&value[..length]).trim_end_matches('\0').to_owned())
 }
 
 /// What kind of file it is, and a device's number.

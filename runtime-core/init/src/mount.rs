@@ -31,6 +31,8 @@ pub struct NewMount {
     pub fallback: &'static CStr,
     /// The number under which it is held, 0 for none.
     pub hold: u32,
+    /// What SELinux calls its directory; may be empty.
+    pub label: &'static CStr,
 }
 
 /// Where something is in the root: below a mount that is held, or by its whole path.
@@ -277,6 +279,13 @@ fn make(stage: &Stage, new: &NewMount, mode: Option<u32>) -> Done<Fd> {
     sys::fsconfig_create(fs).map_err(logged(Part::CreateFs))?;
     let mount = sys::fsmount(fs, new.attributes).map_err(logged(Part::MakeMount))?;
     sys::close(fs);
+    if !new.label.is_empty() {
+        let directory = sys::openat(mount, c".", abi::O_DIRECTORY | abi::O_CLOEXEC)
+            .map_err(in_part(Part::Open))?;
+        sys::xattr::fsetxattr(directory, c"security.selinux", new.label.to_bytes_with_nul())
+            .map_err(in_part(Part::SetAttributes))?;
+        sys::close(directory);
+    }
     Ok(mount)
 }
 
@@ -455,18 +464,18 @@ fn each_mount(stage: &mut Stage, at: &Place, act: impl Fn(&Stage, Fd) -> Done) -
 
 /// Hides what is at a path, whatever it is. Opened once, so that nothing can be
 /// put in its place between the look and the mount.
-pub fn mask(stage: &mut Stage, at: &Place) -> Done {
+pub fn mask(stage: &mut Stage, at: &Place, label: &CStr) -> Done {
     for place in at.open(stage).map_err(in_part(Part::Resolve))? {
         if place != NO_FD {
-            mask_one(stage, place)?;
+            mask_one(stage, place, label)?;
         }
     }
     Ok(())
 }
 
-fn mask_one(stage: &mut Stage, place: Fd) -> Done {
+fn mask_one(stage: &mut Stage, place: Fd, label: &CStr) -> Done {
     let kind = sys::fstat(place).map_err(in_part(Part::Verify))?.kind();
-    let cover = if kind == abi::S_IFDIR { empty_directory(stage)? } else { null_device()? };
+    let cover = if kind == abi::S_IFDIR { empty_directory(stage, label)? } else { null_device()? };
     sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
     sys::close(place);
     if stage.empty == NO_FD && kind == abi::S_IFDIR {
@@ -478,17 +487,19 @@ fn mask_one(stage: &mut Stage, place: Fd) -> Done {
 }
 
 /// One file system for all masked directories, with room for nothing.
-fn empty_directory(stage: &Stage) -> Done<Fd> {
+fn empty_directory(stage: &Stage, label: &CStr) -> Done<Fd> {
     if stage.empty != NO_FD {
         return clone_mount(stage.empty, 0);
     }
-    new_empty_directory()
+    new_empty_directory(label)
 }
 
-pub fn new_empty_directory() -> Done<Fd> {
+pub fn new_empty_directory(label: &CStr) -> Done<Fd> {
     let fs = sys::fsopen(c"tmpfs").map_err(in_part(Part::OpenFs))?;
-    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1")] {
-        sys::fsconfig_string(fs, key, value).map_err(in_part(Part::Configure))?;
+    for (key, value) in [(c"nr_blocks", c"1"), (c"nr_inodes", c"1"), (c"context", label)] {
+        if !value.is_empty() {
+            sys::fsconfig_string(fs, key, value).map_err(in_part(Part::Configure))?;
+        }
     }
     sys::fsconfig_create(fs).map_err(in_part(Part::CreateFs))?;
     let attributes = abi::MOUNT_ATTR_RDONLY

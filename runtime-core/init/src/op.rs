@@ -158,10 +158,11 @@ ops! {
     /// `below` is [`BELOW_COPY`] and [`BELOW_MODE`]. When the kernel answers EPERM
     /// and there is a `fallback`, that tree of the host is bound instead, with the
     /// attributes and, without [`FALLBACK_WRITABLE`], read-only throughout. `hold` is
-    /// the number under which later ops find this mount, 0 for none of them.
+    /// the number under which later ops find this mount, 0 for none of them. `label` is
+    /// what SELinux calls its directory, empty where the file system knows by itself.
     Mount {
         fs_type: Str, source: Str, options: Strs, attributes: u32, propagation: u64,
-        at: Str, target: Target, keep: u32, below: u32, fallback: Str, hold: u32,
+        at: Str, target: Target, keep: u32, below: u32, fallback: Str, hold: u32, label: Str,
     }
     /// Mount a host's tree: the detached one in `slot`, else the one at `source`.
     /// `flags` are [`BIND_RECURSIVE`], [`BIND_LOCKED`], [`BIND_INSIDE`] and
@@ -192,8 +193,9 @@ ops! {
     /// [`DEVICE_BOUND`] or [`DEVICE_NEVER_BOUND`].
     Device { at: Str, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, bind: u32 }
     /// Hide a path: an empty read-only directory or the host's /dev/null on it.
-    /// A path that does not exist is left alone.
-    Mask { at: Str, under: u32, below: Str }
+    /// A path that does not exist is left alone. `label` is what SELinux calls the
+    /// directory, empty for what it is by itself.
+    Mask { at: Str, under: u32, below: Str, label: Str }
     /// A path, and all mounted below it, read-only. One that does not exist is
     /// left alone.
     ReadOnly { at: Str, under: u32, below: Str }

@@ -64,7 +64,7 @@ pub fn change(stage: &Stage) -> Done {
 fn hide_host_directory(path: &'static CStr) -> Done {
     let flags = abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC;
     let place = sys::openat(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
-    let cover = new_empty_directory()?;
+    let cover = new_empty_directory(c"")?;
     sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
     sys::close(place);
     sys::close(cover);

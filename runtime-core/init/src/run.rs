@@ -142,6 +142,7 @@ impl Stage {
                 below,
                 fallback,
                 hold,
+                label,
             } => {
                 let new = mount::NewMount {
                     fs_type: self.plan.str(fs_type),
@@ -154,6 +155,7 @@ impl Stage {
                     below,
                     fallback: self.plan.str(fallback),
                     hold,
+                    label: self.plan.str(label),
                 };
                 mount::mount(self, &new, keep == 1)
             }
@@ -200,7 +202,9 @@ impl Stage {
                 let node = file::Node { mode, major, minor, uid, gid };
                 file::device(self, self.plan.str(at), &node, bind)
             }
-            Op::Mask { at, under, below } => mount::mask(self, &self.place(at, under, below)),
+            Op::Mask { at, under, below, label } => {
+                mount::mask(self, &self.place(at, under, below), self.plan.str(label))
+            }
             Op::ReadOnly { at, under, below } => {
                 mount::read_only(self, &self.place(at, under, below))
             }

@@ -80,7 +80,6 @@ mod socket;
 pub mod terminal;
 #[cfg(not(stage))]
 pub mod thread;
-#[cfg(not(stage))]
 pub mod xattr;
 
 // ---- files -----------------------------------------------------------------

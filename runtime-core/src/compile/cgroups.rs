@@ -13,7 +13,7 @@ use orlop_init::sys::abi::{
 
 use super::mount_options::Attributes;
 use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree, unprivileged};
-use super::{CgroupDir, Context, rootfs};
+use super::{CgroupDir, Context, mounts, rootfs};
 use crate::error::{Error, Result};
 use crate::host::Cgroups;
 use crate::plan::{Builder, Op, Slot, Target};
@@ -78,16 +78,19 @@ fn legacy(
     entry: &Entry<'_>,
     (dirs, managed): (&[CgroupDir], bool),
 ) -> Result<()> {
+    let mut data = vec![("mode".to_owned(), "755".to_owned())];
+    data.extend(mounts::label(context).map(|label| ("context".to_owned(), label.to_owned())));
     let new = New {
         fs_type: "tmpfs",
         source: "cgroup",
-        data: vec![("mode".to_owned(), "755".to_owned())],
+        data,
         attributes: entry.attributes() & !MOUNT_ATTR_RDONLY | STRICT,
         at: &entry.at,
         target: Target::DIR,
         keep: false,
         below: 0,
         fallback: "",
+        label: "",
     };
     push_new(plan, entry, &new);
     for dir in dirs {
@@ -148,6 +151,7 @@ fn one(
             keep: false,
             below: 0,
             fallback: "",
+            label: "",
         };
         push_new(plan, entry, &new);
         return Ok(());

@@ -59,7 +59,10 @@ const VIRTUAL: [&str; 16] = [
 ];
 
 /// File systems that SELinux labels by itself, not by a mount option.
-const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", "mqueue", "proc", "sysfs"];
+const UNLABELLED: [&str; 5] = ["cgroup", "cgroup2", MQUEUE, "proc", "sysfs"];
+
+/// One for each IPC namespace, made with it: options of a mount come too late.
+const MQUEUE: &str = "mqueue";
 
 /// Longest value of a file system's option that fsconfig(2) takes.
 const LABEL_MAX: usize = 255;
@@ -91,6 +94,8 @@ pub(super) struct New<'a> {
     pub(super) below: u32,
     /// What of the host is bound instead when the kernel refuses; may be empty.
     pub(super) fallback: &'a str,
+    /// What SELinux calls its directory, where no option says it; may be empty.
+    pub(super) label: &'a str,
 }
 
 /// A tree of the host to be bound.
@@ -284,9 +289,7 @@ fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Resu
         // A sysfs shows a network namespace, a message queue file system an IPC
         // namespace: only their owner may mount them (runc issue 3672).
         "sysfs" if user && !context.namespaces.has(CLONE_NEWNET) => host(plan, entry, "/sys"),
-        "mqueue" if user && !context.namespaces.has(CLONE_NEWIPC) => {
-            host(plan, entry, "/dev/mqueue")
-        }
+        MQUEUE if user && !context.namespaces.has(CLONE_NEWIPC) => host(plan, entry, "/dev/mqueue"),
         _ => new(plan, context, entry),
     }
 }
@@ -304,7 +307,8 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
         attributes &= !MOUNT_ATTR_RDONLY;
     }
     data.extend(options.data.iter().cloned());
-    if let Some(label) = label(context)
+    let label = label(context);
+    if let Some(label) = label
         && !UNLABELLED.contains(fs_type)
         && !options.data.iter().any(|(key, _)| key == "context")
     {
@@ -331,6 +335,8 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
         keep: entry.keeps_proc(),
         below,
         fallback,
+        // COMPAT(runc): the directory alone.
+        label: label.filter(|_| *fs_type == MQUEUE).unwrap_or_default(),
     };
     push_new(plan, entry, &new);
     Ok(())
@@ -352,7 +358,7 @@ fn fallback(context: &Context<'_>, fs_type: &str) -> &'static str {
 }
 
 /// The label of new file systems.
-fn label<'a>(context: &Context<'a>) -> Option<&'a str> {
+pub(super) fn label<'a>(context: &Context<'a>) -> Option<&'a str> {
     let label = context.linux.mount_label().as_deref()?;
     (1..=LABEL_MAX).contains(&label.len()).then_some(label)
 }
@@ -376,6 +382,7 @@ pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
         below: new.below,
         fallback: plan.str(new.fallback),
         hold: 0,
+        label: plan.str(new.label),
     };
     plan.push(op, entry.pointer.clone(), doing);
 }

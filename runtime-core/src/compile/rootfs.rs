@@ -8,7 +8,7 @@ use std::path::Path;
 
 use orlop_init::sys::abi::{MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 
-use super::{Context, in_bundle};
+use super::{Context, in_bundle, mounts};
 use crate::error::Error;
 use crate::plan::{Builder, Op, Place};
 
@@ -158,6 +158,7 @@ fn root_propagation(context: &Context<'_>) -> Result<Option<(u64, bool)>, Error>
 
 /// Hides paths and makes paths read-only.
 pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
+    let label = mounts::label(context).unwrap_or_default();
     let mut masked = HashSet::new();
     for (index, path) in context.linux.masked_paths().iter().flatten().enumerate() {
         let pointer = format!("/linux/maskedPaths/{index}");
@@ -166,7 +167,8 @@ pub(super) fn cover(plan: &mut Builder, context: &Context<'_>) {
         {
             let doing = format!("masking {at:?}");
             let Place { at, under, below } = plan.place(&at);
-            plan.push(Op::Mask { at, under, below }, pointer, doing);
+            let label = plan.str(label);
+            plan.push(Op::Mask { at, under, below, label }, pointer, doing);
         }
     }
     // After them: a read-only path is a clone of what it covers, masks included. A mask

@@ -16,6 +16,7 @@ mod exec;
 mod folder;
 mod images;
 mod kill;
+mod labels;
 mod live_mounts;
 mod notify;
 mod pause;

@@ -19,6 +19,7 @@ use super::checkpoint::{config_file, inherited, joined, needs_root, text};
 use super::create::{Compiled, CreateOptions, fill_cgroup, make_class, rootfs};
 use super::folder::{Folder, Lock};
 use super::images::{CriuOptions, Images, keeping_cgroups};
+use super::labels::{self, Label};
 use super::root::{self, Root};
 use super::state::{Record, State};
 use super::undo::Undo;
@@ -51,6 +52,8 @@ struct Prepared {
     externals: Vec<External>,
     images: Images,
     wanted: Options,
+    /// What the processes must be confined by.
+    label: Option<Label>,
     /// Namespace files, which CRIU gets from [`FIRST_GIVEN`] on.
     given: Vec<File>,
     criu: Criu,
@@ -124,12 +127,7 @@ impl Prepared {
         wanted.evasive_devices = Some(true);
         wanted.rst_sibling = Some(true);
         wanted.config_file = config_file(&bundle.spec)?;
-        if let Some(profile) = &how.lsm_profile {
-            wanted.lsm_profile = Some(names::lsm_profile(profile)?.to_owned());
-        }
-        if let Some(context) = &how.lsm_mount_context {
-            wanted.lsm_mount_context = Some(names::mount_context(context)?.to_owned());
-        }
+        let label = labels::wanted(how, bundle, &compiled.host, &mut wanted)?;
         let given = namespaces(&bundle.spec, &mut wanted)?;
         let options = compiled.options(folder.id(), bundle);
         let externals = compile::externals(&bundle.spec, &compiled.host, &options);
@@ -139,7 +137,7 @@ impl Prepared {
             wanted.inherit_fds.push(InheritFd { key, fd });
         }
         let criu = Criu::find()?;
-        Ok(Self { compiled, externals, images, wanted, given, criu, rootfs, console })
+        Ok(Self { compiled, externals, images, wanted, label, given, criu, rootfs, console })
     }
 }
 
@@ -364,6 +362,8 @@ impl<'a> Restoring<'a> {
                 }
                 folder.write(record)
             }
+            // The first word after they have it, and the last before they go on.
+            "pre-resume" => labels::check(record.pid, prepared.label.as_ref()),
             "orphan-pts-master" => {
                 let (Some(master), Some(console)) = (&asked.fd, &prepared.console) else {
                     return Ok(());

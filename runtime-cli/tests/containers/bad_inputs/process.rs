@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::case::{Case, check, refused};
 use crate::harness::{Lab, Test, tests};
+use crate::lsm::{apparmor, selinux};
 
 pub(crate) const TESTS: &[Test] = tests![
     row_14_unknown_capability,
@@ -87,22 +88,34 @@ fn row_16_oom_score(lab: &Lab) {
 }
 
 fn row_17_labels(lab: &Lab) {
-    let apparmor = std::path::Path::new("/sys/kernel/security/apparmor").exists();
-    let selinux = std::path::Path::new("/sys/fs/selinux").exists();
-    if apparmor || selinux {
-        lab.skip("a security module is on");
-    }
-    check(
-        lab,
-        &[
+    // What is on is tested in `lsm`.
+    let mut cases = Vec::new();
+    if !apparmor() {
+        cases.push(
             Case::patch("AppArmor", process("apparmorProfile", json!("nope")))
                 .fails("apparmor: config provided but apparmor not supported (config.json: /process/apparmorProfile)"),
+        );
+    }
+    if !selinux() {
+        cases.extend([
             Case::patch("SELinux", process("selinuxLabel", json!("a:b:c:d")))
                 .fails("selinux label is specified in config, but selinux is disabled or not supported (config.json: /process/selinuxLabel)"),
             Case::patch("SELinux for mounts", json!({"linux": {"mountLabel": "a:b:c:d"}}))
                 .fails("the label of mounts needs SELinux, which is off here (config.json: /linux/mountLabel)"),
-        ],
-    );
+        ]);
+    }
+    check(lab, &cases);
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    for (on, flag, words) in [
+        (apparmor(), "--apparmor", "apparmor: config provided but apparmor not supported"),
+        (selinux(), "--process-label", "but selinux is disabled or not supported"),
+    ] {
+        if !on {
+            let said = lab.exec("a", &[flag, "nope"], &["exit", "0"]).fails();
+            assert!(said.contains(words), "{said}");
+        }
+    }
+    lab.delete("a");
 }
 
 fn row_18_terminal(lab: &Lab) {

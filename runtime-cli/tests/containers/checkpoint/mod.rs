@@ -2,7 +2,7 @@
 
 pub(crate) mod fake;
 mod told;
-mod whole;
+pub(crate) mod whole;
 
 use crate::harness::Test;
 

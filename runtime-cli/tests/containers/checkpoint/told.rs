@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::fake::FOLDER;
 use crate::harness::{Bundle, Lab, Output, Test, tests, until};
+use crate::lsm::{apparmor, selinux};
 use crate::terminal::accept;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -272,8 +273,6 @@ fn every_flag_of_a_restore_reaches_criu(lab: &Lab) {
         (&["--empty-ns", "network"], &["2.38=1073741824"]),
         (&["--manage-cgroups-mode", "ignore"], &["2.34=0"]),
         (&["--network-lock", "iptables"], &["2.64=1"]),
-        (&["--lsm-profile", "selinux:a:b:c"], &["2.53=selinux:a:b:c"]),
-        (&["--lsm-mount-context", "a:b:c,d"], &["2.63=a:b:c,d"]),
         (&["--no-pivot", "--no-subreaper"], &["1=2"]),
     ] {
         fake.restore(&bundle, flags, "a").ok();
@@ -281,6 +280,35 @@ fn every_flag_of_a_restore_reaches_criu(lab: &Lab) {
         has(&said, lines);
         has_not(&said, &["2.51"]);
         lab.delete("a");
+    }
+    for (on, flags, words, line) in [
+        (
+            apparmor(),
+            ["--lsm-profile", "apparmor:a b"],
+            "the profile \"apparmor:a b\" needs AppArmor, which is off here",
+            "2.53=apparmor:a b",
+        ),
+        (
+            selinux(),
+            ["--lsm-profile", "selinux:a:b:c"],
+            "the profile \"selinux:a:b:c\" needs SELinux, which is off here",
+            "2.53=selinux:a:b:c",
+        ),
+        (
+            selinux(),
+            ["--lsm-mount-context", "a:b:c,d"],
+            "the label \"a:b:c,d\" of mounts needs SELinux, which is off here",
+            "2.63=a:b:c,d",
+        ),
+    ] {
+        let output = fake.restore(&bundle, &flags, "a");
+        if on {
+            output.ok();
+            has(&fake.said(), &[line]);
+            lab.delete("a");
+        } else {
+            assert_eq!(output.fails(), words);
+        }
     }
     for (flags, words) in [
         (&["--lsm-profile", "x"], "\"x\" is no profile of the form"),

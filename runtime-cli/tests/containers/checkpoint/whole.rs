@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// Ends the test where CRIU does not work.
-fn criu(lab: &Lab) {
+pub(crate) fn criu(lab: &Lab) {
     let output = Command::new("criu").arg("check").output();
     if !output.is_ok_and(|output| output.status.success()) {
         lab.skip("CRIU does not work here");
@@ -66,7 +66,7 @@ impl Pipes {
     }
 }
 
-fn command_on(lab: &Lab, bundle: &Bundle, verb: &[&str], name: &str) -> Command {
+pub(crate) fn command_on(lab: &Lab, bundle: &Bundle, verb: &[&str], name: &str) -> Command {
     bundle.write();
     let mut command = lab.command(verb);
     command.arg("--bundle").arg(&bundle.path).arg(lab.id(name)).current_dir(lab.folder());
@@ -75,7 +75,7 @@ fn command_on(lab: &Lab, bundle: &Bundle, verb: &[&str], name: &str) -> Command 
 
 /// Runs a command whose streams are those of no file outside the container: such a one
 /// CRIU can't save.
-fn quietly(command: Command) {
+pub(crate) fn quietly(command: Command) {
     let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
     with_streams(command, streams);
 }
@@ -83,14 +83,14 @@ fn quietly(command: Command) {
 /// Without it CRIU also makes the cgroups that the container has made in its own.
 const IGNORE: [&str; 2] = ["--manage-cgroups-mode", "ignore"];
 
-fn save(lab: &Lab, flags: &[&str], name: &str) {
+pub(crate) fn save(lab: &Lab, flags: &[&str], name: &str) {
     let mut command = lab.command(&["checkpoint"]);
     command.args(IGNORE).args(flags).arg(lab.id(name)).current_dir(lab.folder());
     lab.begin(command).end().ok();
 }
 
-const RUN: [&str; 2] = ["run", "--detach"];
-const RESTORE: [&str; 4] = ["restore", "--detach", IGNORE[0], IGNORE[1]];
+pub(crate) const RUN: [&str; 2] = ["run", "--detach"];
+pub(crate) const RESTORE: [&str; 4] = ["restore", "--detach", IGNORE[0], IGNORE[1]];
 
 fn it_goes_away_and_comes_back(lab: &Lab) {
     criu(lab);

@@ -21,6 +21,7 @@ fn fs_of(fs_type: &'static CStr, at: &'static CStr, target: Target) -> NewMount 
         below: 0,
         fallback: c"",
         hold: 0,
+        label: c"",
     }
 }
 
@@ -254,7 +255,7 @@ fn a_masked_path_shows_nothing() {
         bed.file("dev/null", "the image's own is not asked");
         bed.link("to-key", "/key");
         for path in [c"/secret", c"/other", c"/to-key", c"/missing", c"/key/below"] {
-            mask(&mut bed.stage, &at(path)).expect("masked or not there");
+            mask(&mut bed.stage, &at(path), c"").expect("masked or not there");
         }
         for dir in ["secret", "other"] {
             assert_eq!(fs::read_dir(bed.path(dir)).expect("masked").count(), 0);
@@ -315,7 +316,7 @@ fn a_mount_is_found_wherever_its_directory_is_by_now() {
         }
         let below = |at, under, below| Place { at, under, below };
         read_only(&mut bed.stage, &below(c"/proc/sys", 1, c"sys")).expect("covered");
-        mask(&mut bed.stage, &below(c"/proc/secret", 1, c"secret")).expect("masked");
+        mask(&mut bed.stage, &below(c"/proc/secret", 1, c"secret"), c"").expect("masked");
         let attributes = set(abi::MOUNT_ATTR_RDONLY);
         change(&mut bed.stage, &below(c"/bound", 2, c""), false, &attributes).expect("changed");
         let full = Some(abi::EROFS);
@@ -323,7 +324,7 @@ fn a_mount_is_found_wherever_its_directory_is_by_now() {
             assert_eq!(errno(fs::write(bed.path(dir).join("new"), "")), full, "{dir}");
         }
         // What leads out of the mount is in the root.
-        mask(&mut bed.stage, &below(c"/proc.away/out", 1, c"out")).expect("masked");
+        mask(&mut bed.stage, &below(c"/proc.away/out", 1, c"out"), c"").expect("masked");
         assert_eq!(errno(fs::write(bed.path("elsewhere/new"), "")), full);
     });
 }
@@ -337,7 +338,7 @@ fn a_file_that_is_mounted_is_covered_too() {
             bind(&mut bed.stage, &source, at, Target::LIKE_SOURCE).expect("bound");
         }
         let whole = |at, under| Place { at, under, below: c"" };
-        mask(&mut bed.stage, &whole(c"/etc/a", 1)).expect("masked");
+        mask(&mut bed.stage, &whole(c"/etc/a", 1), c"").expect("masked");
         read_only(&mut bed.stage, &whole(c"/etc/b", 2)).expect("covered");
         let attributes = set(abi::MOUNT_ATTR_RDONLY);
         change(&mut bed.stage, &whole(c"/etc/c", 3), false, &attributes).expect("changed");
@@ -359,7 +360,7 @@ fn what_is_seen_is_covered_too() {
         }
         bed.file("run/q/key", "secret");
         let place = |at, below| Place { at, under: 1, below };
-        mask(&mut bed.stage, &place(c"/var/q/key", c"key")).expect("masked");
+        mask(&mut bed.stage, &place(c"/var/q/key", c"key"), c"").expect("masked");
         assert_eq!(fs::read_to_string(bed.path("run/q/key")).expect("masked"), "");
         read_only(&mut bed.stage, &place(c"/var/q", c"")).expect("covered");
         assert_eq!(errno(fs::write(bed.path("run/q/new"), "")), Some(abi::EROFS));

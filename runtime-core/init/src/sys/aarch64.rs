@@ -168,7 +168,6 @@ pub(super) mod nr {
     pub(in crate::sys) const SCHED_SETATTR: usize = 274;
     pub(in crate::sys) const SECCOMP: usize = 277;
     pub(in crate::sys) const MEMFD_CREATE: usize = 279;
-    #[cfg(not(stage))]
     pub(in crate::sys) const FSETXATTR: usize = 7;
     #[cfg(not(stage))]
     pub(in crate::sys) const FGETXATTR: usize = 10;

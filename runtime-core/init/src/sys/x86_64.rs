@@ -170,7 +170,6 @@ pub(super) mod nr {
     pub(in crate::sys) const SCHED_SETATTR: usize = 314;
     pub(in crate::sys) const SECCOMP: usize = 317;
     pub(in crate::sys) const MEMFD_CREATE: usize = 319;
-    #[cfg(not(stage))]
     pub(in crate::sys) const FSETXATTR: usize = 190;
     #[cfg(not(stage))]
     pub(in crate::sys) const FGETXATTR: usize = 193;

@@ -10,6 +10,7 @@ pub fn fsetxattr(fd: Fd, name: &CStr, value: &[u8]) -> Sys<()> {
 }
 
 /// fgetxattr(2): how much of `value` it fills. `ERANGE` when it is longer.
+#[cfg(not(stage))]
 pub fn fgetxattr(fd: Fd, name: &CStr, value: &mut [u8]) -> Sys<usize> {
     call!(FGETXATTR, fd, name.as_ptr(), value.as_mut_ptr(), value.len())
 }
