@@ -10,6 +10,8 @@
 //! A [`Class`] holds paths and nothing else. Nothing here knows the container beyond
 //! that; whether a schema makes sense is the kernel's to say.
 
+mod stats;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
@@ -22,6 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Place, Result};
 use crate::host::Resctrl;
+
+pub use stats::{BandwidthInfo, CacheInfo, Occupancy, Stats, Traffic};
 
 const AT: &str = "/linux/intelRdt";
 
@@ -149,6 +153,16 @@ impl Class {
     #[must_use]
     pub fn groups(&self) -> usize {
         1 + usize::from(self.monitoring.is_some())
+    }
+
+    /// What it gets, and what was used where the processor counts that.
+    ///
+    /// # Errors
+    /// A file of it that can't be read, as when it is gone; a count that the kernel
+    /// does not have at the moment.
+    pub fn stats(&self) -> Result<Stats> {
+        let counted = self.monitoring.as_ref().unwrap_or(&self.path);
+        Stats::read(&self.mount, &self.path, counted)
     }
 
     /// Whether it is still there.

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::Args;
-use orlop::cgroup::Stats;
-use orlop::container::{Container, Happening};
+use orlop::container::{Container, Happening, Stats};
 use serde::Serialize;
 
 use super::{Call, print};
@@ -31,7 +30,15 @@ struct Event<'a> {
     kind: &'static str,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Stats>,
+    data: Option<Data>,
+}
+
+#[derive(Serialize)]
+struct Data {
+    #[serde(flatten)]
+    stats: Stats,
+    /// Always nothing: no config has interfaces that a runtime makes.
+    network_interfaces: (),
 }
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
@@ -61,7 +68,8 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
 }
 
 fn tell(container: &Container) -> anyhow::Result<()> {
-    line(&Event { kind: "stats", id: container.id(), data: Some(container.stats()?) })
+    let data = Data { stats: container.stats()?, network_interfaces: () };
+    line(&Event { kind: "stats", id: container.id(), data: Some(data) })
 }
 
 fn line(event: &Event<'_>) -> anyhow::Result<()> {

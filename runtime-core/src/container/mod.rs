@@ -45,7 +45,7 @@ pub use notify::{Barrier, Notify};
 pub use restore::RestoreOptions;
 use state::{Phase, Record};
 pub use state::{State, Status};
-pub use watch::{Happening, Watch};
+pub use watch::{Happening, Stats, Watch};
 
 use crate::bundle::Bundle;
 use crate::cgroup::Manager;

@@ -3,10 +3,23 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::Container;
-use crate::cgroup::{OutOfMemory, Stats};
+use crate::cgroup::{self, OutOfMemory};
 use crate::error::{Error, Kind, Result};
 use crate::launch::wait_any;
+use crate::resctrl::{self, Class};
+
+/// What a container uses, with the names that `runc events` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stats {
+    /// Of its cgroup.
+    #[serde(flatten)]
+    pub cgroup: cgroup::Stats,
+    /// Of its class of service; nothing if it has none.
+    pub intel_rdt: resctrl::Stats,
+}
 
 /// Waits for what happens to a container.
 #[derive(Debug)]
@@ -28,9 +41,11 @@ impl Container {
     /// What its processes have used.
     ///
     /// # Errors
-    /// It has no cgroup, or one that can't be read.
+    /// It has no cgroup, or one that can't be read; the same of a class of service.
     pub fn stats(&self) -> Result<Stats> {
-        self.record.manager().stats()
+        let cgroup = self.record.manager().stats()?;
+        let class = self.record.intel_rdt.as_ref().map(Class::stats);
+        Ok(Stats { cgroup, intel_rdt: class.transpose()?.unwrap_or_default() })
     }
 
     /// Begins to watch it. Without the memory controller nothing is told of memory.

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = tests![
     what_a_class_gets_is_changed,
     what_is_refused_leaves_nothing,
     the_root_class_may_be_meant,
+    what_was_used_is_told,
 ];
 
 /// The default bundle, asleep, with this class.
@@ -113,6 +114,50 @@ fn the_root_class_may_be_meant(lab: &Lab) {
     assert_eq!(resctrl.group("").unwrap().tasks, [init(lab)]);
     lab.delete("a");
     assert_eq!(resctrl.groups(), [""]);
+}
+
+/// Wherever the record says that the class is: `events` looks at no mount table.
+fn what_was_used_is_told(lab: &Lab) {
+    let resctrl = Resctrl::new(lab);
+    let told = || -> Value {
+        let printed = lab.on("a", &["events", "--stats"], &[]).ok();
+        serde_json::from_str::<Value>(&printed).unwrap()["data"]["intel_rdt"].clone()
+    };
+    let class =
+        json!({"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:1=20", "enableMonitoring": true});
+    create(lab, &resctrl, &class).ok();
+    lab.on("a", &["start"], &[]).ok();
+    let traffic = json!([
+        {"mbm_total_bytes": 300, "mbm_local_bytes": 10},
+        {"mbm_total_bytes": 20, "mbm_local_bytes": 10},
+    ]);
+    let mut wanted = json!({
+        "l3_cache_info": {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 3},
+        "l3_cache_schema_root": "L3:0=fffff;1=fffff",
+        "l3_cache_schema": "L3:0=f;1=fffff",
+        "mem_bw_info":
+            {"bandwidth_gran": 10, "delay_linear": 1, "min_bandwidth": 10, "num_closids": 3},
+        "mem_bw_schema_root": "MB:0=100;1=100",
+        "mem_bw_schema": "MB:0=100;1=20",
+        "schemata": ["L3:0=f;1=fffff", "MB:0=100;1=20"],
+        "mbm_stats": traffic,
+        "cmt_stats": [{"llc_occupancy": 4096}, {"llc_occupancy": 0}],
+    });
+    assert_eq!(told(), wanted);
+    lab.delete("a");
+    // Without a group of its own, what its whole class has used.
+    fs::create_dir(resctrl.path().join("gold")).unwrap();
+    for name in ["b", "a"] {
+        let create = lab.start_of("create", &bundle(lab, &json!({"closID": "gold"})), name, &[]);
+        lab.begin(resctrl.seen_by(&create)).end().ok();
+    }
+    wanted["l3_cache_schema"] = json!("L3:0=fffff;1=fffff");
+    wanted["mem_bw_schema"] = json!("MB:0=100;1=100");
+    wanted["schemata"] = json!(["L3:0=fffff;1=fffff", "MB:0=100;1=100"]);
+    wanted["cmt_stats"] = json!([{"llc_occupancy": 8192}, {"llc_occupancy": 0}]);
+    assert_eq!(told(), wanted);
+    lab.delete("b");
+    lab.delete("a");
 }
 
 fn what_a_class_gets_is_changed(lab: &Lab) {

@@ -138,9 +138,25 @@ impl Model {
         let monitors = group.contains("mon_groups");
         let group = &self.groups[&group];
         Ok(match rest {
-            "" | "info" | "info/L3" | "info/MB" => None,
+            "" | "info" | "info/L3" | "info/MB" | "info/L3_MON" | "mon_data" => None,
+            "mon_data/mon_L3_00" | "mon_data/mon_L3_01" => None,
             "mon_groups" if !monitors => None,
             "info/last_cmd_status" => Some(format!("{}\n", self.status)),
+            "info/L3/cbm_mask" => Some("fffff\n".into()),
+            "info/L3/min_cbm_bits" | "info/MB/delay_linear" => Some("1\n".into()),
+            "info/MB/bandwidth_gran" | "info/MB/min_bandwidth" => Some("10\n".into()),
+            "info/L3/num_closids" | "info/MB/num_closids" => Some(format!("{MOST}\n")),
+            "info/L3_MON/mon_features" => {
+                Some("llc_occupancy\nmbm_total_bytes\nmbm_local_bytes\n".into())
+            }
+            // A page for each process, all in the first cache.
+            "mon_data/mon_L3_00/llc_occupancy" => Some(format!("{}\n", group.tasks.len() * 4096)),
+            "mon_data/mon_L3_01/llc_occupancy" => Some("0\n".into()),
+            "mon_data/mon_L3_00/mbm_total_bytes" => Some("300\n".into()),
+            "mon_data/mon_L3_01/mbm_total_bytes" => Some("20\n".into()),
+            "mon_data/mon_L3_00/mbm_local_bytes" | "mon_data/mon_L3_01/mbm_local_bytes" => {
+                Some("10\n".into())
+            }
             "schemata" if !monitors => Some(group.schemata()),
             "tasks" => {
                 let alive = |pid: &&u32| Path::new(&format!("/proc/{pid}")).exists();
@@ -296,8 +312,8 @@ fn answer(model: &mut Model, op: u32, node: u64, pid: u32, body: &[u8]) -> Resul
             entry(model, &path)
         }
         11 => model.remove(&below(body)).map(|()| Vec::new()), // RMDIR
-        14 => {
-            // OPEN, with direct I/O: sizes are not known
+        14 | 27 => {
+            // OPEN, with direct I/O: sizes are not known; OPENDIR
             let mut reply = vec![0; 16];
             reply[8] = 1;
             Ok(reply)
@@ -317,6 +333,13 @@ fn answer(model: &mut Model, op: u32, node: u64, pid: u32, body: &[u8]) -> Resul
         }
         17 => Ok(vec![0; 80]),               // STATFS
         18 | 25 | 29 | 38 => Ok(Vec::new()), // RELEASE, FLUSH, RELEASEDIR, DESTROY
+        28 => {
+            // READDIR, of the only folder that anybody looks into
+            let first = u64::from_ne_bytes(body[8..16].try_into().unwrap()) == 0;
+            let caches = path.ends_with("mon_data") && first;
+            let names = if caches { &["mon_L3_01", "mon_L3_00"][..] } else { &[] };
+            Ok(names.iter().zip(1_u64..).flat_map(|(name, at)| directory_entry(name, at)).collect())
+        }
         26 => {
             // INIT
             let mut reply = vec![0; 64];
@@ -326,6 +349,16 @@ fn answer(model: &mut Model, op: u32, node: u64, pid: u32, body: &[u8]) -> Resul
         }
         _ => Err(libc::ENOSYS),
     }
+}
+
+/// A directory, `at` being where the next entry is.
+fn directory_entry(name: &str, at: u64) -> Vec<u8> {
+    let mut entry = [u64::MAX.to_ne_bytes(), at.to_ne_bytes()].concat();
+    entry.extend(u32::try_from(name.len()).unwrap().to_ne_bytes());
+    entry.extend(u32::from(libc::DT_DIR).to_ne_bytes());
+    entry.extend(name.as_bytes());
+    entry.resize(entry.len().next_multiple_of(8), 0);
+    entry
 }
 
 /// Nothing of it may be remembered.
