@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::builder::{BoolishValueParser, StyledStr, ValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Args, Command};
+use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
 use nix::unistd::geteuid;
 
 use crate::{commands, compat};
@@ -77,7 +77,8 @@ pub(crate) struct Globals {
 impl Globals {
     /// Reads everything up to the command.
     pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Self> {
-        let command = Command::new(compat::program())
+        // The type's own description gives way, here and with the commands.
+        let command = Self::augment_args(Command::new(compat::program()))
             .about(compat::ABOUT)
             .override_usage(format!("{} [FLAGS] COMMAND [ARGUMENTS]", compat::program()));
         // Not the command's `after_help`, which would be made for every call.
@@ -139,15 +140,12 @@ fn clean(path: &std::path::Path) -> PathBuf {
     clean
 }
 
-/// Reads `arguments` as `T`'s.
-pub(crate) fn parse<T: Args>(
+/// Reads `arguments` as those of `command`, whose flags are `T`'s.
+pub(crate) fn parse<T: FromArgMatches>(
     command: Command,
     arguments: impl Iterator<Item = OsString>,
 ) -> anyhow::Result<T> {
-    // Kept: the description of `T` as a type would take its place.
-    let about = command.get_about().cloned().unwrap_or_default();
-    let command = T::augment_args(command)
-        .about(about)
+    let command = command
         .help_template(HELP)
         .no_binary_name(true)
         // COMPAT(runc): of a flag given twice the last one counts.

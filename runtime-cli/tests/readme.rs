@@ -26,6 +26,7 @@ const INSTEAD: &[(&str, &str)] = &[
     ("cargo run --release -p orlop-cli -- try", "orlop try"),
     ("cargo install --path runtime-cli --root /usr/local", "true"),
     ("cargo run --release -p orlop --example embed box", "embed box"),
+    ("cargo run --release -p orlop-cli --example pages -- share", "pages share && find share"),
 ];
 
 /// What is not run here.
@@ -94,8 +95,10 @@ impl Room {
         let wrapper = format!("#!/bin/sh\nexec {ORLOP} --root {} \"$@\"\n", state.display());
         fs::write(bin.join("orlop"), wrapper).unwrap();
         fs::set_permissions(bin.join("orlop"), fs::Permissions::from_mode(0o755)).unwrap();
-        let embed = Path::new(ORLOP).with_file_name("examples").join("embed");
-        symlink(embed, bin.join("embed")).unwrap();
+        for example in ["embed", "pages"] {
+            let built = Path::new(ORLOP).with_file_name("examples").join(example);
+            symlink(built, bin.join(example)).unwrap();
+        }
         Self { directory }
     }
 
@@ -186,12 +189,16 @@ fn every_command_runs() {
     let room = Room::new();
     let mut outputs = String::new();
     let mut expected =
-        vec!["pivot-root", "\"status\": \"created\"", "rootfs", "second", "example-"];
+        vec!["pivot-root", "\"status\": \"created\"", "rootfs", "second", "example-", "orlop.8"];
     for block in blocks().iter().filter(|block| block.language == "sh") {
         let script = script(block);
-        if script.contains("\nembed ") && !room.directory.path().join("bin/embed").exists() {
+        let missing = [("embed", "example-"), ("pages", "orlop.8")].iter().find(|(name, _)| {
+            let calls = script.lines().any(|line| line.starts_with(&format!("{name} ")));
+            calls && !room.directory.path().join("bin").join(name).exists()
+        });
+        if let Some((_, result)) = missing {
             println!("SKIP README.md:{}: the example is not built", block.line);
-            expected.retain(|seen| *seen != "example-");
+            expected.retain(|seen| seen != result);
         } else if !script.is_empty() {
             outputs.push_str(&room.run(&script));
         }

@@ -10,7 +10,7 @@ use super::Call;
 use super::images::Images;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     images: Images,
     /// Images of an earlier --pre-dump, relative to --image-path

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Call, matching};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Kill it first; an unknown container is no error then
     #[arg(short, long)]
     force: bool,

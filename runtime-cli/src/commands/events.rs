@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Call, print};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// How long from one object to the next, as in 5s or 100ms
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     interval: Duration,

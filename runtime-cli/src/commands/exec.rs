@@ -17,7 +17,7 @@ use super::activation::Activation;
 use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Send the master of the process's terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,

@@ -13,7 +13,7 @@ use super::{Call, print};
 use crate::compat;
 
 #[derive(Debug, Args)]
-struct Arguments {}
+pub(super) struct Arguments {}
 
 /// SPEC: features.md; a field that is absent is not known to the reader.
 #[derive(Debug, Serialize)]

@@ -10,7 +10,7 @@ use super::{Call, matching};
 use crate::compat;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Signal every process; a stopped container is no error then
     #[arg(short, long, hide = true)]
     all: bool,

@@ -11,7 +11,7 @@ use super::state::Shown;
 use super::{Call, print};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// How to print: table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: String,

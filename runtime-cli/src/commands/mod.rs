@@ -32,23 +32,32 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use clap::Args;
+use clap::{Args, FromArgMatches};
 use orlop::container::{Container, Store};
 
 use crate::args::{self, Globals, Usage};
 use crate::compat;
 
 /// A command.
-struct Command {
-    name: &'static str,
-    about: &'static str,
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
     /// What a person may want to type, behind the program's name.
-    examples: &'static [&'static str],
+    pub(crate) examples: &'static [&'static str],
+    /// Adds its flags and arguments.
+    flags: fn(clap::Command) -> clap::Command,
     run: fn(Call) -> anyhow::Result<u8>,
 }
 
+impl Command {
+    /// Its flags and arguments, as clap takes them.
+    pub(crate) fn flags(&self) -> clap::Command {
+        (self.flags)(clap::Command::new(self.name)).about(self.about)
+    }
+}
+
 /// The commands by what they are for, as help shows them.
-const GROUPS: &[(&str, &[Command])] = &[
+pub(crate) const GROUPS: &[(&str, &[Command])] = &[
     ("To look around", TRYING),
     ("The life of a container", LIFE),
     ("What it does now", LOOKING),
@@ -60,6 +69,7 @@ const TRYING: &[Command] = &[Command {
     name: "try",
     about: "Run a command or a shell, isolated",
     examples: &["try", "try ls -l /"],
+    flags: throwaway::Arguments::augment_args,
     run: throwaway::run,
 }];
 
@@ -68,48 +78,56 @@ const LIFE: &[Command] = &[
         name: "run",
         about: "Create a container, start it and wait for it",
         examples: &["run --bundle DIR box", "run --detach --bundle DIR box"],
+        flags: run::Arguments::augment_args,
         run: run::run,
     },
     Command {
         name: "create",
         about: "Create a container from a bundle",
         examples: &["create --bundle DIR box", "create --config OTHER.json box"],
+        flags: bundle::Creation::augment_args,
         run: create::run,
     },
     Command {
         name: "start",
         about: "Start the process of a created container",
         examples: &["start box"],
+        flags: Id::augment_args,
         run: start::run,
     },
     Command {
         name: "exec",
         about: "Run a further process in a container",
         examples: &["exec --tty box sh", "exec --user 1000:1000 --cwd /tmp box id"],
+        flags: exec::Arguments::augment_args,
         run: exec::run,
     },
     Command {
         name: "kill",
         about: "Send a signal to a container's process",
         examples: &["kill box", "kill box KILL", "kill --regex '^test-' TERM"],
+        flags: kill::Arguments::augment_args,
         run: kill::run,
     },
     Command {
         name: "delete",
         about: "Delete a container that has stopped",
         examples: &["delete box", "delete --force box", "delete --force --regex '^test-'"],
+        flags: delete::Arguments::augment_args,
         run: delete::run,
     },
     Command {
         name: "checkpoint",
         about: "Save a running container",
         examples: &["checkpoint --image-path DIR box", "checkpoint --leave-running box"],
+        flags: checkpoint::Arguments::augment_args,
         run: checkpoint::run,
     },
     Command {
         name: "restore",
         about: "Bring a saved container back",
         examples: &["restore --detach --bundle DIR --image-path DIR box"],
+        flags: restore::Arguments::augment_args,
         run: restore::run,
     },
 ];
@@ -119,24 +137,28 @@ const LOOKING: &[Command] = &[
         name: "list",
         about: "List the containers",
         examples: &["list", "list --quiet", "list --format json"],
+        flags: list::Arguments::augment_args,
         run: list::run,
     },
     Command {
         name: "state",
         about: "Print a container's state",
         examples: &["state box"],
+        flags: Id::augment_args,
         run: state::run,
     },
     Command {
         name: "ps",
         about: "List a container's processes",
         examples: &["ps box", "ps --format json box"],
+        flags: ps::Arguments::augment_args,
         run: ps::run,
     },
     Command {
         name: "events",
         about: "Print what a container uses",
         examples: &["events --stats box", "events --interval 1s box"],
+        flags: events::Arguments::augment_args,
         run: events::run,
     },
 ];
@@ -146,24 +168,28 @@ const CHANGING: &[Command] = &[
         name: "update",
         about: "Change a container's limits",
         examples: &["update --memory 256m --pids-limit 100 box", "update --resources FILE box"],
+        flags: update::Arguments::augment_args,
         run: update::run,
     },
     Command {
         name: "mounts",
         about: "Mount in a running container",
         examples: &["mounts add box MOUNTS.json", "mounts remove box MOUNTS.json"],
+        flags: mounts::Arguments::augment_args,
         run: mounts::run,
     },
     Command {
         name: "pause",
         about: "Freeze a container's processes",
         examples: &["pause box"],
+        flags: Id::augment_args,
         run: freeze::pause,
     },
     Command {
         name: "resume",
         about: "Thaw a container's processes",
         examples: &["resume box"],
+        flags: Id::augment_args,
         run: freeze::resume,
     },
 ];
@@ -173,24 +199,28 @@ const BUNDLES: &[Command] = &[
         name: "spec",
         about: "Write a bundle's first config.json",
         examples: &["spec --bundle DIR", "spec --rootless"],
+        flags: spec::Arguments::augment_args,
         run: spec::run,
     },
     Command {
         name: "plan",
         about: "Print what creating a bundle would do",
         examples: &["plan DIR", "plan --json DIR"],
+        flags: plan::Arguments::augment_args,
         run: plan::run,
     },
     Command {
         name: "features",
         about: "Print what this build can do",
         examples: &["features"],
+        flags: features::Arguments::augment_args,
         run: features::run,
     },
     Command {
         name: "stage",
         about: "Write the init stage to a file",
         examples: &["stage FILE"],
+        flags: stage::Arguments::augment_args,
         run: stage::run,
     },
 ];
@@ -208,12 +238,9 @@ struct Call {
 
 impl Call {
     /// The command's own arguments.
-    fn parse<T: Args>(&mut self) -> anyhow::Result<T> {
-        let Command { name, about, .. } = self.command;
-        let command = clap::Command::new(*name)
-            .display_name(format!("{} {name}", compat::program()))
-            .bin_name(format!("{} {name}", compat::program()))
-            .about(*about);
+    fn parse<T: FromArgMatches>(&mut self) -> anyhow::Result<T> {
+        let name = format!("{} {}", compat::program(), self.command.name);
+        let command = self.command.flags().display_name(&name).bin_name(name);
         let arguments = std::mem::take(&mut self.arguments);
         // Made for who asks alone: the others wait for every line.
         let asked = arguments.iter().any(|one| one == "-h" || one == "--help");

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Call;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// add or remove
     #[arg(value_name = "ACTION")]
     action: String,

@@ -10,7 +10,7 @@ use super::bundle::Planning;
 use super::{Call, print};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,

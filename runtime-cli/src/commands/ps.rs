@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Call, print};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// How to print: table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: String,

@@ -13,7 +13,7 @@ use super::images::Images;
 use crate::foreground::{self, Foreground};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     images: Images,
     /// The bundle's directory

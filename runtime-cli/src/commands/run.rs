@@ -9,7 +9,7 @@ use crate::compat;
 use crate::foreground::{self, Foreground};
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     #[command(flatten)]
     creation: Creation,
     /// Return as soon as the process has started

@@ -17,7 +17,7 @@ use super::Call;
 use crate::compat;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,

@@ -12,7 +12,7 @@ use orlop::launch::STAGE;
 use super::Call;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Where to write it; /usr/libexec/orlop/init is where it is looked for
     #[arg(value_name = "FILE", default_value = "/usr/libexec/orlop/init")]
     file: PathBuf,

@@ -33,7 +33,7 @@ use super::Call;
 use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Wait for the end of another `try` and clean up after it
     #[arg(long, value_name = "FOLDER", hide = true)]
     guard: Option<PathBuf>,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Call, size};
 
 #[derive(Debug, Default, Args)]
-struct Arguments {
+pub(super) struct Arguments {
     /// Read linux.resources from this file ("-": stdin); no other flag counts then
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
@@ -232,7 +232,7 @@ mod tests {
 
     fn parsed(line: &str) -> anyhow::Result<Arguments> {
         let words = line.split_whitespace().map(OsString::from);
-        crate::args::parse(clap::Command::new("update"), words)
+        crate::args::parse(Arguments::augment_args(clap::Command::new("update")), words)
     }
 
     fn resources(line: &str) -> LinuxResources {
