@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::builder::{BoolishValueParser, StyledStr, ValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Args, Command, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use nix::unistd::geteuid;
 
 use crate::{commands, compat};
@@ -82,7 +82,7 @@ impl Globals {
             .about(compat::ABOUT)
             .override_usage(format!("{} [FLAGS] COMMAND [ARGUMENTS]", compat::program()));
         // Not the command's `after_help`, which would be made for every call.
-        parse(command, arguments).map_err(|error| match error.downcast() {
+        parse(command, arguments.collect()).map_err(|error| match error.downcast() {
             Ok(Usage::Help(text)) => {
                 Usage::Help(format!("{text}\n{}\n", commands::summary())).into()
             }
@@ -143,8 +143,13 @@ fn clean(path: &std::path::Path) -> PathBuf {
 /// Reads `arguments` as those of `command`, whose flags are `T`'s.
 pub(crate) fn parse<T: FromArgMatches>(
     command: Command,
-    arguments: impl Iterator<Item = OsString>,
+    arguments: Vec<OsString>,
 ) -> anyhow::Result<T> {
+    let mut matches = matches(command, arguments)?;
+    Ok(T::from_arg_matches_mut(&mut matches).map_err(|error| usage(&error))?)
+}
+
+fn matches(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Usage> {
     let command = command
         .help_template(HELP)
         .no_binary_name(true)
@@ -153,8 +158,7 @@ pub(crate) fn parse<T: FromArgMatches>(
         .disable_help_subcommand(true)
         .disable_version_flag(true)
         .mut_args(like_go);
-    let mut matches = command.try_get_matches_from(arguments).map_err(|error| usage(&error))?;
-    Ok(T::from_arg_matches_mut(&mut matches).map_err(|error| usage(&error))?)
+    command.try_get_matches_from(arguments).map_err(|error| usage(&error))
 }
 
 /// COMPAT(runc): a switch may be given a value (`--detach=false`), and an option

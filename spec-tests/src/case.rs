@@ -71,6 +71,8 @@ const LISTS: &[(&str, &str)] = &[
     ("seccomp", include_str!("../cases/seccomp.json")),
     ("network", include_str!("../cases/network.json")),
     ("features", include_str!("../cases/features.json")),
+    ("commands", include_str!("../cases/commands.json")),
+    ("update", include_str!("../cases/update.json")),
 ];
 
 /// The config that each case changes.

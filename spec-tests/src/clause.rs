@@ -67,6 +67,8 @@ const TABLES: &[&str] = &[
     include_str!("../clauses/config-linux.json"),
     include_str!("../clauses/features.json"),
     include_str!("../clauses/features-linux.json"),
+    // No text of the specification: what engines rely on beside it.
+    include_str!("../clauses/command-line.json"),
 ];
 
 /// The edition of the specification.

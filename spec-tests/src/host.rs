@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
@@ -66,6 +67,7 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         ["cpus", count] => list_length("cpu") >= count.parse().unwrap_or(usize::MAX),
         ["nodes", count] => list_length("node") >= count.parse().unwrap_or(usize::MAX),
         ["tool", name] => tool(name),
+        ["criu"] => Command::new("criu").arg("check").output().is_ok_and(|o| o.status.success()),
         ["filesystem", name] => filesystem(name),
         // In whichever version of cgroups.
         [name @ ("cpuset" | "memory" | "hugetlb")] => controller(name),

@@ -61,6 +61,13 @@ pub(crate) enum Step {
     Recognises(String),
     /// `{"command": WORDS, "fails": true}`: the runtime's command line as it is.
     Command(Vec<String>, End),
+    /// `{"command": WORDS, "says": PATTERN}`: and what it prints, as text.
+    Says(Vec<String>, Value),
+    /// `{"command": WORDS, "json": PATTERN}`: the same as JSON.
+    Answers(Vec<String>, Value),
+    /// `{"pidfd": WORDS}`: sends a pidfd of a process that is there to the socket that
+    /// comes behind these words.
+    Pidfd(Vec<String>),
     /// `{"exec": {"process": PATCH, "run": ACTS, "output": PATTERN}}`
     Exec(Exec),
 }
@@ -129,6 +136,9 @@ impl Step {
             ["recognises"] => Self::Recognises(text(&members["recognises"])?),
             ["command"] => Self::Command(words(&members["command"])?, End::Works),
             ["command", "fails"] => Self::Command(words(&members["command"])?, End::Fails),
+            ["command", "says"] => Self::Says(words(&members["command"])?, first("says")),
+            ["command", "json"] => Self::Answers(words(&members["command"])?, first("json")),
+            ["pidfd"] => Self::Pidfd(words(&members["pidfd"])?),
             ["exec"] => Self::Exec(serde_json::from_value(first("exec"))?),
             _ => bail!("no such step: {names:?}"),
         })

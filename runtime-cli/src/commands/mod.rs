@@ -245,7 +245,7 @@ impl Call {
         // Made for who asks alone: the others wait for every line.
         let asked = arguments.iter().any(|one| one == "-h" || one == "--help");
         let command = if asked { command.after_help(examples(self.command)) } else { command };
-        args::parse(command, arguments.into_iter())
+        args::parse(command, arguments)
     }
 
     /// Where the containers are.

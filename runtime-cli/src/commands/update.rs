@@ -232,7 +232,7 @@ mod tests {
 
     fn parsed(line: &str) -> anyhow::Result<Arguments> {
         let words = line.split_whitespace().map(OsString::from);
-        crate::args::parse(Arguments::augment_args(clap::Command::new("update")), words)
+        crate::args::parse(Arguments::augment_args(clap::Command::new("update")), words.collect())
     }
 
     fn resources(line: &str) -> LinuxResources {

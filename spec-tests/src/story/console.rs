@@ -30,10 +30,7 @@ impl Console {
 
     /// Makes the socket.
     pub(super) fn listen(socket: &Path) -> Result<Self> {
-        let _ = std::fs::remove_file(socket);
-        let listener = UnixListener::bind(socket).context("the console socket")?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, reader: None, text: Arc::default() })
+        Ok(Self { listener: listen(socket)?, reader: None, text: Arc::default() })
     }
 
     /// Takes the master, which must have been sent by now.
@@ -72,8 +69,16 @@ impl Console {
     }
 }
 
+/// A socket for somebody to connect to.
+pub(super) fn listen(socket: &Path) -> Result<UnixListener> {
+    let _ = std::fs::remove_file(socket);
+    let listener = UnixListener::bind(socket).context("making a socket")?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Somebody who connects within a second.
-fn accept(listener: &UnixListener) -> Result<UnixStream> {
+pub(super) fn accept(listener: &UnixListener) -> Result<UnixStream> {
     let begun = Instant::now();
     loop {
         match listener.accept() {
@@ -85,7 +90,7 @@ fn accept(listener: &UnixListener) -> Result<UnixStream> {
             Err(_) if begun.elapsed() < Duration::from_secs(1) => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Err(_) => bail!("nobody connected to the console socket"),
+            Err(_) => bail!("nobody connected to the socket"),
         }
     }
 }

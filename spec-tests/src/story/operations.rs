@@ -1,12 +1,13 @@
 //! The operations of the specification, by the runtime's command line.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::console::Console;
+use super::console::{self, Console};
 use super::{Story, Then, bundle};
 use crate::leftovers;
 use crate::merge;
@@ -145,10 +146,42 @@ impl Story<'_> {
     }
 
     pub(super) fn command(&self, words: &[String], end: End) -> Result<()> {
+        judge(&self.call(words)?, end)
+    }
+
+    /// The command line as it is.
+    fn call(&self, words: &[String]) -> Result<Said> {
         let state = self.places.state();
         let mut all = vec!["--root", state.to_str().context("a path in UTF-8")?];
         all.extend(words.iter().map(String::as_str));
-        judge(&self.runtime.run(self.places.folder(), &all)?, end)
+        self.runtime.run(self.places.folder(), &all)
+    }
+
+    pub(super) fn says(&self, words: &[String], pattern: &Value) -> Result<()> {
+        let text = self.call(words)?.success()?;
+        Self::matches("it says", pattern, &Value::String(text.trim_end().to_owned()))
+    }
+
+    pub(super) fn answers(&self, words: &[String], pattern: &Value) -> Result<()> {
+        let text = self.call(words)?.success()?;
+        let seen = serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))?;
+        Self::matches("the answer", pattern, &seen)
+    }
+
+    /// The process of the pidfd that a command has sent, as `${sent}`.
+    pub(super) fn pidfd(&mut self, words: &[String]) -> Result<()> {
+        let socket = self.places.folder().join("pidfd");
+        let listener = console::listen(&socket)?;
+        let with = [words, &[socket.to_string_lossy().into_owned(), self.places.tag().to_owned()]];
+        judge(&self.call(&with.concat())?, End::Works)?;
+        let (_, fds) = console::receive(&console::accept(&listener)?)?;
+        anyhow::ensure!(fds.len() == 1, "{} descriptors were sent", fds.len());
+        let path = format!("/proc/self/fdinfo/{}", fds[0].as_raw_fd());
+        let info = fs::read_to_string(path)?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let pid: i64 = pid.context("what was sent is no pidfd")?.trim().parse()?;
+        self.known.insert("sent".to_owned(), pid.into());
+        Ok(())
     }
 
     pub(super) fn exec(&mut self, exec: &Exec) -> Result<()> {
