@@ -10,7 +10,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use orlop_init::sys::abi::CLONE_NEWCGROUP;
 
 use super::mounts::{self, Entry};
-use super::namespaces::{self, Namespaces};
+use super::namespaces;
 use super::{Context, Options, devices, in_bundle, keep_fds, linux_of, rootfs};
 use crate::error::Error;
 use crate::host::HostFacts;
@@ -66,9 +66,7 @@ pub fn externals(
     options: &Options,
 ) -> Result<Vec<External>, Vec<Error>> {
     let linux = &*linux_of(spec);
-    let namespaces = Namespaces::new(linux);
-    let notify = None;
-    let context = Context { spec, linux, host, options, namespaces, first: true, notify };
+    let context = Context::new(spec, linux, host, options, true);
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         match Entry::read(&context, mount, format!("/mounts/{index}")) {
@@ -164,9 +162,7 @@ pub fn mount_points(
     };
     linux.set_namespaces(Some(listed.into_iter().filter(own).collect())).set_time_offsets(None);
     let mut plan = Builder::new();
-    let namespaces = Namespaces::new(&linux);
-    let (linux, notify) = (&linux, None);
-    let context = Context { spec, linux, host, options, namespaces, first: true, notify };
+    let context = Context::new(spec, &linux, host, options, true);
     keep_fds(&mut plan, 0);
     namespaces::enter(&mut plan, &context);
     rootfs::prepare(&mut plan, &context);

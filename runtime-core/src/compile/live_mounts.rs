@@ -5,7 +5,7 @@
 
 use oci_spec::runtime::{Mount, Spec};
 
-use super::namespaces::{self, Namespaces};
+use super::namespaces;
 use super::{Context, Options, keep_fds, linux_of, mounts, rootfs, sysctl};
 use crate::error::{Error, Result};
 use crate::host::HostFacts;
@@ -64,8 +64,7 @@ fn in_container(
 ) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
     let linux = &*linux_of(spec);
-    let namespaces = Namespaces::new(linux);
-    let context = Context { spec, linux, host, options, namespaces, first: false, notify: None };
+    let context = Context::new(spec, linux, host, options, false);
     if !context.namespaces.own_mounts() {
         let what = "the container has no mount namespace of its own";
         plan.error(Error::unsupported("/linux/namespaces", what));

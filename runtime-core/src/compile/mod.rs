@@ -95,9 +95,24 @@ struct Context<'a> {
     first: bool,
     /// A mount of our own, behind those of the config.
     notify: Option<&'a Mount>,
+    /// The root as a path of the host, cleaned; `None` without one that is text.
+    root: Option<String>,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    fn new(
+        spec: &'a Spec,
+        linux: &'a Linux,
+        host: &'a HostFacts,
+        options: &'a Options,
+        first: bool,
+    ) -> Self {
+        let namespaces = Namespaces::new(linux);
+        let root = spec.root().as_ref().map(|root| in_bundle(&options.bundle, root.path()));
+        let root = root.and_then(|root| rootfs::clean(root.to_str()?));
+        Self { spec, linux, host, options, namespaces, first, notify: None, root }
+    }
+
     /// Whether the whole host runs cgroup v2 (the clone can place the child, and
     /// a new cgroup namespace is rooted right by itself).
     fn unified(&self) -> bool {
@@ -118,10 +133,9 @@ impl Context<'_> {
 pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
     let linux = &*linux_of(spec);
-    let namespaces = Namespaces::new(linux);
     let notify = notify::mount(options);
-    let mut context =
-        Context { spec, linux, host, options, namespaces, first: true, notify: notify.as_ref() };
+    let mut context = Context::new(spec, linux, host, options, true);
+    context.notify = notify.as_ref();
     validate::create(&mut plan, &context);
     let Some(process) = spec.process().as_ref() else {
         return plan.finish(); // `validate` has said so
@@ -186,8 +200,7 @@ pub fn exec(
 ) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
     let linux = &*linux_of(spec);
-    let namespaces = Namespaces::new(linux);
-    let context = Context { spec, linux, host, options, namespaces, first: false, notify: None };
+    let context = Context::new(spec, linux, host, options, false);
     let process = &process::inherit(process, spec);
     validate::exec(&mut plan, &context, process);
     let filter = process::filter(&mut plan, &context, process);

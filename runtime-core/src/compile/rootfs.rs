@@ -36,9 +36,7 @@ pub(super) fn clean(path: &str) -> Option<String> {
 
 /// Where in the root a path of the host leads by its spelling, if it leads below it.
 pub(super) fn inside(context: &Context<'_>, path: &str) -> Option<String> {
-    let root = context.spec.root().as_ref()?;
-    let root = clean(in_bundle(&context.options.bundle, root.path()).to_str()?)?;
-    let rest = clean(path)?.strip_prefix(&root)?.to_owned();
+    let rest = clean(path)?.strip_prefix(context.root.as_ref()?)?.to_owned();
     rest.starts_with('/').then_some(rest)
 }
 
