@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use orlop::Error;
-use serde_json::Value;
+use orlop::bundle::with_known_names;
 
 use super::{Call, size};
 
@@ -106,80 +106,8 @@ fn read(file: &PathBuf) -> anyhow::Result<LinuxResources> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
     };
     read.map_err(|error| Error::io(&error, "reading").at_path(file))?;
-    let parsed = serde_json::from_str(&text).map(respelled).and_then(serde_json::from_value);
+    let parsed = serde_json::from_str(&text).map(with_known_names).and_then(serde_json::from_value);
     parsed.with_context(|| format!("reading the limits in {file:?}"))
-}
-
-/// The names in linux.resources (config-linux.md).
-const NAMES: &[&str] = &[
-    "access",
-    "allow",
-    "blockIO",
-    "burst",
-    "checkBeforeUpdate",
-    "classID",
-    "cpu",
-    "cpus",
-    "devices",
-    "disableOOMKiller",
-    "hcaHandles",
-    "hcaObjects",
-    "hugepageLimits",
-    "idle",
-    "kernel",
-    "kernelTCP",
-    "leafWeight",
-    "limit",
-    "major",
-    "memory",
-    "mems",
-    "minor",
-    "name",
-    "network",
-    "pageSize",
-    "period",
-    "pids",
-    "priorities",
-    "priority",
-    "quota",
-    "rate",
-    "rdma",
-    "realtimePeriod",
-    "realtimeRuntime",
-    "reservation",
-    "shares",
-    "swap",
-    "swappiness",
-    "throttleReadBpsDevice",
-    "throttleReadIOPSDevice",
-    "throttleWriteBpsDevice",
-    "throttleWriteIOPSDevice",
-    "type",
-    "unified",
-    "useHierarchy",
-    "weight",
-    "weightDevice",
-];
-
-/// The same with the specification's names, but for those that are a person's own.
-///
-/// COMPAT(runc): names are taken in any case, and people write `CPU`.
-fn respelled(value: Value) -> Value {
-    match value {
-        Value::Array(list) => list.into_iter().map(respelled).collect(),
-        Value::Object(object) => {
-            let one = |(name, value): (String, Value)| {
-                let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(&name));
-                match known.copied() {
-                    Some(known @ ("unified" | "rdma")) => (known.to_owned(), value),
-                    Some(known) => (known.to_owned(), respelled(value)),
-                    None => (name, respelled(value)),
-                }
-            };
-            Value::Object(object.into_iter().map(one).collect())
-        }
-        other => other,
-    }
 }
 
 impl Arguments {
@@ -255,14 +183,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(found, wanted);
-    }
-
-    #[test]
-    fn names_are_taken_in_any_case() {
-        let given = r#"{"CPU": {"Cpus": "0", "SHARES": 5}, "Unified": {"CPU.max": "1 2"}}"#;
-        let value = respelled(serde_json::from_str(given).unwrap());
-        let wanted = r#"{"cpu": {"cpus": "0", "shares": 5}, "unified": {"CPU.max": "1 2"}}"#;
-        assert_eq!(value, serde_json::from_str::<Value>(wanted).unwrap());
     }
 
     #[test]

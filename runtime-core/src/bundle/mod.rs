@@ -8,6 +8,7 @@
 //! field twice (of two equal keys in a map the last one holds), no nesting deeper
 //! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it.
 
+mod names;
 mod pointer;
 
 use std::fs::File;
@@ -21,14 +22,13 @@ use serde_json::Value;
 
 use crate::error::{Error, Kind, Place, Result};
 
+pub use names::with_known_names;
+
 /// Most that is read of a `config.json`: 64 MiB.
 const LARGEST: u64 = 64 << 20;
 
 /// Name of the config in a bundle (runtime-spec, bundle).
 const CONFIG: &str = "config.json";
-
-/// The size of a limit on huge pages (config-linux.md, "Huge page limits").
-const PAGE_SIZE: &str = "pageSize";
 
 /// An opened bundle.
 #[derive(Debug, Clone)]
@@ -95,7 +95,7 @@ impl Bundle {
         let resources = parsed.value.linux().as_ref().and_then(|linux| linux.resources().as_ref());
         let limits = resources.and_then(|resources| resources.hugepage_limits().as_ref());
         if limits.is_some_and(|limits| limits.iter().any(|limit| limit.page_size().is_empty()))
-            && let Some(bytes) = with_page_sizes(bytes)
+            && let Some(bytes) = with_names(bytes)
         {
             return parse(&bytes, "config", "/process/capabilities");
         }
@@ -117,23 +117,12 @@ impl Bundle {
     }
 }
 
-/// The same config with `pageSize` spelled as the specification spells it.
-///
-/// COMPAT(runc): names are taken in any case there, and people write `pagesize`.
-fn with_page_sizes(bytes: &[u8]) -> Option<Vec<u8>> {
+/// The same config with the specification's names of limits: one was missing.
+fn with_names(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut document: Value = serde_json::from_slice(bytes).ok()?;
-    let limits = document.pointer_mut("/linux/resources/hugepageLimits")?.as_array_mut()?;
-    let mut changed = false;
-    for limit in limits.iter_mut().filter_map(Value::as_object_mut) {
-        let other = |name: &&String| *name != PAGE_SIZE && name.eq_ignore_ascii_case(PAGE_SIZE);
-        if let Some(name) = limit.keys().find(other).cloned()
-            && let Some(size) = limit.remove(&name)
-        {
-            limit.entry(PAGE_SIZE).or_insert(size);
-            changed = true;
-        }
-    }
-    if changed { serde_json::to_vec(&document).ok() } else { None }
+    let resources = document.pointer_mut("/linux/resources")?;
+    *resources = with_known_names(resources.take());
+    serde_json::to_vec(&document).ok()
 }
 
 /// The same process as root, if it says nothing of a user.
