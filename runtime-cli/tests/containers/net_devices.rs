@@ -17,11 +17,11 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// A network namespace, by the process that holds it.
-struct Network(Child);
+pub(crate) struct Network(Child);
 
 impl Network {
     /// With two devices, `spec0` and `spec1`, up and joined.
-    fn new(lab: &Lab) -> Self {
+    pub(crate) fn new(lab: &Lab) -> Self {
         if Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_err() {
             lab.skip("needs ip");
         }
@@ -41,7 +41,7 @@ impl Network {
         this
     }
 
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let holder = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
         let this = Self(holder);
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
@@ -49,7 +49,7 @@ impl Network {
         this
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.0.id())
     }
 
@@ -58,12 +58,18 @@ impl Network {
     }
 
     /// A command of the runtime in there.
-    fn run(&self, lab: &Lab, verb: &str, bundle: &Bundle) -> Output {
-        let command = lab.start_of(verb, bundle, "a", &[]);
+    pub(crate) fn command(&self, command: &Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.arg(format!("--net={}", self.path())).arg(command.get_program());
         inside.args(command.get_args());
-        lab.begin(inside).end()
+        if let Some(directory) = command.get_current_dir() {
+            inside.current_dir(directory);
+        }
+        inside
+    }
+
+    fn run(&self, lab: &Lab, verb: &str, bundle: &Bundle) -> Output {
+        lab.begin(self.command(&lab.start_of(verb, bundle, "a", &[]))).end()
     }
 }
 
@@ -95,7 +101,7 @@ fn inside(lab: &Lab) -> String {
 }
 
 /// A device with all that `Network::new` gave it to keep.
-fn is_whole(namespace: &str, name: &str) {
+pub(crate) fn is_whole(namespace: &str, name: &str) {
     let link = ip(namespace, &format!("link show {name}"));
     assert!(link.contains(",UP") && link.contains("mtu 1400"), "{link}");
     assert!(link.contains("02:00:00:00:00:07"), "{link}");

@@ -160,7 +160,9 @@ pub fn mount_points(
     let own = |one: &LinuxNamespace| {
         one.path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) && needed(one.typ())
     };
-    linux.set_namespaces(Some(listed.into_iter().filter(own).collect())).set_time_offsets(None);
+    linux.set_namespaces(Some(listed.into_iter().filter(own).collect()));
+    // A network device is where it was moved at the creation, or CRIU's to bring back.
+    linux.set_time_offsets(None).set_net_devices(None);
     let mut plan = Builder::new();
     let context = Context::new(spec, &linux, host, options, true);
     keep_fds(&mut plan, 0);

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::harness::{Bundle, Lab, Test, tests, until};
+use crate::net_devices::{Network, is_whole};
 use crate::terminal::accept;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -19,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
     memory_is_saved_before,
     memory_is_fetched_later,
     it_comes_back_into_the_network_that_is_there,
+    a_network_device_is_not_moved_again,
     it_comes_back_into_another_cgroup,
     further_processes_come_back_too,
     ids_of_its_own_come_back,
@@ -249,6 +251,20 @@ fn it_comes_back_into_the_network_that_is_there(lab: &Lab) {
     assert_eq!(found, fs::read_link(&network).unwrap());
     lab.delete("a");
     lab.delete("other");
+}
+
+fn a_network_device_is_not_moved_again(lab: &Lab) {
+    criu(lab);
+    let (network, pod) = (Network::new(lab), Network::empty());
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["netDevices"] = json!({"spec0": {}});
+    bundle.namespace("network", Some(&pod.path()));
+    quietly(network.command(&command_on(lab, &bundle, &RUN, "a")));
+    save(lab, &[], "a");
+    lab.begin(network.command(&command_on(lab, &bundle, &RESTORE, "a"))).end().ok();
+    assert_eq!(lab.status("a"), "running");
+    is_whole(&pod.path(), "spec0");
+    lab.delete("a");
 }
 
 fn it_comes_back_into_another_cgroup(lab: &Lab) {
