@@ -44,6 +44,7 @@ pub(crate) const TESTS: &[Test] = tests![
     lists_and_processes_are_told,
     a_failed_creation_leaves_nothing,
     a_failed_exec_of_the_program_is_told_by_start,
+    an_init_that_dies_without_the_word_is_told_by_start,
 ];
 
 fn is_created_started_and_deleted(lab: &Lab) {
@@ -533,4 +534,18 @@ fn a_failed_exec_of_the_program_is_told_by_start(lab: &Lab) {
     bundle.config["process"]["args"] = serde_json::json!(["/no/such/program"]);
     let message = lab.run(&bundle, "a", &[]).fails();
     assert!(message.contains("no such file or directory"), "{message}");
+}
+
+/// What `start` reads then is its own word, which nobody took.
+fn an_init_that_dies_without_the_word_is_told_by_start(lab: &Lab) {
+    lab.create(&lab.bundle(&["sleep"]), "a", &[]).ok();
+    let pid = i32::try_from(lab.state("a")["pid"].as_i64().unwrap()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let start = lab.begin(lab.command(&["start", &lab.id("a")]));
+    let fifo = lab.root().join(lab.id("a")).join("exec.fifo");
+    until("the word is given", || !fifo.exists());
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let message = start.end().fails();
+    assert!(message.contains("the init process died before"), "{message}");
+    lab.delete("a");
 }

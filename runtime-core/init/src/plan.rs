@@ -60,16 +60,15 @@ pub struct Slot(pub u32);
 impl Slot {
     /// The socket on which gates and reports travel. Always filled.
     pub const CONTROL: Self = Self(0);
-    /// A FIFO: one byte lets the container start.
+    /// A FIFO: one byte lets the container start, and what goes wrong between that and
+    /// the exec goes back into it.
     pub const START: Self = Self(1);
-    /// A FIFO: what went wrong between start and exec.
-    pub const START_REPORT: Self = Self(2);
     /// A connected socket that takes the terminal's master.
-    pub const CONSOLE: Self = Self(3);
+    pub const CONSOLE: Self = Self(2);
     /// A memory file with the state that hooks read from standard input.
-    pub const HOOK_STATE: Self = Self(4);
+    pub const HOOK_STATE: Self = Self(3);
     /// The process whose namespaces `exec` joins, as a pidfd.
-    pub const TARGET: Self = Self(5);
+    pub const TARGET: Self = Self(4);
     /// No descriptor.
     pub const NONE: Self = Self(u32::MAX);
     /// Sources, namespaces and cgroup files are numbered from here.

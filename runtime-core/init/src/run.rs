@@ -59,7 +59,7 @@ pub struct Stage {
     pub program: exec::Program,
     /// `HOME=...` when the environment has none.
     pub home: exec::Home,
-    /// Where failures go: the control socket, later the start report.
+    /// Where failures go: the control socket, after the start its FIFO.
     pub report: Fd,
     /// Whether the launcher knows that only the exec is left.
     pub leaving: bool,
@@ -355,7 +355,7 @@ impl Stage {
                 Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Gone, 0) }),
             }
         }
-        self.report = self.plan.slot(Slot::START_REPORT);
+        self.report = start;
         Ok(())
     }
 

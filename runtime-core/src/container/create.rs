@@ -136,7 +136,7 @@ impl Store {
         record.intel_rdt.clone_from(&compiled.class);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
-        let fifos = if waits { Some(folder.make_fifos()?) } else { None };
+        let start = if waits { Some(folder.make_start()?) } else { None };
         let notify = prepare_notify(&folder, options, waits)?;
 
         let claim = compiled.make_cgroup(&folder, bundle, options)?;
@@ -170,8 +170,7 @@ impl Store {
             cgroup: undo.cgroup_directory().filter(|_| plan.outside.into_cgroup),
             cgroup_procs: &procs,
             resctrl_tasks: &tasks,
-            start: fifos.as_ref().map(|fifos| fifos.start.as_fd()),
-            start_report: fifos.as_ref().map(|fifos| fifos.report.as_fd()),
+            start: start.as_ref().map(AsFd::as_fd),
             console: console.as_ref().map(AsFd::as_fd),
             target: None,
             paused: false,

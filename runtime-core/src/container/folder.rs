@@ -26,8 +26,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const STATE: &str = "state.json";
 const DRAFT: &str = ".state.json";
 const CONFIG: &str = "config.json";
-const START: &str = "start";
-const REPORT: &str = "report";
+/// COMPAT(runc): its name.
+const START: &str = "exec.fifo";
 const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify.sock";
 const CRIU_ROOT: &str = "criu-root";
@@ -53,12 +53,6 @@ pub(super) struct Lock {
     /// What [`Folder::mark`] is.
     pub mark: String,
     _file: Flock<File>,
-}
-
-/// The stage's ends of the two FIFOs.
-pub(super) struct Fifos {
-    pub start: OwnedFd,
-    pub report: OwnedFd,
 }
 
 impl Folder {
@@ -241,17 +235,14 @@ impl Folder {
         fs::read(&path).map_err(|error| Error::io(&error, "reading the config").at_path(&path))
     }
 
-    /// Makes both FIFOs. Opened for reading and writing, so that neither open
-    /// waits and the stage blocks in read(2) until somebody writes.
-    pub(super) fn make_fifos(&self) -> Result<Fifos> {
-        let make = |name| {
-            let path = self.path.join(name);
-            let failed = |errno: i32| Error::os(errno, "making a FIFO").at_path(&path);
-            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| failed(errno as i32))?;
-            let opened = File::options().read(true).write(true).open(&path);
-            opened.map(OwnedFd::from).map_err(|error| Error::io(&error, "opening").at_path(&path))
-        };
-        Ok(Fifos { start: make(START)?, report: make(REPORT)? })
+    /// Makes the start FIFO. Opened for reading and writing: the open does not wait,
+    /// the stage blocks in read(2) until somebody writes, and says there what follows.
+    pub(super) fn make_start(&self) -> Result<OwnedFd> {
+        let path = self.path.join(START);
+        let failed = |errno: i32| Error::os(errno, "making a FIFO").at_path(&path);
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| failed(errno as i32))?;
+        let opened = File::options().read(true).write(true).open(&path);
+        opened.map(OwnedFd::from).map_err(|error| Error::io(&error, "opening").at_path(&path))
     }
 
     /// Makes the directory that the container shall see the notify socket in.
@@ -287,10 +278,11 @@ impl Folder {
         }
     }
 
+    /// Opens the reading end, for what the stage says.
     pub(super) fn open_report(&self) -> Result<File> {
-        let path = self.path.join(REPORT);
+        let path = self.path.join(START);
         let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
-        opened.map_err(|error| Error::io(&error, "opening the report FIFO").at_path(&path))
+        opened.map_err(|error| Error::io(&error, "opening the start FIFO").at_path(&path))
     }
 
     /// From here on the container counts as started.
@@ -309,7 +301,7 @@ impl Folder {
 
     /// Removes the folder with all that is in it. A missing one is fine.
     pub(super) fn remove(&self) -> Result<()> {
-        for name in [START, REPORT, CONFIG, DRAFT, STATE] {
+        for name in [START, CONFIG, DRAFT, STATE] {
             match fs::remove_file(self.path.join(name)) {
                 Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
                 _ => {}

@@ -3,7 +3,7 @@
 //! ```text
 //! Store ── root/<id>/ ── state.json   what the container is (state.rs)
 //!                        config.json  what it was made from, for exec
-//!                        start, report  FIFOs that a created container waits on
+//!                        exec.fifo    a created container waits on it
 //! ```
 //! A record is written before the first kernel object exists, so that `delete`
 //! finds all that must be undone, whenever the creator died. One lock per id.

@@ -1,4 +1,4 @@
-//! `start`: one byte into a FIFO, and word that the program has been executed.
+//! `start`: one byte into a FIFO, and word out of it that the program has been executed.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -17,6 +17,9 @@ use crate::launch::{
 /// How long the stage may take from the start to its exec, in milliseconds, when
 /// no startContainer hook runs in between.
 const PATIENCE: i64 = 120_000;
+
+/// The word that the stage waits for; no message of its own begins with it.
+const GO: [u8; 1] = *b"s";
 
 impl Container {
     /// Starts the process of a created container; returns when the program has
@@ -76,13 +79,13 @@ impl Container {
         if self.record.manager().is_frozen()? {
             return wrong("cannot start a container in the paused state");
         }
-        // The reading end first: its writer may be gone a moment later.
-        let mut report = folder.open_report()?;
+        // The writing end first: with our own reader there would always be one.
         let Some(mut start) = folder.open_start()? else { return wrong(stopped) };
+        let mut report = folder.open_report()?;
         // Before it can say anything.
         let socket = if listen { Some(folder.bind_notify()?) } else { None };
         folder.remove_start()?;
-        start.write_all(b"s").map_err(|error| Error::io(&error, "starting the container"))?;
+        start.write_all(&GO).map_err(|error| Error::io(&error, "starting the container"))?;
         drop(start);
 
         // Hooks have timeouts of their own, or none by the user's wish.
@@ -99,7 +102,9 @@ impl Container {
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             length => length.map_err(|error| Error::io(&error, "reading the start report"))?,
         };
-        match start_report(buffer.get(..length).unwrap_or_default())? {
+        // What it did not take is still there.
+        let said = buffer.get(..length).unwrap_or_default();
+        match start_report(said.strip_prefix(&GO).unwrap_or(said))? {
             StartReport::Executed => {
                 Ok(socket.map(|socket| Notify { pid: self.record.pid, socket, init }))
             }

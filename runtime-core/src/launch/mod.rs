@@ -66,11 +66,9 @@ pub struct Kit<'a> {
     pub cgroup_procs: &'a [OwnedFd],
     /// The lists of tasks of the resctrl file system, joined in the same way.
     pub resctrl_tasks: &'a [OwnedFd],
-    /// The FIFO whose byte starts the container; without one, passing the ready
-    /// gate is the start.
+    /// The FIFO whose byte starts the container, and into which it says what goes wrong
+    /// before the exec; without one, passing the ready gate is the start.
     pub start: Option<BorrowedFd<'a>>,
-    /// The FIFO for what goes wrong between start and exec.
-    pub start_report: Option<BorrowedFd<'a>>,
     /// A connected socket that takes the terminal's master.
     pub console: Option<BorrowedFd<'a>>,
     /// A pidfd of the process whose namespaces are joined.
@@ -102,7 +100,6 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
     let fixed = [
         (Slot::CONTROL, Some(theirs.as_fd())),
         (Slot::START, kit.start),
-        (Slot::START_REPORT, kit.start_report),
         (Slot::CONSOLE, kit.console),
         (Slot::HOOK_STATE, hook_state.as_ref().map(AsFd::as_fd)),
         (Slot::TARGET, kit.target),

@@ -160,7 +160,6 @@ fn slot_name(slot: Slot) -> String {
     match slot {
         Slot::CONTROL => "control".into(),
         Slot::START => "start".into(),
-        Slot::START_REPORT => "start-report".into(),
         Slot::CONSOLE => "console".into(),
         Slot::HOOK_STATE => "hook-state".into(),
         Slot::TARGET => "target".into(),
