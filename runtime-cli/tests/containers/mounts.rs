@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_source_in_the_root_has_what_was_mounted_there,
     options_of_a_bind_are_all_that_it_has,
     a_bind_with_mapped_ids,
+    a_source_in_the_root_with_mapped_ids,
     devices_are_made,
 ];
 
@@ -264,6 +265,33 @@ fn a_bind_with_mapped_ids(lab: &Lab) {
     last["uidMappings"] = map(3000);
     last["gidMappings"] = map(4000);
     assert_eq!(lab.run(&bundle, "a", &[]).ok(), "/work/file file 644 3010:4020\n");
+}
+
+// Only the stage sees what it has mounted there, and only the launcher may map it.
+fn a_source_in_the_root_with_mapped_ids(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "x").unwrap();
+    let map = |outside: u32| json!([{ "containerID": 0, "hostID": outside, "size": 1000 }]);
+    for user_namespace in [false, true] {
+        let mut bundle = lab.bundle(&["stat", "/tmp/file", "/etc/file"]);
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        let first = if user_namespace { 100_000 } else { 0 };
+        chown(source.join("file"), Some(10), Some(20)).unwrap();
+        fs::set_permissions(bundle.rootfs(), fs::Permissions::from_mode(0o755)).unwrap();
+        let inside = bundle.rootfs().join("work").to_str().unwrap().to_owned();
+        bundle.mount("/work", "bind", source.to_str().unwrap(), &["bind"]);
+        for (place, shift) in [("/tmp", 3), ("/etc", 5)] {
+            bundle.mount(place, "bind", &inside, &["rbind", "idmap"]);
+            let last = bundle.config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+            last["uidMappings"] = map(first + shift);
+            last["gidMappings"] = map(first + shift);
+        }
+        let text = "/tmp/file file 644 13:23\n/etc/file file 644 15:25\n";
+        assert_eq!(lab.run(&bundle, "a", &[]).ok(), text, "user namespace: {user_namespace}");
+    }
 }
 
 fn devices_are_made(lab: &Lab) {

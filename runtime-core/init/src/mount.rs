@@ -7,11 +7,11 @@ use core::ffi::CStr;
 
 use crate::copy_up;
 use crate::op::{
-    BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_RECURSIVE, FALLBACK_WRITABLE,
-    PROPAGATION_RECURSIVE,
+    BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_MAPPED, BIND_RECURSIVE,
+    FALLBACK_WRITABLE, PROPAGATION_RECURSIVE,
 };
 use crate::path::{self, Make, PathBuf};
-use crate::plan::{Slot, Strs, Target};
+use crate::plan::{Gate, Slot, Strs, Target};
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, NO_FD, Sys, abi};
 use crate::wire::Part;
@@ -44,6 +44,8 @@ pub struct Place {
 
 /// A tree of the host to be mounted in the root.
 pub struct Source {
+    /// The number of the op.
+    pub op: u32,
     pub slot: Slot,
     pub path: &'static CStr,
     pub flags: u32,
@@ -377,6 +379,9 @@ pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Targe
         {
             return Err(Fail::new(Part::SetAttributes, abi::EPERM));
         }
+    }
+    if source.flags & BIND_MAPPED != 0 {
+        stage.wait_for(Gate::Tree, source.op, tree.cast_unsigned())?;
     }
     let place = open_target(stage, at, target, Some(tree))?;
     for (attr, flags) in [(&source.top, 0), (&source.all, abi::AT_RECURSIVE)] {

@@ -82,6 +82,10 @@ pub const BIND_RECURSIVE: u32 = 1;
 pub const BIND_LOCKED: u32 = 4;
 /// In `Bind`: the source is a path in the root.
 pub const BIND_INSIDE: u32 = 8;
+/// In `Bind`: the launcher maps the ids of the tree, at [`Gate::Tree`].
+///
+/// [`Gate::Tree`]: crate::plan::Gate::Tree
+pub const BIND_MAPPED: u32 = 16;
 /// In `Bind`: the propagation reaches the mounts below.
 pub const PROPAGATION_RECURSIVE: u32 = 2;
 /// In `Chdir`: it must work.
@@ -165,9 +169,8 @@ ops! {
         at: Str, target: Target, keep: u32, below: u32, fallback: Str, hold: u32, label: Str,
     }
     /// Mount a host's tree: the detached one in `slot`, else the one at `source`.
-    /// `flags` are [`BIND_RECURSIVE`], [`BIND_LOCKED`], [`BIND_INSIDE`] and
-    /// [`PROPAGATION_RECURSIVE`];
-    /// attributes go to the topmost mount, `all_*` to those below it too.
+    /// `flags` are [`BIND_RECURSIVE`], [`BIND_LOCKED`], [`BIND_INSIDE`], [`BIND_MAPPED`]
+    /// and [`PROPAGATION_RECURSIVE`]; attributes go to the topmost mount, `all_*` to those below it too.
     Bind {
         slot: Slot, source: Str, flags: u32, set: u64, clear: u64, all_set: u64, all_clear: u64,
         propagation: u64, at: Str, target: Target, hold: u32,

@@ -86,12 +86,14 @@ pub enum Gate {
     /// What needs the process's number outside is done: time offsets, network
     /// devices.
     Attached = 3,
+    /// The ids of a tree that only the stage could open are mapped. Once for each.
+    Tree = 4,
     /// The prestart and createRuntime hooks have run.
-    RuntimeHooks = 4,
+    RuntimeHooks = 5,
     /// The seccomp listener has been taken.
-    Listener = 5,
+    Listener = 6,
     /// All is made; the container counts as created.
-    Ready = 6,
+    Ready = 7,
 }
 
 impl Gate {
@@ -102,9 +104,10 @@ impl Gate {
             1 => Self::Placed,
             2 => Self::Mapped,
             3 => Self::Attached,
-            4 => Self::RuntimeHooks,
-            5 => Self::Listener,
-            6 => Self::Ready,
+            4 => Self::Tree,
+            5 => Self::RuntimeHooks,
+            6 => Self::Listener,
+            7 => Self::Ready,
             _ => return None,
         })
     }

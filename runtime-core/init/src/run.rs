@@ -173,6 +173,7 @@ impl Stage {
                 hold,
             } => {
                 let source = mount::Source {
+                    op: index,
                     slot,
                     path: self.plan.str(source),
                     flags,

@@ -18,8 +18,8 @@ pub const TEXT_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum MessageKind {
-    /// A gate is reached; `number` is the gate (and for the listener, the
-    /// listener's descriptor is in `part`).
+    /// A gate is reached; `number` is the gate, and `part` the descriptor of the
+    /// listener or the tree.
     Gate = 1,
     /// An op failed.
     Failure = 2,
@@ -122,7 +122,7 @@ pub struct Message<'a> {
     pub kind: MessageKind,
     /// The op that was running.
     pub op: u32,
-    /// For a failure its [`Part`], for the listener gate the descriptor.
+    /// For a failure its [`Part`], for a gate that is about one the descriptor.
     pub part: u32,
     /// For a failure the errno, for a gate its number, for the init its pid.
     pub number: i32,

@@ -49,7 +49,7 @@ pub(super) fn bind(
     // Who has privileges in a namespace of others may not undo what the host has done.
     let locked = context.namespaces.user() || context.host.in_user_namespace;
     // What is in the root has the mounts that were made there before.
-    let inside = rootfs::inside(context, source).filter(|_| ids.is_none());
+    let inside = rootfs::inside(context, source);
     let tree = HostTree {
         path: inside.as_deref().unwrap_or(source),
         recursive,
@@ -58,13 +58,19 @@ pub(super) fn bind(
         target: entry.target(Target::LIKE_SOURCE)?,
         locked,
         inside: inside.is_some(),
+        mapped: inside.is_some() && ids.is_some(),
     };
     // From inside another user namespace the source may be out of reach, and from inside
     // a container it is.
     let host = context.host;
     let inside_another = context.namespaces.user() && host.may_mount() && host.owns_mounts;
     let by_launcher = !context.first || inside_another;
-    let slot = if !tree.inside && (ids.is_some() || by_launcher) {
+    let slot = if tree.inside {
+        if let Some(ids) = ids {
+            plan.map_next(ids);
+        }
+        Slot::NONE
+    } else if ids.is_some() || by_launcher {
         // Ours is still the host's mount namespace.
         let propagation = match rootfs::host_propagation(context) {
             Ok((MS_SHARED, _)) | Err(_) => 0,

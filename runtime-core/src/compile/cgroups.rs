@@ -169,6 +169,7 @@ fn one(
         target: Target::DIR,
         locked: false,
         inside: false,
+        mapped: false,
     };
     push_tree(plan, entry, &view.at, Slot::NONE, &tree);
     Ok(())

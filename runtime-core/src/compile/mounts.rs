@@ -9,8 +9,8 @@ use std::path::Path;
 
 use oci_spec::runtime::Mount;
 use orlop_init::op::{
-    BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_RECURSIVE, FALLBACK_WRITABLE,
-    PROPAGATION_RECURSIVE,
+    BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_MAPPED, BIND_RECURSIVE,
+    FALLBACK_WRITABLE, PROPAGATION_RECURSIVE,
 };
 use orlop_init::sys::abi::{
     CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWPID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC,
@@ -109,6 +109,8 @@ pub(super) struct HostTree<'a> {
     pub(super) locked: bool,
     /// Whether the path is one in the root.
     pub(super) inside: bool,
+    /// Whether the launcher maps the ids of what the stage has opened.
+    pub(super) mapped: bool,
 }
 
 /// Makes the mounts in the config's order. Returns them as they were read, for what
@@ -400,6 +402,7 @@ fn host(plan: &mut Builder, entry: &Entry<'_>, path: &str) -> Result<()> {
         target: entry.target(Target::DIR)?,
         locked: false,
         inside: false,
+        mapped: false,
     };
     push_tree(plan, entry, &entry.at, Slot::NONE, &tree);
     Ok(())
@@ -421,11 +424,12 @@ pub(super) fn push_tree(
     let recursive = if tree.recursive { BIND_RECURSIVE } else { 0 };
     let locked = if tree.locked { BIND_LOCKED } else { 0 };
     let inside = if tree.inside { BIND_INSIDE } else { 0 };
+    let mapped = if tree.mapped { BIND_MAPPED } else { 0 };
     let doing = format!("binding {:?} on {at:?}", tree.path);
     let op = Op::Bind {
         slot,
         source: plan.str(tree.path),
-        flags: recursive | reach | locked | inside,
+        flags: recursive | reach | locked | inside | mapped,
         set: tree.top.set,
         clear: tree.top.clear,
         all_set: tree.all.set,

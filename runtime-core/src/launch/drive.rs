@@ -14,11 +14,11 @@ use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
 use super::clone::Cloned;
 use super::hooks::{self, Around};
 use super::{
-    PATIENCE, ids, interrupted, kill, listener, net_devices, owned, reap, report, trace, wait_any,
-    wait_readable, write_proc,
+    PATIENCE, ids, interrupted, kill, listener, net_devices, owned, reap, report, slots, trace,
+    wait_any, wait_readable, write_proc,
 };
 use crate::error::{Error, Kind, Place, Result};
-use crate::plan::{Gate, Op, Plan};
+use crate::plan::{Gate, MappedTree, Op, Plan};
 
 /// Where the stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,10 @@ pub struct Child {
     pidfd: OwnedFd,
     control: OwnedFd,
     hook_state: Option<OwnedFd>,
-    /// Number of the listener, while the stage waits at that gate.
+    /// At the gates of the listener and of a tree: its number in the stage.
     part: u32,
+    /// The op that came to the gate.
+    op: u32,
     released: bool,
     /// It has said that only the exec is left.
     leaving: bool,
@@ -65,6 +67,7 @@ impl Child {
             control,
             hook_state,
             part: 0,
+            op: 0,
             released: false,
             leaving: false,
             interrupt,
@@ -139,6 +142,7 @@ impl Child {
                 }
                 net_devices::move_all(&outside.net_devices, (self.pid, self.pidfd()))?;
             }
+            Gate::Tree => self.map_tree(plan)?,
             Gate::RuntimeHooks => {
                 let inner = self.inner_pid()?;
                 self.give_state(&state(self.pid, inner)?)?;
@@ -167,6 +171,22 @@ impl Child {
             }
         }
         Ok(())
+    }
+
+    /// Maps the ids of the tree that the stage holds: it may lack the privileges.
+    fn map_tree(&self, plan: &Plan) -> Result<()> {
+        let (index, number) = (self.op as usize, self.part.cast_signed());
+        let of_op = |tree: &&MappedTree| tree.op == self.op;
+        let (Some(mapped), Some(origin)) =
+            (plan.outside.trees.iter().find(of_op), plan.origin(index))
+        else {
+            return Err(Error::new(Kind::Internal, "the stage is at a tree of no entry"));
+        };
+        let doing = || format!("{}: mapping its ids", origin.doing);
+        owned(sys::pidfd_getfd(self.pidfd.as_raw_fd(), number))
+            .map_err(|errno| Error::os(errno, doing()))
+            .and_then(|tree| slots::map(plan, &tree, &mapped.ids, doing))
+            .map_err(|error| error.at(Place::Config(origin.pointer.to_string())))
     }
 
     /// Does the work of the stage's first gate, while the stage is still on its way
@@ -258,7 +278,7 @@ impl Child {
                 MessageKind::Leaving => self.leaving = true,
                 MessageKind::Init => self.follow(message.number, fds)?,
                 MessageKind::Gate => {
-                    self.part = message.part;
+                    (self.part, self.op) = (message.part, message.op);
                     return match Gate::from_number(message.number.cast_unsigned()) {
                         Some(gate) => Ok(Reached::Gate(gate)),
                         None => Err(Error::new(Kind::Internal, "the stage is at an unknown gate")),

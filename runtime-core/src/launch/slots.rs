@@ -22,7 +22,8 @@ pub(super) fn fill(plan: &Plan, kit: &Kit<'_>) -> Result<Vec<OwnedFd>> {
         let result = match fill {
             Fill::Tree { path, recursive, ids, propagation } => {
                 tree(path, *recursive, *propagation).and_then(|tree| {
-                    ids.as_ref().map_or(Ok(()), |ids| map(plan, path, &tree, ids))?;
+                    let doing = || format!("mapping the ids of the mount source {path:?}");
+                    ids.as_ref().map_or(Ok(()), |ids| map(plan, &tree, ids, doing))?;
                     Ok(tree)
                 })
             }
@@ -69,8 +70,13 @@ fn tree(path: &Path, recursive: bool, propagation: u64) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Has a tree seen through other ids.
-fn map(plan: &Plan, path: &Path, tree: &OwnedFd, mapping: &IdMapping) -> Result<()> {
+/// Has a detached tree seen through other ids.
+pub(super) fn map(
+    plan: &Plan,
+    tree: &OwnedFd,
+    mapping: &IdMapping,
+    doing: impl FnOnce() -> String,
+) -> Result<()> {
     let (namespace, deep) = match mapping {
         IdMapping::Extents { uid, gid, recursive } => (ids::namespace(uid, gid)?, *recursive),
         IdMapping::Container { recursive } => (container_ids(plan)?, *recursive),
@@ -82,7 +88,7 @@ fn map(plan: &Plan, path: &Path, tree: &OwnedFd, mapping: &IdMapping) -> Result<
     };
     let flags = abi::AT_EMPTY_PATH | if deep { abi::AT_RECURSIVE } else { 0 };
     sys::mount_setattr(tree.as_raw_fd(), c"", flags, &attr).map_err(|Errno(errno)| {
-        let error = Error::os(errno, format!("mapping the ids of the mount source {path:?}"));
+        let error = Error::os(errno, doing());
         if errno == abi::EINVAL {
             error.hint("its file system may not support idmapped mounts")
         } else {

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use orlop_init::op::MOST_HELD;
 use orlop_init::plan::MAX_OPS;
 
-use super::{Bytes, Fill, Op, Origin, Plan, Slot, Str, Strs, Words};
+use super::{Bytes, Fill, IdMapping, MappedTree, Op, Origin, Plan, Slot, Str, Strs, Words};
 use crate::error::{Error, Result};
 
 /// Longest arena, in bytes: offsets in it have 32 bits, and a text of the config may
@@ -115,6 +115,12 @@ impl Builder {
     pub fn slot(&mut self, fill: Fill) -> Slot {
         self.plan.fills.push(fill);
         Slot(Slot::FIRST_FREE + self.plan.fills.len() as u32 - 1)
+    }
+
+    /// Has the launcher map the ids of the tree that the next op binds.
+    pub fn map_next(&mut self, ids: IdMapping) {
+        let op = self.plan.ops.len() as u32;
+        self.plan.outside.trees.push(MappedTree { op, ids });
     }
 
     /// Appends an op. `pointer` is its JSON pointer or empty, `doing` the words

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::{Gate, Op, Plan, Slot, View};
 use orlop_init::op::{
-    CHDIR_MAKE, CHDIR_MUST, CONSOLE_BOUND, DEVICE_NEVER_BOUND, MOST_HELD, OP_COUNT,
+    BIND_MAPPED, CHDIR_MAKE, CHDIR_MUST, CONSOLE_BOUND, DEVICE_NEVER_BOUND, MOST_HELD, OP_COUNT,
 };
 use orlop_init::plan::Shown;
 
@@ -125,6 +125,12 @@ impl Order {
                 }
                 self.gate = Some(*gate);
                 self.ready |= *gate == Gate::Ready;
+            }
+            Op::Bind { flags, .. } if flags & BIND_MAPPED != 0 && !self.pivoted => {
+                if self.gate.is_some_and(|before| before as u32 > Gate::Tree as u32) {
+                    return Err("is a gate out of order");
+                }
+                self.gate = Some(Gate::Tree);
             }
             Op::OomScore { .. } if self.hidden => {
                 return Err("writes a file that a hidden process may not open");

@@ -216,6 +216,8 @@ fn outside(plan: &Plan) -> Vec<String> {
     for device in &outside.net_devices {
         lines.push(format!("at attached: network device {:?} as {:?}", device.name, device.inside));
     }
+    let trees = outside.trees.iter();
+    lines.extend(trees.map(|tree| format!("at tree: the ids of that of op {}", tree.op)));
     let hooks = [
         ("at runtime-hooks", &outside.runtime_hooks),
         ("after start", &outside.poststart),

@@ -127,6 +127,8 @@ pub struct Outside {
     pub time_offsets: Option<String>,
     /// At [`Gate::Attached`]: network devices of the host that become the container's.
     pub net_devices: Vec<NetDevice>,
+    /// At [`Gate::Tree`]: the trees whose ids are mapped then.
+    pub trees: Vec<MappedTree>,
     /// At [`Gate::RuntimeHooks`], in this order: prestart, createRuntime.
     pub runtime_hooks: Vec<Hook>,
     /// After the start: poststart.
@@ -135,6 +137,15 @@ pub struct Outside {
     pub poststop: Vec<Hook>,
     /// At [`Gate::Listener`]: the agent that takes the seccomp listener.
     pub listener: Option<Listener>,
+}
+
+/// A tree that lies in the root, with the mounts that the stage has made there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedTree {
+    /// The number of the op that binds it.
+    pub op: u32,
+    /// The ids through which it is seen.
+    pub ids: IdMapping,
 }
 
 /// A network device that changes its namespace.
@@ -236,6 +247,7 @@ impl Plan {
     pub fn gates(&self) -> impl Iterator<Item = Gate> {
         self.ops.iter().filter_map(|op| match op {
             Op::WaitFor { gate } => Some(*gate),
+            Op::Bind { flags, .. } if flags & orlop_init::op::BIND_MAPPED != 0 => Some(Gate::Tree),
             Op::Seccomp { notify: 1, .. } => Some(Gate::Listener),
             _ => None,
         })

@@ -36,6 +36,7 @@ fn tmpfs(at: &'static CStr) -> NewMount {
 
 fn host(path: &Path, flags: u32) -> Source {
     Source {
+        op: 0,
         slot: Slot::NONE,
         path: std::boxed::Box::leak(crate::testbed::c_string(path).into_boxed_c_str()),
         flags,
