@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::folder::{Folder, Lock};
 use super::pidfd::PidfdReceiver;
+use super::root_mount::Detached;
 use super::state::{Record, State, cgroup_dirs, own_pids};
 use super::undo::Undo;
 use super::{
@@ -134,8 +135,15 @@ impl Store {
         record.no_new_keyring = options.no_new_keyring;
         record.notify = options.notify;
         record.intel_rdt.clone_from(&compiled.class);
+        let bind_root = compiled.plan.outside.bind_root;
+        let root = if bind_root { Some(Detached::open(&record.rootfs)?) } else { None };
+        record.root_mount = root.as_ref().map(Detached::mount);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
+        if let Some(root) = root {
+            undo.root(root.mount());
+            root.attach()?;
+        }
         let start = if waits { Some(folder.make_start()?) } else { None };
         let notify = prepare_notify(&folder, options, waits)?;
 

@@ -23,6 +23,7 @@ mod pause;
 mod pidfd;
 mod restore;
 mod root;
+mod root_mount;
 mod start;
 mod state;
 mod undo;
