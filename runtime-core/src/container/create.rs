@@ -118,7 +118,7 @@ impl Store {
         options.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
         let folder = self.folder(id);
         let mut compiled = Compiled::new(&folder, bundle, options)?;
-        let rootfs = rootfs(bundle)?;
+        let mut record = compiled.record(id, bundle, options)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;
         let receiver = PidfdReceiver::connect(options.pidfd_socket.as_deref())?;
 
@@ -130,11 +130,6 @@ impl Store {
         if !compiled.manager.processes()?.is_empty() {
             return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
         }
-        let mut record = Record::new(id, bundle, rootfs, compiled.manager.record());
-        record.no_pivot = options.no_pivot;
-        record.no_new_keyring = options.no_new_keyring;
-        record.notify = options.notify;
-        record.intel_rdt.clone_from(&compiled.class);
         let bind_root = compiled.plan.outside.bind_root;
         let root = if bind_root { Some(Detached::open(&record.rootfs)?) } else { None };
         record.root_mount = root.as_ref().map(Detached::mount);
@@ -358,6 +353,15 @@ impl Compiled {
                 Err(Error::all(plan.err().into_iter().chain(settings.err()).flatten()))
             }
         }
+    }
+
+    fn record(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Record> {
+        let mut record = Record::new(id, bundle, rootfs(bundle)?, self.manager.record());
+        record.no_pivot = options.no_pivot;
+        record.no_new_keyring = options.no_new_keyring;
+        record.notify = options.notify;
+        record.intel_rdt.clone_from(&self.class);
+        Ok(record)
     }
 
     /// What the part of a plan is compiled with that has no process of the container in
