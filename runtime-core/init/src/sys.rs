@@ -360,7 +360,8 @@ pub(crate) fn fork(args: &CloneArgs) -> Sys<i32> {
     call!(CLONE3, args as *const CloneArgs, size_of::<CloneArgs>()).map(|pid| pid as i32)
 }
 
-/// clone3(2) with `CLONE_VM|CLONE_VFORK`: runs `child(data)` on `stack` in the
+/// clone3(2), or clone(2) where that is unknown and can do it, with
+/// `CLONE_VM|CLONE_VFORK`: runs `child(data)` on `stack` in the
 /// same memory, and returns when it has executed a program or exited.
 ///
 /// `child` must not return, allocate, take a lock or unwind; it sees `data` and
@@ -386,15 +387,24 @@ pub fn vfork<T>(
     args.flags |= u64::from(abi::CLONE_VM | abi::CLONE_VFORK);
     args.run_on(stack);
     let mut lent = Lent(child, data);
-    let args = core::ptr::from_ref(args) as usize;
     let lent = core::ptr::from_mut(&mut lent) as usize;
-    // SAFETY: clone3(2): with CLONE_VM|CLONE_VFORK the child runs on `stack`
-    // alone, which this frame lends until the call returns; `lent` outlives the
-    // child for the same reason; the parent's registers are its own.
-    let pid = unsafe {
-        clone_onto(nr::CLONE3, args, size_of::<CloneArgs>(), start::<T> as *const () as usize, lent)
+    let clone = |nr, args| {
+        // SAFETY: clone(2): with CLONE_VM|CLONE_VFORK the child runs on `stack`
+        // alone, which this frame lends until the call returns; `lent` outlives the
+        // child for the same reason; the parent's registers are its own.
+        check(unsafe { clone_onto(nr, args, start::<T> as *const () as usize, lent) })
     };
-    check(pid).map(|pid| pid as i32)
+    let all = [core::ptr::from_ref(args) as usize, size_of::<CloneArgs>(), 0];
+    let pid = match (clone(nr::CLONE3, all), u32::try_from(args.flags)) {
+        // A filter like Docker's has programs use the older call, whose flags it reads.
+        (Err(Errno(abi::ENOSYS)), Ok(flags)) => {
+            let flags = u64::from(flags) | args.exit_signal;
+            let top = args.stack + args.stack_size;
+            clone(nr::CLONE, [flags as usize, top as usize, args.pidfd as usize])
+        }
+        (pid, _) => pid,
+    };
+    pid.map(|pid| pid as i32)
 }
 
 /// execveat(2) of an open file. `argv` and `envp` are NULL-terminated arrays of

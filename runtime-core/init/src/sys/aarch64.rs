@@ -36,17 +36,12 @@ pub(super) fn trap() -> ! {
     unsafe { asm!("brk 1", options(noreturn, nomem, nostack)) }
 }
 
-/// `clone3`, whose child calls `entry(data)` on the stack named in the arguments.
+/// `clone3` or `clone`, whose child calls `entry(data)` on the stack named in the
+/// arguments.
 ///
 /// # Safety
 /// As for [`super::vfork`]: `entry` never returns.
-pub(super) unsafe fn clone_onto(
-    nr: usize,
-    args: usize,
-    size: usize,
-    entry: usize,
-    data: usize,
-) -> isize {
+pub(super) unsafe fn clone_onto(nr: usize, args: [usize; 3], entry: usize, data: usize) -> isize {
     let result: isize;
     // SAFETY: the child starts with an empty, 16-byte aligned stack and all other
     // registers as here, calls `entry` and never comes back; the parent goes on
@@ -61,8 +56,8 @@ pub(super) unsafe fn clone_onto(
             "brk 1",
             "2:",
             in("x8") nr,
-            inlateout("x0") args as isize => result,
-            in("x1") size, in("x3") entry, in("x4") data,
+            inlateout("x0") args[0] as isize => result,
+            in("x1") args[1], in("x2") args[2], in("x3") entry, in("x4") data,
             // Written by the child alone, in its own registers.
             lateout("x30") _,
         );
@@ -173,6 +168,7 @@ pub(super) mod nr {
     pub(in crate::sys) const FGETXATTR: usize = 10;
     #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 280;
+    pub(in crate::sys) const CLONE: usize = 220;
     pub(in crate::sys) const EXECVE: usize = 221;
     pub(in crate::sys) const EXECVEAT: usize = 281;
     pub(in crate::sys) const STATX: usize = 291;

@@ -51,14 +51,14 @@ pub fn beside<T: Send>(
         ..CloneArgs::default()
     };
     args.run_on(stack);
-    let args = core::ptr::from_ref(&args) as usize;
+    let args = [core::ptr::from_ref(&args) as usize, size_of::<CloneArgs>(), 0];
     let entry = start::<T> as *const () as usize;
     let lent = core::ptr::from_mut(&mut lent) as usize;
     let before = block_signals();
     // SAFETY: clone3(2): the thread runs on `stack` alone and on what `lent` refers
     // to, both of which this frame lends until `busy` says that it is over, even
     // when `meanwhile` unwinds; the caller's registers are its own.
-    let made = check(unsafe { clone_onto(nr::CLONE3, args, size_of::<CloneArgs>(), entry, lent) });
+    let made = check(unsafe { clone_onto(nr::CLONE3, args, entry, lent) });
     restore_signals(before);
     if let Err(errno) = made {
         busy.0.store(0, Ordering::Relaxed);

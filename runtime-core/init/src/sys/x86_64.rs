@@ -36,17 +36,12 @@ pub(super) fn trap() -> ! {
     unsafe { asm!("ud2", options(noreturn, nomem, nostack)) }
 }
 
-/// `clone3`, whose child calls `entry(data)` on the stack named in the arguments.
+/// `clone3` or `clone`, whose child calls `entry(data)` on the stack named in the
+/// arguments.
 ///
 /// # Safety
 /// As for [`super::vfork`]: `entry` never returns.
-pub(super) unsafe fn clone_onto(
-    nr: usize,
-    args: usize,
-    size: usize,
-    entry: usize,
-    data: usize,
-) -> isize {
+pub(super) unsafe fn clone_onto(nr: usize, args: [usize; 3], entry: usize, data: usize) -> isize {
     let result: isize;
     // SAFETY: the child starts with an empty, 16-byte aligned stack and all other
     // registers as here, calls `entry` and never comes back; the parent goes on
@@ -62,7 +57,7 @@ pub(super) unsafe fn clone_onto(
             "ud2",
             "2:",
             inlateout("rax") nr as isize => result,
-            in("rdi") args, in("rsi") size, in("r8") entry, in("r9") data,
+            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2], in("r8") entry, in("r9") data,
             lateout("rcx") _, lateout("r11") _,
         );
     }
@@ -175,6 +170,7 @@ pub(super) mod nr {
     pub(in crate::sys) const FGETXATTR: usize = 193;
     #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 321;
+    pub(in crate::sys) const CLONE: usize = 56;
     pub(in crate::sys) const EXECVE: usize = 59;
     pub(in crate::sys) const EXECVEAT: usize = 322;
     pub(in crate::sys) const STATX: usize = 332;
