@@ -93,6 +93,7 @@ fn hosts() -> [HostFacts; 3] {
         apparmor: true,
         selinux: false,
         resctrl: None,
+        revealing: Vec::new(),
     };
     let hierarchies = vec![
         hierarchy("cpu cpuacct", "/sys/fs/cgroup/cpu,cpuacct"),

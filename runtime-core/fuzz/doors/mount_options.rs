@@ -69,5 +69,6 @@ pub(crate) fn host() -> HostFacts {
         apparmor: false,
         selinux: false,
         resctrl: None,
+        revealing: Vec::new(),
     }
 }

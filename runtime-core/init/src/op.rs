@@ -208,8 +208,9 @@ ops! {
     Sysctl { key: Str, value: Bytes }
     /// pivot_root(2), and the old root gone.
     PivotRoot {}
-    /// Move the root over / where pivot_root is impossible (an initramfs).
-    MoveRoot {}
+    /// Move the root over / where pivot_root is impossible (an initramfs). What is
+    /// mounted at `revealing` is taken away from below it, or covered.
+    MoveRoot { revealing: Strs }
     /// chroot(2) into the root.
     ChangeRoot {}
     /// Propagation of the new root.

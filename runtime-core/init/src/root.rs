@@ -25,12 +25,12 @@ pub fn pivot(stage: &Stage) -> Done {
 
 /// For a root that pivot_root(2) refuses, such as an initramfs: moves the new one
 /// over it.
-pub fn move_over(stage: &Stage) -> Done {
+pub fn move_over(stage: &Stage, revealing: impl Iterator<Item = &'static CStr>) -> Done {
     // The old root stays below the new one. A procfs or sysfs in it that shows
     // everything would let the container mount another, without our masks.
     let slave = abi::MountAttr { propagation: abi::MS_SLAVE, ..abi::MountAttr::default() };
     sys::mount_setattr(abi::AT_FDCWD, c"/", 0, &slave).map_err(in_part(Part::Propagate))?;
-    for path in [c"/proc", c"/sys"] {
+    for path in revealing {
         // One may be mounted on another, as often as anybody has made a pid namespace.
         loop {
             // Else the host's would go too, where they still are its peers.

@@ -215,7 +215,7 @@ impl Stage {
             }
             Op::PivotRoot {} => root::pivot(self),
             Op::ChangeRoot {} => root::change(self),
-            Op::MoveRoot {} => root::move_over(self),
+            Op::MoveRoot { revealing } => root::move_over(self, self.plan.strs(revealing)),
             Op::RootPropagation { kind, recursive } => root::propagation(kind, recursive == 1),
             Op::Unmount { at } => mount::unmount(self, self.plan.str(at)),
             Op::RootReadOnly {} => root::read_only(self),

@@ -19,6 +19,7 @@ fn host(cgroups: Cgroups) -> HostFacts {
         apparmor: false,
         selinux: false,
         resctrl: None,
+        revealing: Vec::new(),
     }
 }
 

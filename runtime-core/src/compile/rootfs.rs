@@ -229,7 +229,12 @@ pub(super) fn enter(plan: &mut Builder, context: &Context<'_>) {
     if !context.namespaces.own_mounts() {
         plan.push(Op::ChangeRoot {}, "/root/path", "changing the root");
     } else if context.options.no_pivot {
-        plan.push(Op::MoveRoot {}, "/root/path", "moving the root over \"/\"");
+        // Those in the root are the container's.
+        let in_root =
+            |path: &Path| path.to_str().is_some_and(|path| inside(context, path).is_some());
+        let hidden = context.host.revealing.iter().filter(|path| !in_root(path));
+        let revealing = plan.strs(hidden.map(|path| path.as_os_str().as_encoded_bytes()));
+        plan.push(Op::MoveRoot { revealing }, "/root/path", "moving the root over \"/\"");
     } else {
         plan.push(Op::PivotRoot {}, "/root/path", "pivoting into the root");
     }

@@ -316,7 +316,10 @@ pub(super) struct Compiled {
 impl Compiled {
     pub(super) fn new(folder: &Folder, bundle: &Bundle, options: &CreateOptions) -> Result<Self> {
         let id = folder.id();
-        let host = facts(&bundle.spec)?;
+        let mut host = facts(&bundle.spec)?;
+        if options.no_pivot {
+            host.find_revealing()?;
+        }
         let linux = bundle.spec.linux().as_ref();
         let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
         let mut manager = Manager::new(&host, options.cgroups, path, id)?;

@@ -132,12 +132,13 @@ fn mount(line: &str) -> Option<Mount<'_>> {
     Some(Mount { root, point, kind, options })
 }
 
-/// Where file systems of one kind are mounted, by the text of a mount table.
+/// Where file systems of one kind are mounted whole, by the text of a mount table.
 pub(super) fn mount_points(table: &str, kind: &str) -> impl Iterator<Item = PathBuf> {
     table.lines().filter_map(move |line| {
         let (left, right) = line.split_once(" - ")?;
-        let point = left.split(' ').nth(4)?;
-        let found = right.split(' ').next()? == kind;
+        let mut fields = left.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let found = root == "/" && right.split(' ').next()? == kind;
         found.then(|| PathBuf::from(OsString::from_vec(unescape(point))))
     })
 }

@@ -10,7 +10,7 @@ mod resctrl;
 use std::fs;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use caps::CapSet;
 use nix::unistd::{getegid, geteuid};
@@ -55,6 +55,9 @@ pub struct HostFacts {
     pub selinux: bool,
     /// The resctrl file system, for who has looked for it ([`Resctrl::probe`]).
     pub resctrl: Option<Resctrl>,
+    /// Where the caller sees all of a procfs or a sysfs, for who has looked for it
+    /// ([`Self::find_revealing`]).
+    pub revealing: Vec<PathBuf>,
 }
 
 /// CAP_SYS_ADMIN (capabilities(7)).
@@ -102,7 +105,20 @@ impl HostFacts {
             apparmor: enabled("/sys/module/apparmor/parameters/enabled", "Y"),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             resctrl: None,
+            revealing: Vec::new(),
         })
+    }
+
+    /// Looks where a procfs or a sysfs is mounted. One of them that is left in a mount
+    /// namespace lets a user namespace in it mount another without our masks.
+    ///
+    /// # Errors
+    /// A `/proc` that can't be read.
+    pub fn find_revealing(&mut self) -> Result<()> {
+        let table = read(Path::new("/proc/self/mountinfo"))?;
+        let of = |kind| cgroups::mount_points(&table, kind);
+        self.revealing = of("proc").chain(of("sysfs")).collect();
+        Ok(())
     }
 
     /// Whether the caller may mount, in its own user namespace.

@@ -176,7 +176,7 @@ impl Order {
             {
                 return Err("needs the host's mounts, which are gone");
             }
-            Op::PivotRoot {} | Op::MoveRoot {} | Op::ChangeRoot {} => {
+            Op::PivotRoot {} | Op::MoveRoot { .. } | Op::ChangeRoot {} => {
                 let kind = matches!(op, Op::ChangeRoot {}) == self.shared;
                 if !self.rooted || self.pivoted || !kind {
                     return Err("needs a root of its kind, and only once");

@@ -409,7 +409,14 @@ fn a_moved_root_leaves_no_procfs_behind() {
         // Opened before: afterwards there is no procfs to open it in.
         let proc = sys::openat(abi::AT_FDCWD, c"/proc/thread-self/mountinfo", abi::O_RDONLY)
             .expect("ours");
-        crate::root::move_over(&bed.stage).expect("moved");
+        // One elsewhere, and what is mounted on another.
+        let again = sys::open_tree(abi::AT_FDCWD, c"/proc", abi::OPEN_TREE_CLONE).expect("ours");
+        fs::create_dir_all("/run/again").expect("ours");
+        attach(again, Path::new("/run/again"));
+        let again = sys::open_tree(abi::AT_FDCWD, c"/proc", abi::OPEN_TREE_CLONE).expect("ours");
+        attach(again, Path::new("/proc"));
+        let revealing = [c"/proc", c"/sys", c"/run/again", c"/none"].into_iter();
+        crate::root::move_over(&bed.stage, revealing).expect("moved");
         assert!(fs::metadata("/inside").is_ok());
         assert!(fs::metadata("/../etc/passwd").is_err());
         let mut table = std::string::String::new();
