@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use orlop::Error;
-use orlop::bundle::with_known_names;
+use orlop::bundle::parse_resources;
 
 use super::{Call, size};
 
@@ -106,8 +106,7 @@ fn read(file: &PathBuf) -> anyhow::Result<LinuxResources> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
     };
     read.map_err(|error| Error::io(&error, "reading").at_path(file))?;
-    let parsed = serde_json::from_str(&text).map(with_known_names).and_then(serde_json::from_value);
-    parsed.with_context(|| format!("reading the limits in {file:?}"))
+    parse_resources(&text).with_context(|| format!("reading the limits in {file:?}"))
 }
 
 impl Arguments {

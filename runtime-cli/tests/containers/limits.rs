@@ -9,6 +9,7 @@ use crate::harness::{CGROUPS, Lab, Test, View, cgroups, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     limits_are_in_the_files,
+    their_names_are_known_in_any_case,
     update_changes_them,
     update_keeps_the_other_half_of_a_cpu_limit,
     a_paused_container_is_resumed_or_deleted,
@@ -57,6 +58,17 @@ fn limits_are_in_the_files(lab: &Lab) {
         assert_eq!(file(lab, "cpu.cfs_quota_us").unwrap(), "50000");
         assert_eq!(file(lab, "cpu.shares").unwrap(), "512");
     }
+    lab.delete("a");
+}
+
+fn their_names_are_known_in_any_case(lab: &Lab) {
+    if lab.view.is_v2() && !controllers().contains("pids") {
+        lab.skip("cgroup v2 has no pids controller");
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["resources"] = json!({ "pids": {}, "PIDS": { "Limit": 77 } });
+    lab.create(&bundle, "a", &[]).ok();
+    assert_eq!(value(lab, "pids.max", "pids.max"), "77");
     lab.delete("a");
 }
 

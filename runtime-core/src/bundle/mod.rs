@@ -6,10 +6,11 @@
 //! Beyond what the types ask for: one JSON object and nothing behind it, UTF-8
 //! without a byte order mark, no NUL in any string (the kernel would cut it), no
 //! field twice (of two equal keys in a map the last one holds), no nesting deeper
-//! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it.
+//! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it;
+//! names in linux.resources are known in any case (`resources.rs`).
 
-mod names;
 mod pointer;
+mod resources;
 
 use std::fs::File;
 use std::io::Read;
@@ -20,9 +21,8 @@ use oci_spec::runtime::{Capability, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::resources::parse_resources;
 use crate::error::{Error, Kind, Place, Result};
-
-pub use names::with_known_names;
 
 /// Most that is read of a `config.json`: 64 MiB.
 const LARGEST: u64 = 64 << 20;
@@ -91,15 +91,7 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Parsed<Spec>> {
-        let parsed: Parsed<Spec> = parse(bytes, "config", "/process/capabilities")?;
-        let resources = parsed.value.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let limits = resources.and_then(|resources| resources.hugepage_limits().as_ref());
-        if limits.is_some_and(|limits| limits.iter().any(|limit| limit.page_size().is_empty()))
-            && let Some(bytes) = with_names(bytes)
-        {
-            return parse(&bytes, "config", "/process/capabilities");
-        }
-        Ok(parsed)
+        parse(&resources::with_names(bytes), "config", "/process/capabilities")
     }
 
     /// Reads the process of an `exec`, a document of its own.
@@ -115,14 +107,6 @@ impl Bundle {
             parsed => parsed,
         }
     }
-}
-
-/// The same config with the specification's names of limits: one was missing.
-fn with_names(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut document: Value = serde_json::from_slice(bytes).ok()?;
-    let resources = document.pointer_mut("/linux/resources")?;
-    *resources = with_known_names(resources.take());
-    serde_json::to_vec(&document).ok()
 }
 
 /// The same process as root, if it says nothing of a user.

@@ -1,0 +1,182 @@
+//! The names in linux.resources, in whatever case they are written.
+//!
+//! COMPAT(runc): it takes them in any case, and people write `CPU` and `pagesize`. Left
+//! out as unknown, a limit would be none without a word.
+
+use std::borrow::Cow;
+
+use oci_spec::runtime::LinuxResources;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+
+/// SPEC: all of them (config-linux.md).
+const NAMES: &[&str] = &[
+    "access",
+    "allow",
+    "blockIO",
+    "burst",
+    "checkBeforeUpdate",
+    "classID",
+    "cpu",
+    "cpus",
+    "devices",
+    "disableOOMKiller",
+    "hcaHandles",
+    "hcaObjects",
+    "hugepageLimits",
+    "idle",
+    "kernel",
+    "kernelTCP",
+    "leafWeight",
+    "limit",
+    "major",
+    "memory",
+    "mems",
+    "minor",
+    "name",
+    "network",
+    "pageSize",
+    "period",
+    "pids",
+    "priorities",
+    "priority",
+    "quota",
+    "rate",
+    "rdma",
+    "realtimePeriod",
+    "realtimeRuntime",
+    "reservation",
+    "shares",
+    "swap",
+    "swappiness",
+    "throttleReadBpsDevice",
+    "throttleReadIOPSDevice",
+    "throttleWriteBpsDevice",
+    "throttleWriteIOPSDevice",
+    "type",
+    "unified",
+    "useHierarchy",
+    "weight",
+    "weightDevice",
+];
+
+/// Reads resources that are a document of their own.
+///
+/// # Errors
+/// What is wrong with it first.
+pub fn parse_resources(text: &str) -> Result<LinuxResources> {
+    let parsed = serde_json::from_str(text).map(|value| respelled(value, &mut false));
+    parsed
+        .and_then(serde_json::from_value)
+        .map_err(|error| Error::new(Kind::InvalidConfig, error.to_string()))
+}
+
+#[derive(Deserialize)]
+struct Config<'a> {
+    #[serde(borrow)]
+    linux: Option<Linux<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Linux<'a> {
+    #[serde(borrow)]
+    resources: Option<&'a RawValue>,
+}
+
+/// The same config with the specification's names in its resources. All around them
+/// stays as it is written. A config that can't be read gets its error elsewhere.
+pub(super) fn with_names(config: &[u8]) -> Cow<'_, [u8]> {
+    let found = serde_json::from_slice::<Config>(config).ok().and_then(|config| config.linux);
+    let Some(resources) = found.and_then(|linux| linux.resources).map(RawValue::get) else {
+        return config.into();
+    };
+    let mut changed = false;
+    let value = serde_json::from_str(resources).map(|value| respelled(value, &mut changed));
+    let (true, Ok(value)) = (changed, value) else { return config.into() };
+    // It is a part of the config's own bytes.
+    let start = resources.as_ptr() as usize - config.as_ptr() as usize;
+    let (before, after) = (&config[..start], &config[start + resources.len()..]);
+    [before, value.to_string().as_bytes(), after].concat().into()
+}
+
+/// The same with the specification's names, but for those that are a person's own. What
+/// is there in both ways becomes one; of two values the one with the specification's
+/// name counts.
+fn respelled(value: Value, changed: &mut bool) -> Value {
+    match value {
+        Value::Array(list) => list.into_iter().map(|value| respelled(value, changed)).collect(),
+        Value::Object(object) => {
+            let (mut same, mut others) = (Map::new(), Map::new());
+            for (name, value) in object {
+                let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(&name)).copied();
+                let value = match known {
+                    Some("unified" | "rdma") => value,
+                    _ => respelled(value, changed),
+                };
+                match known {
+                    Some(known) if known != name => add(&mut others, known.to_owned(), value),
+                    _ => add(&mut same, name, value),
+                }
+            }
+            *changed |= !others.is_empty();
+            for (name, value) in others {
+                add(&mut same, name, value);
+            }
+            Value::Object(same)
+        }
+        other => other,
+    }
+}
+
+/// Adds what is not there yet.
+fn add(object: &mut Map<String, Value>, name: String, value: Value) {
+    match (object.get_mut(&name), value) {
+        (Some(Value::Object(there)), Value::Object(more)) => {
+            for (name, value) in more {
+                add(there, name, value);
+            }
+        }
+        (Some(_), _) => {}
+        (None, value) => {
+            object.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_in_any_case() {
+        let given = r#"{"CPU": {"Cpus": "0", "SHARES": 5, "shares": 6},
+                        "cpu": {"shares": 7, "Quota": 8},
+                        "hugepageLimits": [{"pagesize": "2MB", "limit": 1}],
+                        "Unified": {"CPU.max": "1 2", "Limit": "3"}}"#;
+        let wanted = r#"{"cpu": {"cpus": "0", "shares": 7, "quota": 8},
+                         "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+                         "unified": {"CPU.max": "1 2", "Limit": "3"}}"#;
+        let wanted: LinuxResources = serde_json::from_str(wanted).unwrap();
+        assert_eq!(parse_resources(given).unwrap(), wanted);
+        let config = |resources: &str| {
+            format!(r#"{{"a": 1, "a": 2, "linux": {{"resources":{resources}, "Devices": []}}}}"#)
+        };
+        let found = with_names(config(given).as_bytes()).into_owned();
+        let found: Value = serde_json::from_slice(&found).unwrap();
+        let resources = found["linux"]["resources"].clone();
+        assert_eq!(serde_json::from_value::<LinuxResources>(resources).unwrap(), wanted);
+    }
+
+    #[test]
+    fn the_rest_stays_as_it_is_written() {
+        let config = br#"{"A": 1, "A": 1.50, "linux": {"resources": {"PIDS": null} , "B":2}}"#;
+        let wanted = br#"{"A": 1, "A": 1.50, "linux": {"resources": {"pids":null} , "B":2}}"#;
+        assert_eq!(&*with_names(config), wanted);
+        for same in [&wanted[..], b"{", b"{\"linux\": {\"Resources\": {\"CPU\": {}}}}", b"{}"] {
+            assert!(matches!(with_names(same), Cow::Borrowed(found) if found == same));
+        }
+    }
+}
