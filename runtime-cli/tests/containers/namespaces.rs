@@ -13,7 +13,6 @@ pub(crate) const TESTS: &[Test] = tests![
     each_kind_is_new_or_the_hosts,
     each_kind_is_joined_by_its_path,
     the_mounts_may_be_the_hosts,
-    mounts_are_made_in_the_hosts_namespace,
     the_mounts_may_be_those_of_a_path,
     a_user_namespace_maps_ids,
     a_time_namespace_has_offsets,
@@ -166,42 +165,6 @@ fn the_mounts_may_be_the_hosts(lab: &Lab) {
     bundle.without_namespace("mount");
     let _devices = Devices::new(&bundle);
     in_its_root(lab, &bundle, &of("self", "mnt"));
-}
-
-/// They are seen outside, and by nobody else's mounts: until the container is deleted,
-/// or could not be created.
-fn mounts_are_made_in_the_hosts_namespace(lab: &Lab) {
-    let mut bundle = unmounted(lab);
-    bundle.without_namespace("mount");
-    bundle.config["mounts"] = lab.bundle(&[]).config["mounts"].clone();
-    bundle.config["root"]["readonly"] = json!(true);
-    let table = || fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let before = table();
-    // As systemd has it.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
-    let shared = table();
-    let mut started = lab.run(&bundle, "a", &["--detach"]);
-    let warning = "the container's mounts are the host's too, until it is deleted";
-    assert!(started.stderr.contains(warning), "{}", started.stderr);
-    started = lab.exec("a", &[], &["write-each", "x", "/etc/x", "/dev/shm/x"]);
-    assert_eq!(started.ok(), "/etc/x EROFS\n/dev/shm/x ok\n");
-    assert!(bundle.rootfs().join("dev/shm/x").exists());
-    let of_root = |table: &str| {
-        let root = bundle.rootfs();
-        let mine =
-            |line: &&str| line.split(' ').nth(4).unwrap().starts_with(root.to_str().unwrap());
-        table.lines().filter(mine).map(str::to_owned).collect::<Vec<_>>()
-    };
-    let mounts = of_root(&table());
-    assert!(mounts.len() > 5, "{mounts:?}");
-    assert!(mounts.iter().all(|line| !line.contains("shared:")), "{mounts:?}");
-    lab.delete("a");
-    assert_eq!(table(), shared);
-    bundle.config["process"]["args"] = json!(["/no/such/program"]);
-    lab.run(&bundle, "b", &[]).fails();
-    assert_eq!(table(), shared);
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    assert_eq!(table(), before);
 }
 
 fn the_mounts_may_be_those_of_a_path(lab: &Lab) {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, Process};
 
-use super::{Context, Options, rootfs};
+use super::{Context, Options};
 use crate::plan::Builder;
 
 /// COMPAT(runc): the place, and the options.
@@ -28,7 +28,7 @@ pub(super) fn is_possible(plan: &mut Builder, context: &Context) -> bool {
     if context.options.notify.is_none() {
         return false;
     }
-    let possible = rootfs::takes_mounts(context);
+    let possible = context.namespaces.own_mounts();
     if !possible {
         plan.warn("$NOTIFY_SOCKET: not passed on into a mount namespace that is not its own");
     }

@@ -8,7 +8,6 @@ use std::path::Path;
 
 use orlop_init::sys::abi::{MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 
-use super::namespaces::MOUNT;
 use super::{Context, in_bundle, mounts};
 use crate::error::Error;
 use crate::plan::{Builder, Op, Place};
@@ -55,35 +54,17 @@ pub(super) fn text(path: &Path, pointer: impl FnOnce() -> String) -> Result<&str
     }
 }
 
-/// Whether the root is made a mount of the runtime's own mount namespace, since the
-/// container has no other and asks for mounts.
+/// Refuses what takes mounts where others would see them: in the runtime's own mount
+/// namespace, or in one that the container joins. Nothing is mounted there, and the
+/// root is a chroot(2).
 ///
-/// COMPAT(runc): it mounts there too. It makes all mounts of the host slaves on that
-/// occasion, and leaves those of the container behind.
-fn is_bound(context: &Context<'_>) -> bool {
-    let Context { spec, namespaces, .. } = context;
-    let mounts = spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty());
-    let read_only = spec.root().as_ref().and_then(|root| root.readonly()) == Some(true);
-    !namespaces.has(MOUNT) && (mounts || read_only)
-}
-
-/// Whether anything can be mounted in the root.
-pub(super) fn takes_mounts(context: &Context<'_>) -> bool {
-    context.namespaces.own_mounts() || is_bound(context)
-}
-
-/// Refuses what can't be had in a mount namespace of others: the runtime's own, or one
-/// that the container joins. Nothing is mounted in that one, and the root is a chroot(2)
-/// in both.
-///
-/// COMPAT(runc): the text about paths. It mounts in a namespace that is joined, pivots
-/// its root, and leaves both behind.
+/// COMPAT(runc): the text about paths. It mounts in such a namespace, pivots the root
+/// of one that is joined, and leaves both behind.
 pub(super) fn validate(plan: &mut Builder, context: &Context<'_>) {
     let Context { spec, linux, namespaces, .. } = context;
     if namespaces.own_mounts() {
         return;
     }
-    let closed = !is_bound(context);
     let mut refuse = |there: bool, pointer: &str, what: &'static str| {
         if there {
             plan.error(Error::unsupported(pointer, what));
@@ -94,19 +75,16 @@ pub(super) fn validate(plan: &mut Builder, context: &Context<'_>) {
     refuse(namespaces.user(), "/linux/namespaces", what);
     let mounts = spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty());
     let what = "nothing can be mounted without a mount namespace of the container's own";
-    refuse(closed && mounts, "/mounts", what);
+    refuse(mounts, "/mounts", what);
     let what = "unable to restrict sys entries without a private MNT namespace";
     refuse(some(linux.masked_paths()), "/linux/maskedPaths", what);
     refuse(some(linux.readonly_paths()), "/linux/readonlyPaths", what);
     let what = "the root is no mount without a mount namespace of the container's own";
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()) == Some(true);
-    refuse(closed && read_only, "/root/readonly", what);
+    refuse(read_only, "/root/readonly", what);
     let propagation = linux.rootfs_propagation().as_ref().is_some_and(|kind| !kind.is_empty());
-    refuse(closed && propagation, "/linux/rootfsPropagation", what);
+    refuse(propagation, "/linux/rootfsPropagation", what);
     plan.warn("the root is a chroot, which is left by whoever has CAP_SYS_CHROOT");
-    if !closed {
-        plan.warn("the container's mounts are the host's too, until it is deleted");
-    }
 }
 
 /// Opens the root, and takes it out of the host's propagation if mounts will be
@@ -123,7 +101,6 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
         Err(error) => return plan.error(error),
     };
     if !context.namespaces.own_mounts() {
-        plan.outside().bind_root = context.first && is_bound(context);
         plan.push(Op::RootDirectory { path }, "/root/path", "opening the root");
         return;
     }

@@ -9,7 +9,6 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::folder::{Folder, Lock};
 use super::pidfd::PidfdReceiver;
-use super::root_mount::Detached;
 use super::state::{Record, State, cgroup_dirs, own_pids};
 use super::undo::Undo;
 use super::{
@@ -130,15 +129,8 @@ impl Store {
         if !compiled.manager.processes()?.is_empty() {
             return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
         }
-        let bind_root = compiled.plan.outside.bind_root;
-        let root = if bind_root { Some(Detached::open(&record.rootfs)?) } else { None };
-        record.root_mount = root.as_ref().map(Detached::mount);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
-        if let Some(root) = root {
-            undo.root(root.mount());
-            root.attach()?;
-        }
         let start = if waits { Some(folder.make_start()?) } else { None };
         let notify = prepare_notify(&folder, options, waits)?;
 

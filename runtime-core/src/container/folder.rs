@@ -15,7 +15,6 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::notify;
-use super::root_mount::RootMount;
 use super::state::Record;
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
@@ -46,8 +45,6 @@ pub(super) struct Remains {
     pub cgroup: cgroup::Record,
     #[serde(default)]
     pub intel_rdt: Option<Class>,
-    #[serde(default)]
-    pub root_mount: Option<RootMount>,
 }
 
 /// The lock on a container, held until it is dropped.

@@ -23,7 +23,6 @@ mod pause;
 mod pidfd;
 mod restore;
 mod root;
-mod root_mount;
 mod start;
 mod state;
 mod undo;

@@ -15,7 +15,7 @@ use orlop_init::plan::Shown;
 /// One line for each that is broken, with the number of the op.
 pub fn check(plan: &Plan) -> Result<(), Vec<String>> {
     let mut broken = Vec::new();
-    let mut order = Order { bound: plan.outside.bind_root, ..Order::default() };
+    let mut order = Order::default();
     let mut held = Held::default();
     let slots = Slot::FIRST_FREE as usize + plan.fills().len();
     let bytes = plan.encode(&vec![-1; slots]);
@@ -91,8 +91,6 @@ struct Order {
     proc: bool,
     rooted: bool,
     pivoted: bool,
-    /// The mount namespace is others' too, and the root is a mount there.
-    bound: bool,
     /// The mount namespace is others' too.
     shared: bool,
     read_only: bool,
@@ -168,9 +166,7 @@ impl Order {
                 self.rooted = true;
                 self.shared = matches!(op, Op::RootDirectory { .. });
             }
-            op if self.shared && !self.bound && mounts(op) => {
-                return Err("mounts where others would see it");
-            }
+            op if self.shared && mounts(op) => return Err("mounts where others would see it"),
             Op::Mount { .. } | Op::Bind { .. } | Op::Mask { .. } | Op::ReadOnly { .. }
                 if self.pivoted =>
             {

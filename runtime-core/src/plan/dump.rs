@@ -192,9 +192,6 @@ fn outside(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     let into = if outside.into_cgroup { ", into the cgroup" } else { "" };
     lines.push(format!("clone {:#x}{into}", outside.clone_flags));
-    if outside.bind_root {
-        lines.push("before the clone: the root is mounted".into());
-    }
     if let Some(maps) = &outside.maps {
         let sides = [("uid", &maps.uid, &maps.uid_by), ("gid", &maps.gid, &maps.gid_by)];
         for (name, extents, program) in sides {

@@ -117,8 +117,6 @@ pub struct Outside {
     /// Whether the clone puts the child into the container's cgroup
     /// (`CLONE_INTO_CGROUP`).
     pub into_cgroup: bool,
-    /// Before the clone: the root becomes a mount of the runtime's own mount namespace.
-    pub bind_root: bool,
     /// At [`Gate::Mapped`]: the maps of the new user namespace.
     pub maps: Option<Maps>,
     /// At [`Gate::Mapped`]: a score that only the launcher may set.
