@@ -46,6 +46,10 @@ pub struct Child {
     part: u32,
     /// The op that came to the gate.
     op: u32,
+    /// The process that cloned the container's init has told of it.
+    followed: bool,
+    /// The gate that the init was at before that: both write into the same socket.
+    early: Option<Gate>,
     released: bool,
     /// It has said that only the exec is left.
     leaving: bool,
@@ -68,6 +72,8 @@ impl Child {
             hook_state,
             part: 0,
             op: 0,
+            followed: false,
+            early: None,
             released: false,
             leaving: false,
             interrupt,
@@ -276,13 +282,22 @@ impl Child {
             match message.kind {
                 MessageKind::Failure => return Err(report::failure(plan, &message)),
                 MessageKind::Leaving => self.leaving = true,
-                MessageKind::Init => self.follow(message.number, fds)?,
+                MessageKind::Init => {
+                    self.follow(message.number, fds)?;
+                    if let Some(gate) = self.early.take() {
+                        return Ok(Reached::Gate(gate));
+                    }
+                }
                 MessageKind::Gate => {
                     (self.part, self.op) = (message.part, message.op);
-                    return match Gate::from_number(message.number.cast_unsigned()) {
-                        Some(gate) => Ok(Reached::Gate(gate)),
-                        None => Err(Error::new(Kind::Internal, "the stage is at an unknown gate")),
+                    let Some(gate) = Gate::from_number(message.number.cast_unsigned()) else {
+                        return Err(Error::new(Kind::Internal, "the stage is at an unknown gate"));
                     };
+                    let cloned = |(op, _): (&Op, _)| matches!(op, Op::CloneInit { .. });
+                    if self.followed || !plan.steps().take(message.op as usize).any(cloned) {
+                        return Ok(Reached::Gate(gate));
+                    }
+                    self.early = Some(gate);
                 }
             }
         }
@@ -323,6 +338,7 @@ impl Child {
             Error::new(Kind::Internal, "the init stage sent no pidfd for its child")
         })?;
         let _ = sys::wait(self.pid);
+        self.followed = true;
         self.pid = pid;
         self.pidfd = pidfd;
         Ok(())
