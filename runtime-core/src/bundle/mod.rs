@@ -7,7 +7,8 @@
 //! without a byte order mark, no NUL in any string (the kernel would cut it), no
 //! field twice (of two equal keys in a map the last one holds), no nesting deeper
 //! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it;
-//! names in linux.resources are known in any case (`resources.rs`).
+//! names in linux.resources are known in any case (`resources.rs`), and if one had to be
+//! changed, of a field that is there twice the last one holds.
 
 mod pointer;
 mod resources;
@@ -91,7 +92,11 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Parsed<Spec>> {
-        parse(&resources::with_names(bytes), "config", "/process/capabilities")
+        let read = |bytes: &[u8]| parse(bytes, "config", "/process/capabilities");
+        match resources::with_names(bytes) {
+            Ok(named) => read(&named),
+            Err(error) => read(bytes).and(Err(error)),
+        }
     }
 
     /// Reads the process of an `exec`, a document of its own.

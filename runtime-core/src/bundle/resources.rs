@@ -87,19 +87,29 @@ struct Linux<'a> {
 }
 
 /// The same config with the specification's names in its resources. All around them
-/// stays as it is written. A config that can't be read gets its error elsewhere.
-pub(super) fn with_names(config: &[u8]) -> Cow<'_, [u8]> {
+/// stays as it is written, and in its line. A config that can't be read gets its error
+/// elsewhere.
+///
+/// # Errors
+/// Resources that can't be looked through, though whoever reads what is known may pass
+/// over that: a limit beside it would be none without a word.
+pub(super) fn with_names(config: &[u8]) -> Result<Cow<'_, [u8]>> {
     let found = serde_json::from_slice::<Config>(config).ok().and_then(|config| config.linux);
     let Some(resources) = found.and_then(|linux| linux.resources).map(RawValue::get) else {
-        return config.into();
+        return Ok(config.into());
     };
+    let value: Value = serde_json::from_str(resources)
+        .map_err(|error| Error::config("/linux/resources", error.to_string()))?;
     let mut changed = false;
-    let value = serde_json::from_str(resources).map(|value| respelled(value, &mut changed));
-    let (true, Ok(value)) = (changed, value) else { return config.into() };
+    let value = respelled(value, &mut changed);
+    if !changed {
+        return Ok(config.into());
+    }
     // It is a part of the config's own bytes.
     let start = resources.as_ptr() as usize - config.as_ptr() as usize;
     let (before, after) = (&config[..start], &config[start + resources.len()..]);
-    [before, value.to_string().as_bytes(), after].concat().into()
+    let lines = "\n".repeat(resources.matches('\n').count());
+    Ok([before, value.to_string().as_bytes(), lines.as_bytes(), after].concat().into())
 }
 
 /// The same with the specification's names, but for those that are a person's own. What
@@ -112,9 +122,13 @@ fn respelled(value: Value, changed: &mut bool) -> Value {
             let (mut same, mut others) = (Map::new(), Map::new());
             for (name, value) in object {
                 let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(&name)).copied();
-                let value = match known {
-                    Some("unified" | "rdma") => value,
-                    _ => respelled(value, changed),
+                let value = match (known, value) {
+                    (Some("unified"), value) => value,
+                    (Some("rdma"), Value::Object(devices)) => devices
+                        .into_iter()
+                        .map(|(device, limits)| (device, respelled(limits, changed)))
+                        .collect(),
+                    (_, value) => respelled(value, changed),
                 };
                 match known {
                     Some(known) if known != name => add(&mut others, known.to_owned(), value),
@@ -139,6 +153,7 @@ fn add(object: &mut Map<String, Value>, name: String, value: Value) {
                 add(there, name, value);
             }
         }
+        (Some(there), value) if there.is_null() => *there = value,
         (Some(_), _) => {}
         (None, value) => {
             object.insert(name, value);
@@ -155,8 +170,11 @@ mod tests {
         let given = r#"{"CPU": {"Cpus": "0", "SHARES": 5, "shares": 6},
                         "cpu": {"shares": 7, "Quota": 8},
                         "hugepageLimits": [{"pagesize": "2MB", "limit": 1}],
+                        "pids": null, "PIDS": {"limit": 9},
+                        "RDMA": {"Rate": {"HCAHandles": 3}},
                         "Unified": {"CPU.max": "1 2", "Limit": "3"}}"#;
-        let wanted = r#"{"cpu": {"cpus": "0", "shares": 7, "quota": 8},
+        let wanted = r#"{"pids": {"limit": 9}, "rdma": {"Rate": {"hcaHandles": 3}},
+                         "cpu": {"cpus": "0", "shares": 7, "quota": 8},
                          "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
                          "unified": {"CPU.max": "1 2", "Limit": "3"}}"#;
         let wanted: LinuxResources = serde_json::from_str(wanted).unwrap();
@@ -164,7 +182,7 @@ mod tests {
         let config = |resources: &str| {
             format!(r#"{{"a": 1, "a": 2, "linux": {{"resources":{resources}, "Devices": []}}}}"#)
         };
-        let found = with_names(config(given).as_bytes()).into_owned();
+        let found = with_names(config(given).as_bytes()).unwrap().into_owned();
         let found: Value = serde_json::from_slice(&found).unwrap();
         let resources = found["linux"]["resources"].clone();
         assert_eq!(serde_json::from_value::<LinuxResources>(resources).unwrap(), wanted);
@@ -174,9 +192,15 @@ mod tests {
     fn the_rest_stays_as_it_is_written() {
         let config = br#"{"A": 1, "A": 1.50, "linux": {"resources": {"PIDS": null} , "B":2}}"#;
         let wanted = br#"{"A": 1, "A": 1.50, "linux": {"resources": {"pids":null} , "B":2}}"#;
-        assert_eq!(&*with_names(config), wanted);
+        assert_eq!(&*with_names(config).unwrap(), wanted);
+        let config = b"{\"linux\": {\"resources\": {\n\"PIDS\":\nnull}},\n\"a\": 1}";
+        let lines = b"{\"linux\": {\"resources\": {\"pids\":null}\n\n},\n\"a\": 1}";
+        assert_eq!(&*with_names(config).unwrap(), lines);
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        let config = format!("{{\"linux\": {{\"resources\": {{\"a\": {deep}}}}}}}");
+        assert!(with_names(config.as_bytes()).is_err());
         for same in [&wanted[..], b"{", b"{\"linux\": {\"Resources\": {\"CPU\": {}}}}", b"{}"] {
-            assert!(matches!(with_names(same), Cow::Borrowed(found) if found == same));
+            assert!(matches!(with_names(same), Ok(Cow::Borrowed(found)) if found == same));
         }
     }
 }
