@@ -327,6 +327,7 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
     if fallback == "/proc" {
         below |= FALLBACK_WRITABLE;
     }
+    let queues = *fs_type == MQUEUE && context.namespaces.has(CLONE_NEWIPC);
     let new = New {
         fs_type,
         source: entry.source_text()?,
@@ -337,8 +338,8 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
         keep: entry.keeps_proc(),
         below,
         fallback,
-        // COMPAT(runc): the directory alone.
-        label: label.filter(|_| *fs_type == MQUEUE).unwrap_or_default(),
+        // COMPAT(runc): the directory alone. The host's own is not ours to label.
+        label: label.filter(|_| queues).unwrap_or_default(),
     };
     push_new(plan, entry, &new);
     Ok(())
