@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use caps::CapSet;
+use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{getegid, geteuid};
 use orlop_init::sys::{self, abi};
 
@@ -113,12 +114,23 @@ impl HostFacts {
     /// namespace lets a user namespace in it mount another without our masks.
     ///
     /// # Errors
-    /// A `/proc` that can't be read.
+    /// A `/proc` that can't be read; one of them that another mount covers, which no path
+    /// leads to.
     pub fn find_revealing(&mut self) -> Result<()> {
         let table = read(Path::new("/proc/self/mountinfo"))?;
         let of = |kind| cgroups::mount_points(&table, kind);
         self.revealing = of("proc").chain(of("sysfs")).collect();
-        Ok(())
+        let covered = |path: &&PathBuf| {
+            let found = statfs(*path).map(|found| found.filesystem_type());
+            !matches!(found, Ok(PROC_SUPER_MAGIC | SYSFS_MAGIC))
+        };
+        match self.revealing.iter().find(covered) {
+            None => Ok(()),
+            Some(path) => {
+                let words = "a procfs or sysfs is covered by another mount, and can't be hidden";
+                Err(Error::new(Kind::Unsupported, words).at_path(path))
+            }
+        }
     }
 
     /// Whether the caller may mount, in its own user namespace.
@@ -134,6 +146,9 @@ impl HostFacts {
         self.euid != 0 || self.in_user_namespace
     }
 }
+
+/// `SYSFS_MAGIC` (linux/magic.h).
+const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
 
 /// `NS_GET_USERNS` (ioctl_ns(2)).
 const NS_GET_USERNS: u32 = 0xb701;
