@@ -397,7 +397,8 @@ pub fn vfork<T>(
     let all = [core::ptr::from_ref(args) as usize, size_of::<CloneArgs>(), 0];
     let pid = match (clone(nr::CLONE3, all), u32::try_from(args.flags)) {
         // A filter like Docker's has programs use the older call, whose flags it reads.
-        (Err(Errno(abi::ENOSYS)), Ok(flags)) => {
+        // Where its signal is, one of ours would be.
+        (Err(Errno(abi::ENOSYS)), Ok(flags)) if flags & 0xff == 0 => {
             let flags = u64::from(flags) | args.exit_signal;
             let top = args.stack + args.stack_size;
             clone(nr::CLONE, [flags as usize, top as usize, args.pidfd as usize])
