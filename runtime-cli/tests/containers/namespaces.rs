@@ -196,6 +196,9 @@ fn a_user_namespace_maps_ids(lab: &Lab) {
     let ids = "Uid:\t100005\t100005\t100005\t100005\nGid:\t100006\t100006\t100006\t100006\n";
     assert!(status.contains(ids), "{status}");
     assert_eq!(lab.exec("a", &["--user", "0"], &["exit", "0"]).code, 0);
+    // It is made with the namespace, by root of the other one.
+    let queues = lab.exec("a", &["--user", "0"], &["stat", "/dev/mqueue"]).ok();
+    assert_eq!(queues, "/dev/mqueue dir 1777 0:0\n");
     lab.delete("a");
 }
 

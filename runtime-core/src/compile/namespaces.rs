@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Process};
 
-use super::{Context, Options, mounts, net_devices, resctrl, scheduling};
+use super::{Context, Options, net_devices, resctrl, scheduling};
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::plan::{Builder, Extent, Fill, Gate, Maps, Op, Slot};
@@ -140,8 +140,8 @@ pub(super) fn enter(plan: &mut Builder, context: &Context) {
     let by_clone = by_writing(options, true).is_empty() && !options.placed;
     let late_cgroup = if by_clone { 0 } else { CGROUP };
     // The directory of its message queues is its maker's, and the clone has no id of the
-    // user namespace yet: the kernel would let nobody label it.
-    let late_ipc = if mounts::label(context).is_some() && new & USER != 0 { IPC } else { 0 };
+    // user namespace yet: it would be nobody's, whom the kernel lets nobody label.
+    let late_ipc = if new & USER != 0 { IPC } else { 0 };
     let in_clone = if namespaces.joins(USER) || new & USER != 0 && !namespaces.joined.is_empty() {
         0
     } else {
