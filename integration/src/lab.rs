@@ -1,5 +1,5 @@
-//! The lab: a machine with systemd, cgroup v2 and a stock kernel, whatever the host
-//! is. It is a virtual one, made of Debian's packages.
+//! The lab: a machine with systemd and a stock kernel, whatever the host is. It is a
+//! virtual one, made of Debian's packages.
 //!
 //! [`recipe`] says what it is made of, [`image`] makes that, [`packages`] has the
 //! tools. [`machine`] starts and ends it with the command line of [`qemu`],

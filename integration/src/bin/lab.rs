@@ -1,4 +1,4 @@
-//! A machine with systemd and cgroup v2: see [`integration::lab`].
+//! A machine with systemd: see [`integration::lab`].
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use integration::lab::{self, Lab, session};
 /// Where the runtime is in the machine.
 const ORLOP: &str = "/usr/local/bin/orlop";
 
-/// A virtual machine with systemd and cgroup v2, made of Debian's packages.
+/// A virtual machine with systemd, made of Debian's packages.
 #[derive(Debug, Parser)]
 #[command(name = "lab")]
 struct Arguments {
@@ -179,7 +179,8 @@ fn cargo(which: Which, user: bool, arguments: &[OsString]) -> Result<i32> {
     let triple = this.ancestors().nth(2).and_then(Path::file_name);
     let triple = triple.context("the target of this program")?.to_string_lossy();
     let mut runner = vec![this.to_str().context("the path of this program")?, "--kernel"];
-    runner.extend([which.kernel.name(), "--lsm", which.lsm.name(), "runner"]);
+    runner.extend([which.kernel.name(), "--lsm", which.lsm.name()]);
+    runner.extend(["--cgroups", which.cgroups.name(), "runner"]);
     if user {
         runner.push("--user");
     }
@@ -196,7 +197,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
 
     use clap::CommandFactory;
-    use integration::lab::recipe::{Kernel, Lsm};
+    use integration::lab::recipe::{Cgroups, Kernel, Lsm};
 
     use super::*;
 
@@ -263,6 +264,14 @@ mod tests {
         assert_eq!(parse("up --lsm selinux").unwrap().which.lsm, Lsm::Selinux);
         assert_eq!(parse("--lsm selinux down").unwrap().which.lsm, Lsm::Selinux);
         assert!(parse("--lsm smack up").is_err());
+    }
+
+    #[test]
+    fn cgroups_are_said_anywhere_and_are_v2_else() {
+        assert_eq!(parse("up").unwrap().which.cgroups, Cgroups::V2);
+        assert_eq!(parse("up --cgroups hybrid").unwrap().which.cgroups, Cgroups::Hybrid);
+        assert_eq!(parse("--cgroups v1 down").unwrap().which.cgroups, Cgroups::V1);
+        assert!(parse("--cgroups v3 up").is_err());
     }
 
     #[test]

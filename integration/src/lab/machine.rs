@@ -99,7 +99,7 @@ impl Machine {
             qemu::EMULATES_SINCE
         );
         let mut command = Command::new(program);
-        command.args(qemu::arguments(accelerator, self.which.lsm)).current_dir(&self.folder);
+        command.args(qemu::arguments(accelerator, self.which)).current_dir(&self.folder);
         // Where the disk's changes go.
         command.env("TMPDIR", &self.folder);
         command.stdin(Stdio::null()).stdout(out).stderr(err);

@@ -7,7 +7,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-use super::recipe::Lsm;
+use super::recipe::{Cgroups, Lsm, Which};
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -17,7 +17,7 @@ pub const EMULATES_SINCE: u32 = 10;
 
 /// The disk's own, the console's and the network's names are what the image expects.
 const APPEND: &str = "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 \
-    systemd.unified_cgroup_hierarchy=1 systemd.ssh_auto=no";
+    systemd.ssh_auto=no";
 
 const CPUS: &str = "2";
 const MEMORY: &str = "3G";
@@ -69,7 +69,7 @@ impl fmt::Display for Accelerator {
 /// QEMU's arguments. It goes to the background once everything is set up. The
 /// disk's changes are in a file that has no name, and end with the machine.
 #[must_use]
-pub fn arguments(accelerator: Accelerator, lsm: Lsm) -> Vec<String> {
+pub fn arguments(accelerator: Accelerator, which: Which) -> Vec<String> {
     let engine = match accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg,thread=multi",
@@ -79,8 +79,9 @@ pub fn arguments(accelerator: Accelerator, lsm: Lsm) -> Vec<String> {
     // goes out of there.
     let network = "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22";
     let drive = format!("file={},format=raw,if=none,id=disk,snapshot=on", file("disk.ext4"));
-    let mut append = format!("{APPEND} security={}", lsm.name());
-    if lsm == Lsm::Selinux {
+    let cgroups = hierarchies(which.cgroups);
+    let mut append = format!("{APPEND} {cgroups} security={}", which.lsm.name());
+    if which.lsm == Lsm::Selinux {
         append.push_str(" enforcing=1"); // its package would only have it warn
     }
     let (kernel, initrd) = (file("kernel"), file("initrd"));
@@ -113,6 +114,21 @@ pub fn arguments(accelerator: Accelerator, lsm: Lsm) -> Vec<String> {
     flags.into_iter().chain(words.into_iter().flatten().copied()).map(str::to_owned).collect()
 }
 
+/// What tells systemd how to mount cgroups. One that calls v1 legacy (256 and later)
+/// wants to be told twice.
+fn hierarchies(cgroups: Cgroups) -> &'static str {
+    match cgroups {
+        Cgroups::V2 => "systemd.unified_cgroup_hierarchy=1",
+        Cgroups::Hybrid => {
+            "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"
+        }
+        Cgroups::V1 => {
+            "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 \
+             systemd.legacy_systemd_cgroup_controller=1"
+        }
+    }
+}
+
 /// The major number in what `--version` prints.
 ///
 /// # Errors
@@ -133,7 +149,10 @@ pub fn port(usernet: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recipe::Kernel;
     use super::*;
+
+    const USUAL: Which = Which { kernel: Kernel::Trixie, lsm: Lsm::Apparmor, cgroups: Cgroups::V2 };
 
     fn value(words: &[String], option: &str) -> String {
         let at = words.iter().position(|word| word == option).unwrap();
@@ -143,7 +162,7 @@ mod tests {
     #[test]
     fn the_machine_has_one_way_in_and_none_out() {
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-            let words = arguments(accelerator, Lsm::Apparmor);
+            let words = arguments(accelerator, USUAL);
             let network = value(&words, "-netdev");
             assert!(network.contains("restrict=on"), "{network}");
             let forwards: Vec<_> = network.match_indices("hostfwd=").collect();
@@ -155,7 +174,7 @@ mod tests {
 
     #[test]
     fn the_image_is_not_written() {
-        let words = arguments(Accelerator::Tcg, Lsm::Apparmor);
+        let words = arguments(Accelerator::Tcg, USUAL);
         let drive = value(&words, "-drive");
         assert!(drive.starts_with("file=image/disk.ext4,") && drive.ends_with("snapshot=on"));
         assert_eq!(words.iter().filter(|word| *word == "-drive").count(), 1);
@@ -163,11 +182,8 @@ mod tests {
 
     #[test]
     fn the_accelerator_is_the_one_that_was_asked_for() {
-        assert_eq!(value(&arguments(Accelerator::Kvm, Lsm::Apparmor), "-accel"), "kvm");
-        assert_eq!(
-            value(&arguments(Accelerator::Tcg, Lsm::Apparmor), "-accel"),
-            "tcg,thread=multi"
-        );
+        assert_eq!(value(&arguments(Accelerator::Kvm, USUAL), "-accel"), "kvm");
+        assert_eq!(value(&arguments(Accelerator::Tcg, USUAL), "-accel"), "tcg,thread=multi");
         for one in [Accelerator::Kvm, Accelerator::Tcg] {
             assert_eq!(Accelerator::named(one.name()), Some(one));
         }
@@ -177,10 +193,22 @@ mod tests {
     #[test]
     fn the_security_module_is_the_one_that_was_asked_for() {
         for lsm in [Lsm::Apparmor, Lsm::Selinux] {
-            let append = value(&arguments(Accelerator::Tcg, lsm), "-append");
+            let append = value(&arguments(Accelerator::Tcg, Which { lsm, ..USUAL }), "-append");
             assert!(append.contains(&format!(" security={}", lsm.name())), "{append}");
             assert_eq!(append.contains("enforcing=1"), lsm == Lsm::Selinux);
         }
+    }
+
+    #[test]
+    fn cgroups_are_mounted_as_was_asked_for() {
+        let append =
+            |cgroups| value(&arguments(Accelerator::Tcg, Which { cgroups, ..USUAL }), "-append");
+        let (legacy, alone) = ("unified_cgroup_hierarchy=0", "legacy_systemd_cgroup_controller=1");
+        assert!(append(Cgroups::V2).contains("unified_cgroup_hierarchy=1"));
+        let hybrid = append(Cgroups::Hybrid);
+        assert!(hybrid.contains(legacy) && !hybrid.contains(alone), "{hybrid}");
+        let v1 = append(Cgroups::V1);
+        assert!(v1.contains(legacy) && v1.contains(alone), "{v1}");
     }
 
     #[test]

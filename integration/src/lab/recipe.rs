@@ -100,6 +100,29 @@ impl Lsm {
     }
 }
 
+/// How systemd has the cgroups mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cgroups {
+    /// cgroup v2 alone, as Debian has it
+    V2,
+    /// The controllers in cgroup v1, and v2 beside them for systemd's own
+    Hybrid,
+    /// cgroup v1 alone
+    V1,
+}
+
+impl Cgroups {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::Hybrid => "hybrid",
+            Self::V1 => "v1",
+        }
+    }
+}
+
 /// Which of the machines: there is one of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub struct Which {
@@ -109,22 +132,32 @@ pub struct Which {
     /// Which security module is on in it
     #[arg(long, global = true, value_enum, default_value = "apparmor")]
     pub lsm: Lsm,
+    /// How cgroups are mounted in it
+    #[arg(long, global = true, value_enum, default_value = "v2")]
+    pub cgroups: Cgroups,
 }
 
 impl Which {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
-        let of = |kernel| [Lsm::Apparmor, Lsm::Selinux].map(|lsm| Self { kernel, lsm });
-        Kernel::ALL.into_iter().flat_map(of)
+        let cgroups = [Cgroups::V2, Cgroups::Hybrid, Cgroups::V1];
+        let lsms = [Lsm::Apparmor, Lsm::Selinux];
+        let of = move |(kernel, lsm)| cgroups.map(|cgroups| Self { kernel, lsm, cgroups });
+        let pairs = move |kernel| lsms.map(|lsm| (kernel, lsm));
+        Kernel::ALL.into_iter().flat_map(pairs).flat_map(of)
     }
 
     /// Its name: the kernel's, with what is not as Debian has it.
     #[must_use]
     pub fn name(self) -> String {
-        match self.lsm {
-            Lsm::Apparmor => self.kernel.to_string(),
-            Lsm::Selinux => format!("{}-selinux", self.kernel),
+        let mut name = self.kernel.to_string();
+        if self.lsm != Lsm::Apparmor {
+            let _ = write!(name, "-{}", self.lsm.name());
         }
+        if self.cgroups != Cgroups::V2 {
+            let _ = write!(name, "-{}", self.cgroups.name());
+        }
+        name
     }
 }
 
@@ -229,11 +262,12 @@ mod tests {
     #[test]
     fn every_machine_has_a_name_of_its_own() {
         let mut names: Vec<_> = Which::all().map(Which::name).collect();
-        assert_eq!(names.len(), 6);
-        assert_eq!(names[2..4], ["trixie", "trixie-selinux"]);
+        assert_eq!(names.len(), 18);
+        assert_eq!(names[6..8], ["trixie", "trixie-hybrid"]);
+        assert_eq!(names[9], "trixie-selinux");
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 6);
+        assert_eq!(names.len(), 18);
     }
 
     #[test]
