@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,12 +22,14 @@ pub(crate) const TESTS: &[Test] = tests![
     a_unit_that_stopped_is_no_hindrance,
     another_pid_namespace_is_noticed,
     limits_are_told_to_systemd,
+    limits_of_v1_are_told_to_systemd,
     every_controller_reaches_the_container,
     a_reload_changes_no_limit,
     files_are_exact_where_systemd_is_not,
     a_weight_beside_idleness_is_ignored,
     a_frozen_cgroup_is_refused_at_once,
     a_reload_changes_no_device_rule,
+    a_device_that_a_hook_has_added_stays,
     containers_come_and_go_while_it_reloads,
     a_container_whose_unit_was_stopped_is_deleted,
     a_lost_state_is_deleted,
@@ -51,15 +53,32 @@ fn shown(unit: &str, property: &str) -> String {
     systemctl(&["show", unit, "--property", property, "--value"])
 }
 
+/// Where the container is in the hierarchy that systemd follows it in.
 fn cgroup_of(lab: &Lab, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{}/cgroup", lab.state(name)["pid"])).unwrap();
-    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap().to_owned()
+    let own = if lab.view.is_v2() { "0::" } else { "1:name=systemd:" };
+    text.lines().find_map(|line| line.strip_prefix(own)).unwrap().to_owned()
 }
 
-/// The text of a file of the container's cgroup.
+/// A file of the container's cgroup, in the hierarchy of v1 that has it.
+fn path(lab: &Lab, name: &str) -> PathBuf {
+    let hierarchy = match name.split('.').next().unwrap() {
+        _ if lab.view.is_v2() => "",
+        "cgroup" => "systemd",
+        controller => controller,
+    };
+    Path::new(CGROUPS).join(hierarchy).join(cgroup_of(lab, "a").trim_start_matches('/')).join(name)
+}
+
+/// Its text.
 fn file(lab: &Lab, name: &str) -> String {
-    let path = format!("{CGROUPS}{}/{name}", cgroup_of(lab, "a"));
-    fs::read_to_string(path).unwrap().trim_end().to_owned()
+    fs::read_to_string(path(lab, name)).unwrap().trim_end().to_owned()
+}
+
+fn only_v2(lab: &Lab, why: &str) {
+    if !lab.view.is_v2() {
+        lab.skip(why);
+    }
 }
 
 fn at(lab: &Lab, name: &str) -> String {
@@ -73,7 +92,9 @@ fn bundle_at(lab: &Lab, name: &str) -> Bundle {
 }
 
 fn a_path_names_the_unit_and_its_slice(lab: &Lab) {
-    lab.run(&bundle_at(lab, "a"), "a", &["--detach"]).ok();
+    let mut bundle = bundle_at(lab, "a");
+    bundle.namespace("cgroup", None);
+    lab.run(&bundle, "a", &["--detach"]).ok();
     let unit = format!("test-{}.scope", lab.id("a"));
     assert_eq!(cgroup_of(lab, "a"), format!("/orloptest.slice/{SLICE}/{unit}"));
     assert_eq!(shown(&unit, "Slice"), SLICE);
@@ -88,7 +109,7 @@ fn a_path_names_the_unit_and_its_slice(lab: &Lab) {
     assert_eq!(shown(&unit, "Description"), format!("orlop container {}", lab.id("a")));
     // A new namespace is rooted in the scope, for the first process and later ones.
     let own = lab.exec("a", &[], &["cat", "/proc/self/cgroup"]).ok();
-    assert!(own.lines().any(|line| line == "0::/"), "{own}");
+    assert!(own.lines().all(|line| line.ends_with(":/")), "{own}");
     assert_eq!(file(lab, "cgroup.procs"), lab.state("a")["pid"].to_string());
     lab.delete("a");
     assert_eq!(shown(&unit, "LoadState"), "not-found");
@@ -131,7 +152,8 @@ fn a_unit_that_failed_is_removed(lab: &Lab) {
     for keep in [false, true] {
         let mut bundle = lab.bundle(&["sleep"]);
         bundle.config["annotations"] = json!({
-            "org.systemd.property.RuntimeMaxSec": "0.2",
+            // Enough for its creation on a slow machine.
+            "org.systemd.property.RuntimeMaxSec": "3",
             // Process 1 of a pid namespace gets no signal that it does not wait for.
             "org.systemd.property.TimeoutStopSec": "0.1",
         });
@@ -206,8 +228,32 @@ const LIMITS: &[(&str, &str, &str, &str)] = &[
     ("memory.oom.group", "1", "OOMPolicy", "kill"),
 ];
 
+/// The same for v1.
+const LIMITS_V1: &[(&str, &str, &str, &str)] = &[
+    ("memory.limit_in_bytes", "67108864", "MemoryLimit", "67108864"),
+    ("pids.max", "77", "TasksMax", "77"),
+    ("cpu.shares", "512", "CPUShares", "512"),
+    ("cpu.cfs_quota_us", "2000", "CPUQuotaPerSecUSec", "20ms"),
+    // Which it can't give on v1.
+    ("cpuset.cpus", "0", "AllowedCPUs", ""),
+];
+
+fn has_v1(controller: &str) -> bool {
+    Path::new(CGROUPS).join(controller).join("cgroup.procs").exists()
+}
+
+/// Those that this host has controllers for.
+fn limits(lab: &Lab) -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
+    let all = if lab.view.is_v2() { LIMITS } else { LIMITS_V1 };
+    let here = |file: &str| lab.view.is_v2() || has_v1(file.split('.').next().unwrap());
+    all.iter().copied().filter(|(file, ..)| here(file)).collect()
+}
+
 /// A container with those limits.
 fn limited(lab: &Lab) {
+    if !lab.view.is_v2() {
+        return limited_v1(lab);
+    }
     let here = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap();
     for controller in ["memory", "pids", "cpu", "cpuset"] {
         if !here.split_whitespace().any(|found| found == controller) {
@@ -224,12 +270,59 @@ fn limited(lab: &Lab) {
     lab.run(&bundle, "a", &["--detach"]).ok();
 }
 
-fn limits_are_told_to_systemd(lab: &Lab) {
-    limited(lab);
-    for (name, text, property, value) in LIMITS {
-        assert_eq!(file(lab, name), *text, "{name}");
-        assert_eq!(shown(&unit(lab, "a"), property), *value, "{property}");
+/// A kernel may have no memory and no cpusets for v1.
+fn limited_v1(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["resources"] = json!({
+        "pids": { "limit": 77 },
+        "cpu": { "shares": 512, "quota": 2000, "period": 100_000 },
+    });
+    if has_v1("memory") {
+        bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
     }
+    if has_v1("cpuset") {
+        bundle.config["linux"]["resources"]["cpu"]["cpus"] = "0".into();
+    }
+    lab.run(&bundle, "a", &["--detach"]).ok();
+}
+
+fn limits_hold(lab: &Lab) {
+    for (name, text, property, value) in limits(lab) {
+        assert_eq!(file(lab, name), text, "{name}");
+        assert_eq!(shown(&unit(lab, "a"), property), value, "{property}");
+    }
+}
+
+fn limits_of_v1_are_told_to_systemd(lab: &Lab) {
+    if lab.view.is_v2() {
+        lab.skip("cgroup v1 is not there");
+    }
+    limited(lab);
+    limits_hold(lab);
+    for (flag, value, name, text, property, told) in [
+        ("--pids-limit", "55", "pids.max", "55", "TasksMax", "55"),
+        ("--memory", "73400320", "memory.limit_in_bytes", "73400320", "MemoryLimit", "73400320"),
+        ("--cpu-share", "300", "cpu.shares", "300", "CPUShares", "300"),
+        ("--pids-limit", "-1", "pids.max", "max", "TasksMax", "infinity"),
+        // In whole percents, as systemd has it, which is told of the half that stays, too.
+        ("--cpu-quota", "2500", "cpu.cfs_quota_us", "3000", "CPUQuotaPerSecUSec", "30ms"),
+        ("--cpu-period", "50000", "cpu.cfs_period_us", "50000", "CPUQuotaPerSecUSec", "60ms"),
+        ("--cpu-quota", "-1", "cpu.cfs_quota_us", "-1", "CPUQuotaPerSecUSec", "infinity"),
+        ("--cpuset-cpus", "0", "cpuset.cpus", "0", "TasksMax", "infinity"),
+    ] {
+        if has_v1(name.split('.').next().unwrap()) {
+            lab.on("a", &["update", flag, value], &[]).ok();
+            assert_eq!(file(lab, name), text, "{flag}");
+            assert_eq!(shown(&unit(lab, "a"), property), told, "{flag}");
+        }
+    }
+    lab.delete("a");
+}
+
+fn limits_are_told_to_systemd(lab: &Lab) {
+    only_v2(lab, "v1 has other limits");
+    limited(lab);
+    limits_hold(lab);
     lab.on("a", &["update", "--pids-limit", "55", "--memory", "70M", "--memory-swap", "80M"], &[])
         .ok();
     for (name, text, property) in [
@@ -262,6 +355,20 @@ fn limits_are_told_to_systemd(lab: &Lab) {
 
 /// Also those of which systemd knows nothing: hugetlb.
 fn every_controller_reaches_the_container(lab: &Lab) {
+    if !lab.view.is_v2() {
+        lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+        let own = cgroup_of(lab, "a");
+        let unified = Path::new(CGROUPS).join("unified").exists();
+        lab.exec("a", &["--detach"], &["sleep"]).ok();
+        let pids = file(lab, "cgroup.procs");
+        assert_eq!(pids.lines().count(), 2, "{pids}");
+        for pid in pids.lines() {
+            let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+            let mut lines = text.lines().filter(|line| unified || !line.starts_with("0::"));
+            assert!(lines.all(|line| line.ends_with(&format!(":{own}"))), "{text}");
+        }
+        return lab.delete("a");
+    }
     let all = fs::read_to_string(Path::new(CGROUPS).join("cgroup.controllers")).unwrap();
     let bundle = lab.bundle(&["sleep"]);
     lab.run(&bundle, "a", &["--detach"]).ok();
@@ -281,10 +388,7 @@ fn reload() {
 fn a_reload_changes_no_limit(lab: &Lab) {
     limited(lab);
     reload();
-    for (name, text, property, value) in LIMITS {
-        assert_eq!(file(lab, name), *text, "{name}");
-        assert_eq!(shown(&unit(lab, "a"), property), *value, "{property}");
-    }
+    limits_hold(lab);
     assert_eq!(lab.exec("a", &[], &["say", "here"]).ok(), "here\n");
     lab.delete("a");
 }
@@ -292,6 +396,7 @@ fn a_reload_changes_no_limit(lab: &Lab) {
 /// What systemd has in other units is exact in the files, also when it has written all
 /// of its own again for another limit's sake.
 fn files_are_exact_where_systemd_is_not(lab: &Lab) {
+    only_v2(lab, "what systemd has in units of its own is v2's");
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.config["linux"]["resources"] = json!({
         "blockIO": { "weight": 750 },
@@ -315,6 +420,7 @@ fn files_are_exact_where_systemd_is_not(lab: &Lab) {
 
 /// systemd has one property for both.
 fn a_weight_beside_idleness_is_ignored(lab: &Lab) {
+    only_v2(lab, "v1 has shares, which are no weight");
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.config["linux"]["resources"] = json!({ "cpu": { "shares": 1024 } });
     lab.run(&bundle, "a", &["--detach"]).ok();
@@ -328,9 +434,13 @@ fn a_weight_beside_idleness_is_ignored(lab: &Lab) {
 }
 
 fn a_frozen_cgroup_is_refused_at_once(lab: &Lab) {
-    let cgroup = format!("{CGROUPS}/system.slice/{}", unit(lab, "a"));
-    fs::create_dir(&cgroup).unwrap();
-    fs::write(format!("{cgroup}/cgroup.freeze"), "1").unwrap();
+    let (hierarchy, file, state) = match lab.view.is_v2() {
+        true => ("", "cgroup.freeze", "1"),
+        false => ("/freezer", "freezer.state", "FROZEN"),
+    };
+    let cgroup = format!("{CGROUPS}{hierarchy}/system.slice/{}", unit(lab, "a"));
+    fs::create_dir_all(&cgroup).unwrap();
+    fs::write(format!("{cgroup}/{file}"), state).unwrap();
     let said = lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).fails();
     fs::remove_dir(&cgroup).unwrap();
     assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
@@ -404,7 +514,31 @@ fn a_lost_state_is_deleted(lab: &Lab) {
     }
 }
 
+/// What systemd does not know of, and writes over when it is told of anything.
+fn a_device_that_a_hook_has_added_stays(lab: &Lab) {
+    if lab.view.is_v2() {
+        lab.skip("the rules of v2 are none of systemd's business");
+    }
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    fs::write(path(lab, "devices.allow"), "c 1:11 r").unwrap();
+    let before = file(lab, "devices.list");
+    lab.on("a", &["update", "--pids-limit", "55"], &[]).ok();
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&file(lab, "devices.list")), sorted(&before));
+    assert_eq!(lab.status("a"), "running");
+    // Nobody lets go who was held before.
+    lab.on("a", &["pause"], &[]).ok();
+    lab.on("a", &["update", "--pids-limit", "56"], &[]).ok();
+    assert_eq!(lab.status("a"), "paused");
+    lab.delete("a");
+}
+
 fn a_user_has_a_manager_of_his_own(lab: &Lab) {
+    only_v2(lab, "a user's manager has no cgroups of v1");
     let Some(Session { user: uid, runtime }) = Session::find() else {
         lab.skip("nobody has a session with systemd")
     };

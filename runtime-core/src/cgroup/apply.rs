@@ -2,8 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::directory::{Directory, kind_of};
-use super::settings::{Missing, UsageCheck, Write};
+use super::directory::{Directory, kind_of, refused};
+use super::settings::{Missing, Settings, UsageCheck, Write};
 use crate::error::{Error, Kind, Place, Result};
 
 /// Writes in order; what has to wait for a later value gets a second try.
@@ -76,4 +76,37 @@ pub(super) fn check_usage(cgroup: &Directory, check: UsageCheck) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What files of a cgroup say that somebody else is about to write something else into.
+pub(super) struct Exact {
+    cgroup: Directory,
+    texts: Vec<(&'static str, String)>,
+}
+
+impl Exact {
+    /// Without the files that are about to be changed by us.
+    pub(super) fn read(cgroup: Directory, files: &[&'static str], settings: &Settings) -> Self {
+        let changes = |file: &str| settings.writes.iter().any(|write| write.may_write(file));
+        let mut texts = Vec::new();
+        for file in files.iter().filter(|file| !changes(file)) {
+            if let Ok(text) = cgroup.read(file) {
+                texts.push((*file, text));
+            }
+        }
+        Self { cgroup, texts }
+    }
+
+    /// Writes it as it was.
+    pub(super) fn restore(&self) -> Result<()> {
+        let failed =
+            |errno| refused(errno, "writing back a limit of the cgroup", self.cgroup.path());
+        for (file, text) in &self.texts {
+            let now = self.cgroup.read(file).unwrap_or_default();
+            for line in text.lines().filter(|line| now.lines().all(|other| other != *line)) {
+                self.cgroup.write(file, line).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
 }

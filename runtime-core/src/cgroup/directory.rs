@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
@@ -48,6 +50,20 @@ impl Directory {
     /// Writes `value` into `file` with one system call, as cgroup files want it.
     pub(super) fn write(&self, file: &str, value: &str) -> Result<(), Errno> {
         write_all(&self.open_for_writing(file)?, value)
+    }
+
+    /// Moves a process with all its threads in.
+    pub(super) fn add(&self, pid: i32) -> Result<()> {
+        let mut tries = 0;
+        // A process that is being born can't be moved yet: EINVAL.
+        while let Err(errno) = self.write("cgroup.procs", &pid.to_string()) {
+            tries += 1;
+            if errno != Errno::EINVAL || tries == 20 {
+                return Err(refused(errno, "moving a process into the cgroup", &self.path));
+            }
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Gives `file`, or itself for an empty name, to a user.
@@ -162,6 +178,14 @@ impl Claim {
     #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Removes a cgroup if it is empty: whether it is gone.
+pub(super) fn remove_empty(path: &Path) -> bool {
+    match fs::remove_dir(path) {
+        Ok(()) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
 

@@ -34,6 +34,18 @@ impl Group {
         }
     }
 
+    /// Where a process is in this hierarchy, by the text of its `/proc/PID/cgroup`.
+    pub(super) fn place_in<'a>(&self, text: &'a str) -> Option<&'a Path> {
+        text.lines().find_map(|line| {
+            let (names, path) = line.split_once(':')?.1.split_once(':')?;
+            let same = match self.controllers.first() {
+                Some(first) => names.split(',').any(|name| name == first),
+                None => names.is_empty(),
+            };
+            same.then_some(Path::new(path))
+        })
+    }
+
     pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
@@ -176,6 +188,21 @@ mod tests {
             directories(Some("/x/y")),
             ["/cg/memory/x/y", "/cg/cpu,cpuacct/x/y", "/cg/unified/x/y"]
         );
+    }
+
+    #[test]
+    fn a_process_has_a_place_in_each_hierarchy() {
+        let text = "5:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/d\n";
+        let place = |names: &[&str]| {
+            let controllers = names.iter().map(|name| (*name).to_owned()).collect();
+            let group = Group { controllers, mount: "/cg".into(), path: "/".into() };
+            group.place_in(text).map(|path| path.display().to_string())
+        };
+        assert_eq!(place(&["cpu", "cpuacct"]).as_deref(), Some("/a"));
+        assert_eq!(place(&["cpuacct"]).as_deref(), Some("/a"));
+        assert_eq!(place(&["name=systemd"]).as_deref(), Some("/b:c"));
+        assert_eq!(place(&[]).as_deref(), Some("/d"));
+        assert_eq!(place(&["acct"]), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Group, Manager, Systemd, V2};
+use super::{Group, Manager};
 use crate::error::{Error, Kind, Result};
 
 /// A cgroup below the container's.
@@ -59,11 +59,7 @@ impl Manager {
     /// can be in it any more (cgroup v2); or it is gone, as nobody is in it.
     #[must_use]
     pub fn at_process(&self, pid: i32) -> Option<Self> {
-        let (Self::V2(V2 { group, .. }) | Self::Systemd(Systemd { v2: V2 { group, .. }, .. })) =
-            self
-        else {
-            return None;
-        };
+        let group = &self.v2()?.group;
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
         let (path, own) = (Path::new("/").join(inside(path)?), &group.path);

@@ -7,7 +7,7 @@
 //!                   │  V2: one directory          v2: cgroup.kill, device program
 //!                   │  V1: one in each hierarchy  v1: freezer, devices.allow
 //!                   │       and one in v2's on a hybrid host
-//!                   ▼  Systemd: v2's, made and removed by systemd
+//!                   ▼  Systemd: either, made and removed by systemd as far as it can
 //!                 Record (state.json) ──► Manager, in a later process
 //! ```
 //!
@@ -36,15 +36,13 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::Duration;
-
-use nix::errno::Errno;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::{Cgroups, HostFacts};
-use directory::{Directory, refused};
+use directory::Directory;
 use freezer::Freezer;
+use systemd::Files;
 
 pub use directory::Claim;
 pub use group::{Group, Mode, Record};
@@ -83,7 +81,7 @@ pub enum Manager {
     V2(V2),
     /// cgroup v1, perhaps with v2 beside it.
     V1(V1),
-    /// cgroup v2 alone, and systemd has the cgroup.
+    /// systemd has the cgroup.
     Systemd(Systemd),
 }
 
@@ -126,17 +124,20 @@ impl Manager {
         let Record { mode, mut groups, unit } = record;
         match mode {
             Mode::None => Self::None,
-            Mode::V2 => match (groups.pop(), unit) {
-                (Some(group), Some(unit)) => {
-                    Self::Systemd(Systemd { v2: V2 { group, available: Vec::new() }, unit })
+            Mode::V2 => {
+                let Some(group) = groups.pop() else { return Self::None };
+                let v2 = V2 { group: group.clone(), available: Vec::new() };
+                match unit {
+                    Some(unit) => {
+                        Self::Systemd(Systemd { files: Files::V2(v2), main: group, unit })
+                    }
+                    None => Self::V2(v2),
                 }
-                (Some(group), None) => Self::V2(V2 { group, available: Vec::new() }),
-                (None, _) => Self::None,
-            },
+            }
             Mode::V1 => {
-                let (v2, groups): (Vec<_>, _) =
-                    groups.into_iter().partition(|group| group.controllers.is_empty());
-                Self::V1(V1 { groups, unified: v2.into_iter().next() })
+                let v1 = V1::new(groups.into_iter());
+                let scope = unit.and_then(|unit| Systemd::on_v1(v1.clone(), unit));
+                scope.map_or(Self::V1(v1), Self::Systemd)
             }
         }
     }
@@ -144,10 +145,10 @@ impl Manager {
     /// What a state file has to keep.
     #[must_use]
     pub fn record(&self) -> Record {
-        let mode = match self {
-            Self::None => Mode::None,
-            Self::V2(_) | Self::Systemd(_) => Mode::V2,
-            Self::V1(_) => Mode::V1,
+        let mode = match (self.v2(), self.v1()) {
+            (Some(_), _) => Mode::V2,
+            (_, Some(_)) => Mode::V1,
+            _ => Mode::None,
         };
         let unit = match self {
             Self::Systemd(systemd) => Some(systemd.unit.clone()),
@@ -159,10 +160,23 @@ impl Manager {
     /// The cgroup in each hierarchy; v2's is the last.
     #[must_use]
     pub fn groups(&self) -> Vec<&Group> {
+        let v2 = self.v2().map(|v2| &v2.group);
+        v2.into_iter().chain(self.v1().into_iter().flat_map(V1::all)).collect()
+    }
+
+    /// The files of v2 alone, whoever makes them.
+    fn v2(&self) -> Option<&V2> {
         match self {
-            Self::None => Vec::new(),
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => vec![&v2.group],
-            Self::V1(v1) => v1.groups.iter().chain(&v1.unified).collect(),
+            Self::V2(v2) | Self::Systemd(Systemd { files: Files::V2(v2), .. }) => Some(v2),
+            _ => None,
+        }
+    }
+
+    /// Those of v1.
+    fn v1(&self) -> Option<&V1> {
+        match self {
+            Self::V1(v1) | Self::Systemd(Systemd { files: Files::V1(v1), .. }) => Some(v1),
+            _ => None,
         }
     }
 
@@ -209,16 +223,16 @@ impl Manager {
     /// What the kernel refuses.
     pub fn out_of_memory(&self) -> Result<Option<OutOfMemory>> {
         let groups = self.groups();
-        let group = match self {
-            Self::V1(_) => groups.into_iter().find(|group| group.has("memory")),
-            _ => groups.into_iter().next(),
+        let group = match self.v1() {
+            Some(v1) => v1.of("memory"),
+            None => groups.into_iter().next(),
         };
         let Some(group) = group else { return Ok(None) };
         let Some(cgroup) = Directory::find(group.directory())? else { return Ok(None) };
-        match self {
-            Self::V1(_) => OutOfMemory::v1(&cgroup).map(Some),
-            _ if cgroup.read("memory.events").is_err() => Ok(None),
-            _ => OutOfMemory::v2(cgroup).map(Some),
+        match self.v1() {
+            Some(_) => OutOfMemory::v1(&cgroup).map(Some),
+            None if cgroup.read("memory.events").is_err() => Ok(None),
+            None => OutOfMemory::v2(cgroup).map(Some),
         }
     }
 
@@ -228,8 +242,8 @@ impl Manager {
     /// The cgroup is gone, or a file of it can't be read.
     pub fn stats(&self) -> Result<Stats> {
         let sizes = stats::huge_page_sizes();
-        match self {
-            Self::V1(_) => {
+        match self.v1() {
+            Some(_) => {
                 let mut all = Stats::default();
                 for group in self.groups() {
                     if !group.controllers.is_empty() {
@@ -239,7 +253,7 @@ impl Manager {
                 }
                 Ok(all)
             }
-            _ => match self.groups().first() {
+            None => match self.groups().first() {
                 Some(group) => stats::v2::stats(&Directory::open(group.directory())?, &sizes),
                 // COMPAT(runc): nothing is counted, which is no failure.
                 None => Ok(Stats::default()),
@@ -278,25 +292,18 @@ impl Manager {
     /// The first that is refused, with file, value and JSON pointer. Those
     /// before it are in force.
     pub fn apply(&self, settings: &Settings) -> Result<()> {
-        match self {
-            Self::None => Ok(()),
-            Self::V2(v2) => v2.apply(settings),
-            Self::V1(v1) => v1.apply(settings),
-            Self::Systemd(systemd) => {
-                systemd.v2.enable()?;
-                systemd.v2.apply(settings)
-            }
+        if let (Self::Systemd(_), Some(v2)) = (self, self.v2()) {
+            v2.enable()?;
         }
+        self.v2().map_or(Ok(()), |v2| v2.apply(settings))?;
+        self.v1().map_or(Ok(()), |v1| v1.apply(settings))
     }
 
     /// The limit of CPU time that a container on v2 has, as its file says it: `quota
     /// period` in microseconds. None on v1, and without the controller.
     #[must_use]
     pub fn quota(&self) -> Option<String> {
-        match self {
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2.quota(),
-            Self::None | Self::V1(_) => None,
-        }
+        self.v2().and_then(V2::quota)
     }
 
     /// Changes the limits of a container that runs.
@@ -305,13 +312,8 @@ impl Manager {
     /// As [`Self::apply`]; systemd's refusal, or a bus that does not answer.
     pub fn update(&self, mut settings: Settings) -> Result<()> {
         if let Self::Systemd(systemd) = self {
-            // Before systemd writes the first of them.
-            systemd.v2.check(&settings)?;
-            let exact = systemd.v2.exact(&settings);
-            let properties = Properties::for_update(&mut settings);
+            systemd.tell(&mut settings)?;
             settings.notes().iter().for_each(|note| log::warn!("{note}"));
-            systemd.update(&properties)?;
-            systemd.v2.restore(&exact)?;
         }
         self.apply(&settings)
     }
@@ -321,10 +323,7 @@ impl Manager {
     /// # Errors
     /// A cgroup that does not exist; chown(2).
     pub fn give_to(&self, uid: u32) -> Result<()> {
-        match self {
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2.give_to(uid),
-            Self::None | Self::V1(_) => Ok(()),
-        }
+        self.v2().map_or(Ok(()), |v2| v2.give_to(uid))
     }
 
     /// The directory in the v2 hierarchy, for `CLONE_INTO_CGROUP`; none where
@@ -333,11 +332,7 @@ impl Manager {
     /// # Errors
     /// A cgroup that does not exist.
     pub fn directory(&self) -> Result<Option<OwnedFd>> {
-        match self {
-            Self::None => Ok(None),
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => v2::for_clone(&v2.group).map(Some),
-            Self::V1(v1) => v1.unified.as_ref().map(v2::for_clone).transpose(),
-        }
+        self.unified().map(v2::for_clone).transpose()
     }
 
     /// One descriptor for each hierarchy, in the order of [`Self::groups`]. A
@@ -347,14 +342,9 @@ impl Manager {
     /// # Errors
     /// A cgroup that does not exist.
     pub fn procs(&self) -> Result<Vec<OwnedFd>> {
-        match self {
-            Self::None => Ok(Vec::new()),
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => Ok(vec![v2::entry(&v2.group)?]),
-            Self::V1(v1) => {
-                let unified = v1.unified.as_ref().map(v2::entry).transpose()?;
-                Ok(v1.entries()?.into_iter().chain(unified).collect())
-            }
-        }
+        let mut entries = self.v1().map_or(Ok(Vec::new()), V1::entries)?;
+        entries.extend(self.unified().map(v2::entry).transpose()?);
+        Ok(entries)
     }
 
     /// Notes what these properties will mean for its removal.
@@ -385,22 +375,10 @@ impl Manager {
     /// A process or cgroup that does not exist, or a refusal of the kernel or of
     /// systemd.
     pub fn add(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
-        if let Self::Systemd(systemd) = self {
+        if let (Self::Systemd(systemd), Some(_)) = (self, self.v2()) {
             return systemd.attach(pid, interrupt);
         }
-        for group in self.groups() {
-            let cgroup = Directory::open(group.directory())?;
-            let mut tries = 0;
-            // A process that is being born can't be moved yet: EINVAL.
-            while let Err(errno) = cgroup.write("cgroup.procs", &pid.to_string()) {
-                tries += 1;
-                if errno != Errno::EINVAL || tries == 20 {
-                    return Err(refused(errno, "moving a process into the cgroup", cgroup.path()));
-                }
-                sleep(Duration::from_millis(5));
-            }
-        }
-        Ok(())
+        self.groups().iter().try_for_each(|group| Directory::open(group.directory())?.add(pid))
     }
 
     /// Every process in the cgroup and below it, sorted, each once. A cgroup
@@ -459,11 +437,17 @@ impl Manager {
     pub fn kill(&self) -> Result<()> {
         let Some(main) = self.main() else { return Ok(()) };
         let Some(cgroup) = Directory::find(main.directory())? else { return Ok(()) };
-        if self.has_v2() && v2::kill(&cgroup)? {
+        let unified = self.unified().map(|group| Directory::find(group.directory()));
+        if let Some(unified) = unified.transpose()?.flatten()
+            && v2::kill(&unified)?
+        {
             return self.thaw_v1();
         }
         let freezer = match self.freezing() {
-            Some((group, freezer)) => Some((Directory::open(group.directory())?, freezer)),
+            // One that is not there holds nobody, and systemd may just have removed it.
+            Some((group, freezer)) => {
+                Directory::find(group.directory())?.map(|cgroup| (cgroup, freezer))
+            }
             None => None,
         };
         kill::all(cgroup.path(), freezer.as_ref())
@@ -472,10 +456,9 @@ impl Manager {
     /// Whether the kernel has killed one of its processes for want of memory.
     #[must_use]
     pub fn ran_out_of_memory(&self) -> bool {
-        let (group, file) = match self {
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => (Some(&v2.group), "memory.events"),
-            Self::V1(v1) => (v1.of("memory"), "memory.oom_control"),
-            Self::None => return false,
+        let (group, file) = match self.v1() {
+            Some(v1) => (v1.of("memory"), "memory.oom_control"),
+            None => (self.unified(), "memory.events"),
         };
         let text =
             group.and_then(|group| directory::read_value(&group.directory().join(file)).ok());
@@ -489,14 +472,12 @@ impl Manager {
     /// systemd removes it by itself, and is not to be forestalled.
     #[must_use]
     pub fn remove_empty(&self) -> bool {
-        if let Self::Systemd(systemd) = self {
-            return systemd.is_gone();
+        if let Self::Systemd(systemd) = self
+            && !systemd.is_gone()
+        {
+            return false;
         }
-        let gone = |group: &Group| match fs::remove_dir(group.directory()) {
-            Ok(()) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        };
-        self.groups().into_iter().all(gone)
+        self.groups().into_iter().all(|group| directory::remove_empty(&group.directory()))
     }
 
     /// Whether the cgroup has no processes. Dying ones are waited for, two seconds at
@@ -517,35 +498,27 @@ impl Manager {
         if let Self::Systemd(systemd) = self {
             return systemd.remove();
         }
-        let mut result = Ok(());
-        for group in self.groups() {
-            result = result.and(tree::remove(&group.directory()));
-        }
-        result
+        self.v1().map_or(Ok(()), V1::remove)?;
+        self.v2().map_or(Ok(()), |v2| tree::remove(&v2.group.directory()))
     }
 
     fn main(&self) -> Option<&Group> {
         match self {
             Self::None => None,
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => Some(&v2.group),
+            Self::V2(v2) => Some(&v2.group),
             Self::V1(v1) => v1.main(),
+            Self::Systemd(systemd) => Some(&systemd.main),
         }
     }
 
-    fn has_v2(&self) -> bool {
-        match self {
-            Self::None => false,
-            Self::V2(_) | Self::Systemd(_) => true,
-            Self::V1(v1) => v1.unified.is_some(),
-        }
+    /// The cgroup of v2, alone or beside those of v1.
+    fn unified(&self) -> Option<&Group> {
+        self.v2().map(|v2| &v2.group).or_else(|| self.v1()?.unified.as_ref())
     }
 
     fn freezing(&self) -> Option<(&Group, Freezer)> {
-        match self {
-            Self::None => None,
-            Self::V2(v2) | Self::Systemd(Systemd { v2, .. }) => Some((&v2.group, Freezer::V2)),
-            Self::V1(v1) => v1.freezer(),
-        }
+        let v2 = self.v2().map(|v2| (&v2.group, Freezer::V2));
+        v2.or_else(|| self.v1()?.freezer())
     }
 
     fn freezer(&self) -> Result<(Directory, Freezer)> {
@@ -561,8 +534,7 @@ impl Manager {
     /// A process that v1's freezer holds, whoever told it to, dies only when it
     /// is let go.
     fn thaw_v1(&self) -> Result<()> {
-        let Self::V1(v1) = self else { return Ok(()) };
-        let Some(group) = v1.of("freezer") else { return Ok(()) };
+        let Some(group) = self.v1().and_then(|v1| v1.of("freezer")) else { return Ok(()) };
         match Directory::find(group.directory())? {
             Some(cgroup) => Freezer::V1.thaw(&cgroup),
             None => Ok(()),

@@ -9,6 +9,7 @@ mod annotations;
 mod block_io;
 mod gvariant;
 mod systemd;
+mod systemd_v1;
 mod v1;
 mod v2;
 
@@ -22,6 +23,8 @@ use crate::error::{Error, Result};
 use crate::host::{Cgroups, HostFacts};
 pub use systemd::Properties;
 pub(super) use systemd::Property;
+pub(super) use systemd_v1::Bandwidth;
+pub(super) use v1::{PERIOD, QUOTA};
 
 /// One value for one file of the container's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +95,8 @@ pub struct Settings {
     pub(super) writes: Vec<Write>,
     pub(super) check: Option<UsageCheck>,
     pub(super) devices: Option<DeviceSettings>,
+    /// The limit of CPU time so far, where they are for v1; none for v2.
+    pub(super) bandwidth: Option<Bandwidth>,
     notes: Vec<&'static str>,
 }
 
@@ -111,7 +116,7 @@ impl Settings {
         let mut errors = Vec::new();
         let mut settings = match resources {
             Some(resources) => Self::limits_of(resources, host, None, &mut errors),
-            None => Self::default(),
+            None => Self::none(host),
         };
         let listed = resources.and_then(|resources| resources.devices().as_deref());
         let own = linux.and_then(|linux| linux.devices().as_deref());
@@ -195,6 +200,11 @@ impl Settings {
         &self.notes
     }
 
+    fn none(host: &HostFacts) -> Self {
+        let legacy = matches!(host.cgroups, Cgroups::Legacy { .. });
+        Self { bandwidth: legacy.then(Bandwidth::default), ..Self::default() }
+    }
+
     fn limits_of(
         resources: &LinuxResources,
         host: &HostFacts,
@@ -202,7 +212,7 @@ impl Settings {
         errors: &mut Vec<Error>,
     ) -> Self {
         let mut list = List { writes: Vec::new(), errors: Vec::new() };
-        let mut settings = Self::default();
+        let mut settings = Self::none(host);
         if let Some(memory) = resources.memory() {
             if memory.kernel().is_some() || memory.kernel_tcp().is_some() {
                 // COMPAT(runc): the kernel dropped these; runc warns too.

@@ -32,7 +32,7 @@ pub(super) fn v2() -> HostFacts {
     host(Cgroups::Unified { mount: "/sys/fs/cgroup".into(), own: "/".into(), controllers })
 }
 
-fn v1() -> HostFacts {
+pub(super) fn v1() -> HostFacts {
     let list = "cpuset cpu,cpuacct memory devices blkio pids hugetlb net_cls,net_prio rdma";
     let hierarchy = |name: &str| Hierarchy {
         controllers: name.split(',').map(str::to_owned).collect(),

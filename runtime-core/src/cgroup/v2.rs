@@ -6,11 +6,12 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+use super::apply::{self, Exact};
 use super::directory::{Claim, Directory, Made, read_value, refused};
 use super::freezer::Freezer;
 use super::group::Group;
 use super::settings::Settings;
-use super::{apply, bpf, empty_and_thawed};
+use super::{bpf, empty_and_thawed};
 use crate::error::Result;
 
 const QUOTA: &str = "cpu.max";
@@ -21,12 +22,6 @@ const DELEGATED: &str = "/sys/kernel/cgroup/delegate";
 /// The files for which systemd has words that are less exact: it keeps whole percents,
 /// and the weight of the other scheduler.
 const INEXACT: [&str; 2] = [QUOTA, "io.weight"];
-
-/// The text of a file.
-pub(super) struct Exact {
-    file: &'static str,
-    text: String,
-}
 
 /// One directory with every controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,29 +116,10 @@ impl V2 {
         read_value(&self.group.directory().join(QUOTA)).ok()
     }
 
-    /// What the files say of which systemd writes something else when it is told of
-    /// any limit; without those that are about to be changed.
-    pub(super) fn exact(&self, settings: &Settings) -> Vec<Exact> {
-        let changes = |file: &str| settings.writes.iter().any(|write| write.may_write(file));
-        let read = |file| {
-            let text = read_value(&self.group.directory().join(file)).ok()?;
-            Some(Exact { file, text })
-        };
-        INEXACT.into_iter().filter(|file| !changes(file)).filter_map(read).collect()
-    }
-
-    /// Writes it as it was.
-    pub(super) fn restore(&self, exact: &[Exact]) -> Result<()> {
+    /// What systemd writes something else into when it is told of any limit.
+    pub(super) fn exact(&self, settings: &Settings) -> Result<Exact> {
         let cgroup = Directory::open(self.group.directory())?;
-        for Exact { file, text } in exact {
-            let now = cgroup.read(file).unwrap_or_default();
-            for line in text.lines().filter(|line| now.lines().all(|other| other != *line)) {
-                let failed =
-                    |errno| refused(errno, "writing back a limit of the cgroup", cgroup.path());
-                cgroup.write(file, line).map_err(failed)?;
-            }
-        }
-        Ok(())
+        Ok(Exact::read(cgroup, &INEXACT, settings))
     }
 
     pub(super) fn apply(&self, settings: &Settings) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The limits as properties of a unit of systemd.
 //!
 //! They are made of the values for the files of cgroup v2, so that what came from
-//! `unified` and what was converted is told alike. systemd writes them again when
+//! `unified` and what was converted is told alike (for v1: `systemd_v1`). systemd writes them again when
 //! it likes; those that it has no property for it leaves alone. The files are
 //! written by us too: they tell what the kernel refuses.
 
@@ -14,7 +14,7 @@ use super::{Settings, Write, annotations};
 use crate::error::{Error, Result};
 
 /// "No limit", in systemd's words.
-const INFINITY: u64 = u64::MAX;
+pub(super) const INFINITY: u64 = u64::MAX;
 
 /// What has systemd forget a unit that failed like any other.
 const COLLECT: (&str, &str) = ("CollectMode", "inactive-or-failed");
@@ -45,7 +45,8 @@ impl Properties {
     /// limits, against which no annotation holds.
     ///
     /// # Errors
-    /// An annotation `org.systemd.property.*` that can't be read.
+    /// An annotation `org.systemd.property.*` that can't be read; as
+    /// [`Self::for_update`].
     pub fn for_create(
         settings: &mut Settings,
         annotations: Option<&HashMap<String, String>>,
@@ -56,13 +57,14 @@ impl Properties {
         properties.set("DefaultDependencies", Variant::Bool(false));
         properties.set("Delegate", Variant::Bool(true));
         // COMPAT(runc): engines read what is counted here.
-        for name in ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"] {
+        let io = if settings.bandwidth.is_none() { "IOAccounting" } else { "BlockIOAccounting" };
+        for name in ["CPUAccounting", "MemoryAccounting", io, "TasksAccounting"] {
             properties.set(name, Variant::Bool(true));
         }
         for (name, value) in annotations::properties(annotations)? {
             properties.set(name, value);
         }
-        let mut limits = Self::for_update(settings);
+        let mut limits = Self::for_update(settings).map_err(|error| vec![error])?;
         // Only a new scope can be told.
         if let Some(group) = settings.writes.iter().rfind(|write| write.file == "memory.oom.group")
         {
@@ -78,9 +80,17 @@ impl Properties {
     }
 
     /// For a scope that is there: its limits.
-    #[must_use]
-    pub fn for_update(settings: &mut Settings) -> Self {
+    ///
+    /// # Errors
+    /// A device rule that systemd would forget (v1).
+    pub fn for_update(settings: &mut Settings) -> Result<Self> {
         let mut properties = Self::default();
+        if let Some(before) = settings.bandwidth {
+            properties.limits_v1(&mut settings.writes, before);
+            let devices = settings.devices.as_ref();
+            devices.map_or(Ok(()), |devices| properties.devices(&devices.rules))?;
+            return Ok(properties);
+        }
         let idle = |write: &Write| write.file == "cpu.idle" && write.value.trim() == "1";
         if settings.writes.iter().any(idle) {
             // One property is both, and the kernel has one of them only.
@@ -91,7 +101,7 @@ impl Properties {
             }
         }
         properties.limits(&mut settings.writes);
-        properties
+        Ok(properties)
     }
 
     /// Has one that failed go like any other, when its last process has ended: nobody
@@ -112,7 +122,7 @@ impl Properties {
         self.0.iter().any(|property| property.name == name && property.value == text(value))
     }
 
-    fn set(&mut self, name: impl Into<Cow<'static, str>>, value: Variant<'static>) {
+    pub(super) fn set(&mut self, name: impl Into<Cow<'static, str>>, value: Variant<'static>) {
         self.set_since(name, value, 0);
     }
 
@@ -129,7 +139,7 @@ impl Properties {
     }
 
     /// Adds to a property that is a list: each assignment adds to it.
-    fn add(&mut self, name: &'static str, value: Variant<'static>) {
+    pub(super) fn add(&mut self, name: &'static str, value: Variant<'static>) {
         self.0.push(Property { name: name.into(), value, since: 0 });
     }
 
@@ -178,16 +188,15 @@ impl Properties {
         let (Some(quota), Some(period @ 1..)) = (word(), word()) else { return };
         let per_second = match quota {
             INFINITY => INFINITY,
-            // COMPAT(runc): systemd keeps whole percents. Rounded up, so that what
-            // it writes some day is not less than what was asked for.
             quota => {
-                let exact = u128::from(quota) * 1_000_000 / u128::from(period);
-                let whole = exact.next_multiple_of(10_000);
+                let (whole, rounded) = whole_percents(quota, period);
                 // COMPAT(runc): the file has the same, but for one that is named itself.
-                if whole != exact && write.pointer.starts_with("/linux/resources/cpu/") {
-                    write.value = format!("{} {period}", whole * u128::from(period) / 1_000_000);
+                if let Some(quota) = rounded
+                    && write.pointer.starts_with("/linux/resources/cpu/")
+                {
+                    write.value = format!("{quota} {period}");
                 }
-                whole.try_into().unwrap_or(INFINITY)
+                whole
             }
         };
         self.set("CPUQuotaPeriodUSec", Variant::U64(period));
@@ -235,12 +244,12 @@ impl Properties {
     }
 }
 
-fn text(text: &str) -> Variant<'static> {
+pub(super) fn text(text: &str) -> Variant<'static> {
     Variant::Str(text.to_owned().into())
 }
 
 /// `a(st)` with one device and its number.
-fn of_device(device: &str, number: u64) -> Variant<'static> {
+pub(super) fn of_device(device: &str, number: u64) -> Variant<'static> {
     let pair = Variant::new((format!("/dev/block/{device}"), number));
     list(&pair.value_signature().clone(), [pair])
 }
@@ -256,6 +265,18 @@ pub(super) fn list(
         let _ = list.append(value);
     }
     Variant::Array(list)
+}
+
+/// A quota as systemd keeps it: microseconds in a second; and that in its period, if
+/// it is another than what was asked for.
+///
+/// COMPAT(runc): systemd keeps whole percents. Rounded up, so that what it writes some
+/// day is not less than what was asked for.
+pub(super) fn whole_percents(quota: u64, period: u64) -> (u64, Option<u128>) {
+    let exact = u128::from(quota) * 1_000_000 / u128::from(period);
+    let whole = exact.next_multiple_of(10_000);
+    let rounded = (whole != exact).then(|| whole * u128::from(period) / 1_000_000);
+    (whole.try_into().unwrap_or(INFINITY), rounded)
 }
 
 /// The weight of `io.weight` (1 to 10000) that systemd turns into this one of

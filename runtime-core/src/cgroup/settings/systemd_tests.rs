@@ -4,8 +4,9 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cgroup::settings::Missing;
-use crate::cgroup::settings::tests::v2;
+use crate::cgroup::settings::tests::{v1, v2};
+use crate::cgroup::settings::{Bandwidth, Missing};
+use crate::host::HostFacts;
 
 /// The properties of these resources, as `busctl` would write them.
 fn told(resources: Value) -> Vec<String> {
@@ -16,7 +17,17 @@ fn told(resources: Value) -> Vec<String> {
 fn told_from(quota: Option<&str>, resources: Value) -> Vec<String> {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
     let mut settings = Settings::for_update(&resources, &v2(), quota, None).unwrap();
-    Properties::for_update(&mut settings).0.iter().map(shown).collect()
+    Properties::for_update(&mut settings).unwrap().0.iter().map(shown).collect()
+}
+
+/// The same on v1, with what is then written of the limit of CPU time.
+fn told_v1(before: Bandwidth, resources: Value) -> (Vec<String>, Vec<String>) {
+    let resources: LinuxResources = serde_json::from_value(resources).unwrap();
+    let mut settings = Settings::for_update(&resources, &v1(), None, None).unwrap();
+    settings.bandwidth = Some(before);
+    let told = Properties::for_update(&mut settings).unwrap().0.iter().map(shown).collect();
+    let of_time = settings.writes().iter().filter(|write| write.file.starts_with("cpu.cfs_"));
+    (told, of_time.map(|write| write.value.clone()).collect())
 }
 
 fn shown(property: &Property) -> String {
@@ -227,8 +238,16 @@ fn a_weight_beside_idleness_is_ignored() {
 }
 
 fn created(resources: &Value, annotations: &[(&str, &str)]) -> Result<Vec<String>, Vec<Error>> {
+    created_on(&v2(), resources, annotations)
+}
+
+fn created_on(
+    host: &HostFacts,
+    resources: &Value,
+    annotations: &[(&str, &str)],
+) -> Result<Vec<String>, Vec<Error>> {
     let linux = serde_json::from_value(json!({"resources": resources})).unwrap();
-    let mut settings = Settings::for_create(Some(&linux), &v2(), false)?;
+    let mut settings = Settings::for_create(Some(&linux), host, false)?;
     let annotations = annotations.iter().map(|(key, value)| ((*key).into(), (*value).into()));
     let properties = Properties::for_create(&mut settings, Some(&annotations.collect()), "c1")?;
     Ok(properties.0.iter().map(shown).collect())
@@ -312,4 +331,99 @@ fn no_annotation_holds_against_a_limit() {
         "TasksMax=5",
     ];
     assert_eq!(found[2..], limits);
+}
+
+#[test]
+fn resources_of_v1_become_properties() {
+    for (resources, wanted) in [
+        (json!({"memory": {"limit": 1000, "reservation": 500, "swap": 3000}}), "MemoryLimit=1000"),
+        (json!({"memory": {"limit": -1}}), "MemoryLimit=infinity"),
+        (json!({"pids": {"limit": 0}}), "TasksMax=1"),
+        (json!({"pids": {"limit": -1}}), "TasksMax=infinity"),
+        (json!({"cpu": {"shares": 512}}), "CPUShares=512"),
+        (json!({"blockIO": {"weight": 500}}), "BlockIOWeight=500"),
+        (
+            json!({"blockIO": {"weightDevice": [{"major": 8, "minor": 16, "weight": 100}]}}),
+            "BlockIODeviceWeight=/dev/block/8:16 100",
+        ),
+        (
+            json!({"blockIO": {
+                "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}],
+                // For operations it has no word.
+                "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 7}],
+            }}),
+            "BlockIOReadBandwidth=/dev/block/8:0 1000",
+        ),
+        (
+            json!({"blockIO": {"throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 0}]}}),
+            "BlockIOWriteBandwidth=/dev/block/8:0 infinity",
+        ),
+    ] {
+        let (told, _) = told_v1(Bandwidth::default(), resources.clone());
+        assert_eq!(told, [wanted], "{resources}");
+    }
+    for resources in [json!({}), json!({"cpu": {"cpus": "0", "idle": 1}})] {
+        assert!(told_v1(Bandwidth::default(), resources).0.is_empty());
+    }
+}
+
+#[test]
+fn both_halves_of_a_limit_of_time_are_told_on_v1() {
+    let (none, half) = (Bandwidth::default(), Bandwidth { quota: 3000, period: 50_000 });
+    for (before, resources, period, percent, written) in [
+        (none, json!({"quota": 2000, "period": 50_000}), "50000", "40000", &["50000", "2000"][..]),
+        (none, json!({"quota": 1234}), "100000", "20000", &["2000"]),
+        (none, json!({"period": 7000}), "7000", "infinity", &["7000"]),
+        (half, json!({"quota": 1234}), "50000", "30000", &["1500"]),
+        (half, json!({"period": 100_000}), "100000", "30000", &["100000"]),
+        (half, json!({"quota": -1}), "50000", "infinity", &["-1"]),
+    ] {
+        let (told, found) = told_v1(before, json!({"cpu": resources}));
+        let wanted =
+            [format!("CPUQuotaPeriodUSec={period}"), format!("CPUQuotaPerSecUSec={percent}")];
+        assert_eq!(told, wanted, "{resources}");
+        assert_eq!(found, written, "{resources}");
+    }
+}
+
+/// The usual devices are among them, and nothing that another rule covers.
+#[test]
+fn a_scope_of_v1_is_told_of_devices() {
+    let all = json!({"allow": false, "access": "rwm"});
+    let rule = |kind: &str, major: i64, minor: i64, access: &str| json!({"allow": true, "type": kind, "major": major, "minor": minor, "access": access});
+    let listed = [all, rule("c", 10, 200, "rw"), rule("b", 8, -1, "r"), rule("c", 250, -1, "w")];
+    let found = created_on(&v1(), &json!({ "devices": listed }), &[]).unwrap();
+    let [usual @ .., policy, none, devices, collect] = &found[..] else { panic!("{found:?}") };
+    assert!(usual.iter().any(|told| told == "BlockIOAccounting=true"), "{usual:?}");
+    assert_eq!((&**policy, &**none), ("DevicePolicy=strict", "DeviceAllow="));
+    assert_eq!(collect, "CollectMode=inactive-or-failed");
+    for one in [
+        "/dev/char/10:200 rwm",
+        "block-8 rm",
+        "char-250 wm",
+        "char-* m",
+        "block-* m",
+        "/dev/char/1:3 rwm",
+        "char-136 rwm",
+    ] {
+        assert!(devices.contains(one), "{one}: {devices}");
+    }
+    let everything = json!({"devices": [{"allow": true, "access": "rwm"}]});
+    let found = created_on(&v1(), &everything, &[]).unwrap();
+    assert_eq!(found[7..9], ["DevicePolicy=auto", "DeviceAllow="]);
+    assert_eq!(found.len(), 10);
+}
+
+#[test]
+fn device_rules_that_systemd_would_forget_are_refused_on_v1() {
+    let rule = |allow: bool, major: i64| json!({"allow": allow, "type": "c", "major": major, "minor": 3, "access": "rw"});
+    for (listed, words) in [
+        (json!([rule(true, -1)]), "allows \"c *:3 rwm\""),
+        (json!([{"allow": true, "access": "rwm"}, rule(false, 10)]), "denies \"c 10:3 rw\""),
+    ] {
+        let errors = created_on(&v1(), &json!({ "devices": listed }), &[]).unwrap_err();
+        let error = errors[0].to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(error.contains("/linux/resources/devices"), "{error}");
+    }
 }

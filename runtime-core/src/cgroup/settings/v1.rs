@@ -8,6 +8,11 @@ use super::{List, Missing};
 /// take the nearest.
 const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
+/// The files of the limit of CPU time.
+pub(in crate::cgroup) const QUOTA: &str = "cpu.cfs_quota_us";
+/// Its other half.
+pub(in crate::cgroup) const PERIOD: &str = "cpu.cfs_period_us";
+
 pub(super) fn limits(resources: &LinuxResources, list: &mut List) {
     if let Some(cpu) = resources.cpu() {
         list.cpuset(cpu);
@@ -91,14 +96,14 @@ fn cpu(cpu: &LinuxCpu, list: &mut List) {
     // Period, burst and quota are checked against each other and against the
     // group above, so whichever comes too early waits for the rest.
     if let Some(period) = cpu.period().filter(|period| *period != 0) {
-        list.push("cpu", "cpu.cfs_period_us", &period, "/linux/resources/cpu/period").retry = true;
+        list.push("cpu", PERIOD, &period, "/linux/resources/cpu/period").retry = true;
     }
     if let Some(burst) = cpu.burst() {
         let write = list.push("cpu", "cpu.cfs_burst_us", &burst, "/linux/resources/cpu/burst");
         write.retry = true;
     }
     if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-        list.push("cpu", "cpu.cfs_quota_us", &quota, "/linux/resources/cpu/quota").retry = true;
+        list.push("cpu", QUOTA, &quota, "/linux/resources/cpu/quota").retry = true;
     }
     if let Some(idle) = cpu.idle() {
         list.push("cpu", "cpu.idle", &idle, "/linux/resources/cpu/idle");

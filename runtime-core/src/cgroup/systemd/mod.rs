@@ -1,5 +1,5 @@
 //! The container's cgroup as a scope of systemd: asked for on D-Bus, then used like
-//! any other cgroup of v2.
+//! any other.
 //!
 //! ```text
 //!   create: open the bus ─ clone the stage ─ StartTransientUnit(its pid) ─ JobRemoved
@@ -10,6 +10,9 @@
 //! systemd makes the cgroup, moves the process into it and removes it; the files in
 //! it are read and written by the rest of this room. A directory of systemd's is
 //! never removed behind its back: it would believe in the unit for ever.
+//!
+//! On v1 it does that in the hierarchies that it knows; those in the others are made,
+//! entered and removed by us, behind it.
 
 mod address;
 mod bus;
@@ -25,15 +28,16 @@ use std::time::{Duration, Instant};
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
-use super::directory::Directory;
+use super::directory::{Directory, remove_empty};
 use super::empty_and_thawed;
 use super::freezer::Freezer;
 use super::group::Group;
-use super::settings::{Properties, Property};
+use super::settings::{Properties, Property, Settings};
 use super::tree;
+use super::v1::V1;
 use super::v2::V2;
 use crate::error::{Error, Kind, Result, excerpt};
-use crate::host::{Cgroups, HostFacts};
+use crate::host::{Cgroups, Hierarchy, HostFacts};
 use address::Address;
 use bus::{Answer, Bus, Refusal};
 use message::{Message, Method};
@@ -83,8 +87,35 @@ type List<'a> = Vec<(&'a str, &'a Variant<'static>)>;
 /// A scope of systemd, and its cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Systemd {
-    pub(super) v2: V2,
+    pub(super) files: Files,
+    /// The cgroup by which systemd knows what is in the unit.
+    pub(super) main: Group,
     pub(super) unit: Unit,
+}
+
+/// The files of its cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Files {
+    V2(V2),
+    V1(V1),
+}
+
+impl Files {
+    /// Puts a process, which systemd has in its cgroup, into what is ours to make.
+    fn complete(&self, pid: i32) -> Result<()> {
+        match self {
+            Self::V2(_) => Ok(()),
+            Self::V1(v1) => v1.complete(pid),
+        }
+    }
+
+    /// Removes what systemd leaves, which has forgotten the unit.
+    fn remove(&self) -> Result<()> {
+        match self {
+            Self::V2(v2) => tree::remove(&v2.group.directory()),
+            Self::V1(v1) => v1.remove(),
+        }
+    }
 }
 
 /// A scope that is about to be started: the bus is there and takes us.
@@ -92,24 +123,54 @@ pub struct Systemd {
 pub struct Scope {
     bus: Bus,
     unit: Unit,
-    group: Group,
+    main: Group,
+    files: Files,
     properties: Properties,
 }
 
 impl Systemd {
     /// The scope of container `id`. The user's own manager is asked where it is.
     pub(super) fn new(host: &HostFacts, path: Option<&Path>, id: &str) -> Result<Self> {
-        let Cgroups::Unified { mount, controllers, .. } = &host.cgroups else {
-            let what = "the systemd cgroup driver needs cgroup v2 alone: \
-                        this host has cgroup v1, or no cgroups";
-            return Err(Error::unsupported("/linux/cgroupsPath", what));
-        };
-        let unit = Unit::new(path, id, is_user(host))?;
-        let below = unit.cgroup()?;
-        let above = if unit.user { PathBuf::from(own_cgroup()?) } else { PathBuf::from("/") };
-        let group =
-            Group { controllers: Vec::new(), mount: mount.clone(), path: above.join(below) };
-        Ok(Self { v2: V2 { group, available: controllers.clone() }, unit })
+        let unsupported = |what: &'static str| Error::unsupported("/linux/cgroupsPath", what);
+        let user = is_user(host);
+        let unit = || Unit::new(path, id, user);
+        match &host.cgroups {
+            Cgroups::None => Err(unsupported("systemd needs cgroups, and none are mounted here")),
+            Cgroups::Unified { mount, controllers, .. } => {
+                let unit = unit()?;
+                let below = unit.cgroup()?;
+                let above = if user { PathBuf::from(own_cgroup()?) } else { PathBuf::from("/") };
+                let path = above.join(below);
+                let main = Group { controllers: Vec::new(), mount: mount.clone(), path };
+                let v2 = V2 { group: main.clone(), available: controllers.clone() };
+                Ok(Self { files: Files::V2(v2), main, unit })
+            }
+            // COMPAT(runc): its words.
+            Cgroups::Legacy { .. } if user => {
+                Err(unsupported("cannot use rootless systemd cgroups manager on cgroup v1"))
+            }
+            Cgroups::Legacy { hierarchies } => {
+                let unit = unit()?;
+                let path = Path::new("/").join(unit.cgroup()?);
+                let group = |hierarchy: &Hierarchy| Group {
+                    controllers: hierarchy.controllers.clone(),
+                    mount: hierarchy.mount.clone(),
+                    path: path.clone(),
+                };
+                let mut groups: Vec<_> = hierarchies.iter().map(group).collect();
+                // Who enters a frozen one does nothing more: not before he is in all others,
+                // where systemd looks.
+                groups.sort_by_key(|group| group.has("freezer"));
+                Self::on_v1(V1::new(groups.into_iter()), unit)
+                    .ok_or_else(|| unsupported("no hierarchy of systemd's own is mounted here"))
+            }
+        }
+    }
+
+    /// Nothing where systemd has no hierarchy.
+    pub(super) fn on_v1(v1: V1, unit: Unit) -> Option<Self> {
+        let main = v1.of_systemd()?.clone();
+        Some(Self { files: Files::V1(v1), main, unit })
     }
 
     /// Opens the bus for a scope with these properties.
@@ -122,20 +183,54 @@ impl Systemd {
         properties: Properties,
         interrupt: Option<Arc<OwnedFd>>,
     ) -> Result<Scope> {
-        let path = self.v2.group.directory();
-        if path.exists() {
-            empty_and_thawed(&path, Freezer::V2)?;
+        match &self.files {
+            Files::V2(_) if self.directory().exists() => {
+                empty_and_thawed(&self.directory(), Freezer::V2)?;
+            }
+            Files::V2(_) => {}
+            Files::V1(v1) => v1.check_free()?,
         }
         let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         watch(&mut bus, &self.unit)?;
         // Now, so that the bus is busy with it while we are with the clone.
         bus.flush()?;
-        let (unit, group) = (self.unit.clone(), self.v2.group.clone());
-        Ok(Scope { bus, unit, group, properties })
+        let Self { files, main, unit } = self.clone();
+        Ok(Scope { bus, unit, main, files, properties })
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.main.directory()
+    }
+
+    /// Tells systemd of limits that are about to be written into the files.
+    ///
+    /// # Errors
+    /// systemd's refusal, or a bus that does not answer; a limit below what is used, if
+    /// that is not wanted; a device rule that systemd would forget.
+    pub(super) fn tell(&self, settings: &mut Settings) -> Result<()> {
+        match &self.files {
+            Files::V2(v2) => {
+                // Before systemd writes the first of them.
+                v2.check(settings)?;
+                let exact = v2.exact(settings)?;
+                self.update(&Properties::for_update(settings)?)?;
+                exact.restore()
+            }
+            Files::V1(v1) => {
+                settings.bandwidth = v1.bandwidth().or(settings.bandwidth);
+                let properties = Properties::for_update(settings)?;
+                if properties.0.is_empty() {
+                    return Ok(());
+                }
+                let exact = v1.exact(settings)?;
+                v1.keeping_devices(|| self.update(&properties))?;
+                exact.map_or(Ok(()), |exact| exact.restore())
+            }
+        }
     }
 
     /// Changes properties of the scope.
-    pub(super) fn update(&self, properties: &Properties) -> Result<()> {
+    fn update(&self, properties: &Properties) -> Result<()> {
         if properties.0.is_empty() {
             return Ok(());
         }
@@ -152,8 +247,8 @@ impl Systemd {
     /// must be there.
     pub(super) fn attach(&self, pid: i32, interrupt: Option<Arc<OwnedFd>>) -> Result<()> {
         // systemd would make it.
-        Directory::open(self.v2.group.directory())?;
-        let inner = self.unit.inner(&self.v2.group.path);
+        Directory::open(self.directory())?;
+        let inner = self.unit.inner(&self.main.path);
         let mut bus = of_processes(&self.unit)?.interrupted_by(interrupt);
         let method = Method { member: "AttachProcessesToUnit", arguments: "ssau", ..MANAGER };
         let arguments = (&self.unit.name, inner.to_string_lossy(), vec![pid.cast_unsigned()]);
@@ -165,7 +260,7 @@ impl Systemd {
 
     /// Whether systemd has removed the cgroup already, and the unit with it.
     pub(super) fn is_gone(&self) -> bool {
-        !self.unit.kept && !self.v2.group.directory().exists()
+        !self.unit.kept && !self.directory().exists()
     }
 
     /// Removes the scope, whose processes have been killed.
@@ -173,22 +268,22 @@ impl Systemd {
     /// systemd needs nobody to notice that one is empty, and it costs both of us less
     /// when it is not asked. Where there is no cgroup it is: it may be about to make it.
     pub(super) fn remove(&self) -> Result<()> {
-        let path = self.v2.group.directory();
-        if !self.unit.kept && path.exists() && goes(&path, NOTICING) {
-            return Ok(());
+        let path = self.directory();
+        if self.unit.kept || !path.exists() || !goes(&path, NOTICING) {
+            match self.stop() {
+                Err(error) if !goes(&path, NOTICING) => return Err(error),
+                _ => {}
+            }
         }
-        match self.stop() {
-            // What systemd leaves: cgroups that the container made below its own.
-            Ok(()) => tree::remove(&path),
-            Err(_) if goes(&path, NOTICING) => Ok(()),
-            Err(error) => Err(error),
-        }
+        // What systemd leaves: cgroups that the container made below its own, and those
+        // of v1 that are ours.
+        self.files.remove()
     }
 
     fn stop(&self) -> Result<()> {
         let mut bus = conversation(&self.unit)?;
         watch(&mut bus, &self.unit)?;
-        stop(&mut bus, &self.unit, &self.v2.group.directory())
+        stop(&mut bus, &self.unit, &self.directory())
     }
 }
 
@@ -211,7 +306,8 @@ impl Scope {
             }
             Err(why) => return Err(refused(&why, "starting", &self.unit)),
         };
-        self.started(job.as_ref(), pid).inspect_err(|_| {
+        let started = self.started(job.as_ref(), pid);
+        started.and_then(|()| self.files.complete(pid)).inspect_err(|_| {
             // Without a job it was another's after all.
             if job.is_none() {
                 return;
@@ -220,7 +316,12 @@ impl Scope {
             // systemd, and its end is no event: the scope would stay. What failed
             // first is told.
             self.bus.extend(Instant::now() + TAKING_BACK);
-            let _ = stop(&mut self.bus, &self.unit, &self.group.directory());
+            let stopped = stop(&mut self.bus, &self.unit, &self.main.directory());
+            if let (Ok(()), Files::V1(v1)) = (stopped, &self.files) {
+                for group in v1.all() {
+                    remove_empty(&group.directory());
+                }
+            }
         })
     }
 
@@ -262,11 +363,11 @@ impl Scope {
         let path = format!("/proc/{pid}/cgroup");
         let text = fs::read_to_string(&path)
             .map_err(|error| Error::io(&error, "reading").at_path(&path))?;
-        let found = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-        let wanted = &self.group.path;
-        if Path::new(found) == wanted {
+        let (found, wanted) = (self.main.place_in(&text), &self.main.path);
+        if found == Some(wanted) {
             return Ok(());
         }
+        let found = found.unwrap_or(Path::new(""));
         let what = format!("systemd put the container into the cgroup {found:?}, not {wanted:?}");
         Err(Error::new(Kind::Cgroup, what))
     }
