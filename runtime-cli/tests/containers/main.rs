@@ -14,6 +14,7 @@ mod events;
 mod extras;
 mod harness;
 mod hooks;
+mod host_mounts;
 mod keyring;
 mod life;
 mod limits;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         activation::TESTS,
         pidfd::TESTS,
         mounts::TESTS,
+        host_mounts::TESTS,
         hooks::TESTS,
         limits::TESTS,
         events::TESTS,

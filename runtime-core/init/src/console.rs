@@ -47,7 +47,7 @@ pub fn console(stage: &Stage, size: u32, like: u32, uid: u32, gid: u32) -> Done 
             result => result,
         };
         let place = place.map_err(in_part(Part::Create))?;
-        mount::bind_fd(slave, place)?;
+        mount::bind_fd(stage, slave, place)?;
         sys::close(place);
         sys::close(parent);
     }

@@ -85,14 +85,14 @@ pub fn device(stage: &mut Stage, at: &'static CStr, node: &Node, bind: u32) -> D
     let (parent, name) = parent(stage, at)?;
     let number = abi::device_number(node.major, node.minor);
     if bind == DEVICE_BOUND {
-        return bind_device(parent, name, at, node);
+        return bind_device(stage, (parent, name), at, node);
     }
     let made = match sys::mknodat(parent, name, node.mode, number) {
         Ok(()) => true,
         Err(Errno(abi::EEXIST)) => false,
         // An outer container's device cgroup, most often.
         Err(Errno(abi::EPERM)) if bind == DEVICE_MADE => {
-            return bind_device(parent, name, at, node);
+            return bind_device(stage, (parent, name), at, node);
         }
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
     };
@@ -107,13 +107,13 @@ pub fn device(stage: &mut Stage, at: &'static CStr, node: &Node, bind: u32) -> D
     Ok(())
 }
 
-fn bind_device(parent: Fd, name: &CStr, at: &'static CStr, node: &Node) -> Done {
+fn bind_device(stage: &Stage, (parent, name): (Fd, &CStr), at: &'static CStr, node: &Node) -> Done {
     match sys::mknodat(parent, name, abi::S_IFREG | 0o644, 0) {
         Ok(()) | Err(Errno(abi::EEXIST)) => {}
         Err(errno) => return Err(Fail { errno, ..Fail::new(Part::Create, 0) }),
     }
     let place = path::open_child(parent, name).map_err(in_part(Part::Verify))?;
-    let tree = mount::host_file(at)?;
+    let tree = mount::host_file(at, stage.kept_out)?;
     verify(tree, node)?;
     sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
     sys::close(tree);

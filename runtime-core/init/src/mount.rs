@@ -148,7 +148,9 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
     let inherited = if new.below & BELOW_MODE != 0 { mode_at(stage, new.at)? } else { None };
     let place = open_target(stage, new.at, new.target, None)?;
     let mount = match make(stage, new, inherited) {
-        Err(Fail { errno: Errno(abi::EPERM), .. }) if !new.fallback.is_empty() => host_tree(new)?,
+        Err(Fail { errno: Errno(abi::EPERM), .. }) if !new.fallback.is_empty() => {
+            host_tree(stage, new)?
+        }
         result => result?,
     };
     if new.below & BELOW_COPY != 0 {
@@ -293,9 +295,10 @@ fn make(stage: &Stage, new: &NewMount, mode: Option<u32>) -> Done<Fd> {
 
 /// The tree of the host that stands in for a file system; what stands in for a
 /// sysfs nobody may change through this clone of it.
-fn host_tree(new: &NewMount) -> Done<Fd> {
+fn host_tree(stage: &Stage, new: &NewMount) -> Done<Fd> {
     let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_RECURSIVE;
     let tree = sys::open_tree(abi::AT_FDCWD, new.fallback, flags).map_err(in_part(Part::Open))?;
+    keep_out(stage, tree)?;
     let read_only = if new.below & FALLBACK_WRITABLE == 0 { abi::MOUNT_ATTR_RDONLY } else { 0 };
     // The access-time field can only be set as a whole, and is of no use here.
     let set = u64::from(new.attributes) & !abi::MOUNT_ATTR_ATIME | read_only;
@@ -337,6 +340,13 @@ fn set_propagation(mount: Fd, propagation: u64, flags: u32) -> Done {
         .map_err(in_part(Part::Propagate))
 }
 
+/// Where the host's mounts are around the container's, takes a clone out of its peers'
+/// group while nobody sees it: what is mounted in it would come up on the host, and what
+/// goes with it would go there.
+fn keep_out(stage: &Stage, tree: Fd) -> Done {
+    set_propagation(tree, stage.kept_out, abi::AT_RECURSIVE)
+}
+
 /// COMPAT(runc): move_mount(2) says EINVAL where mount(2) says ENOTDIR, which
 /// Docker explains to its users.
 fn mismatch(tree: Fd, place: Fd, errno: Errno) -> Fail {
@@ -365,6 +375,7 @@ pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Targe
         }
         slot => stage.plan.slot(slot),
     };
+    keep_out(stage, tree)?;
     if target.has(Target::FROM_PROC)
         && sys::fs_magic(tree).map_err(in_part(Part::Verify))? != abi::PROC_SUPER_MAGIC
     {
@@ -480,7 +491,8 @@ pub fn mask(stage: &mut Stage, at: &Place, label: &CStr) -> Done {
 
 fn mask_one(stage: &mut Stage, place: Fd, label: &CStr) -> Done {
     let kind = sys::fstat(place).map_err(in_part(Part::Verify))?.kind();
-    let cover = if kind == abi::S_IFDIR { empty_directory(stage, label)? } else { null_device()? };
+    let cover =
+        if kind == abi::S_IFDIR { empty_directory(stage, label)? } else { null_device(stage)? };
     sys::move_mount(cover, place).map_err(in_part(Part::Attach))?;
     sys::close(place);
     if stage.empty == NO_FD && kind == abi::S_IFDIR {
@@ -517,8 +529,8 @@ pub fn new_empty_directory(label: &CStr) -> Done<Fd> {
 }
 
 /// The host's null device, never the container's: that one may be anything.
-fn null_device() -> Done<Fd> {
-    let tree = host_file(c"/dev/null")?;
+fn null_device(stage: &Stage) -> Done<Fd> {
+    let tree = host_file(c"/dev/null", stage.kept_out)?;
     let stat = sys::fstat(tree).map_err(in_part(Part::Verify))?;
     if stat.kind() != abi::S_IFCHR || (stat.rdev_major, stat.rdev_minor) != (1, 3) {
         return Err(Fail::new(Part::Verify, abi::ENODEV));
@@ -561,17 +573,20 @@ pub fn open_proc(stage: &mut Stage) -> Done {
 }
 
 /// Binds an open object of our own mount namespace onto a place: a terminal.
-pub fn bind_fd(fd: Fd, place: Fd) -> Done {
+pub fn bind_fd(stage: &Stage, fd: Fd, place: Fd) -> Done {
     let tree = clone_mount(fd, 0)?;
+    keep_out(stage, tree)?;
     sys::move_mount(tree, place).map_err(in_part(Part::Attach))?;
     sys::close(tree);
     Ok(())
 }
 
 /// A clone of one file of the host, not of what it may link to.
-pub fn host_file(path: &'static CStr) -> Done<Fd> {
+pub fn host_file(path: &'static CStr, kept_out: u64) -> Done<Fd> {
     let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_SYMLINK_NOFOLLOW;
-    sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))
+    let tree = sys::open_tree(abi::AT_FDCWD, path, flags).map_err(in_part(Part::Open))?;
+    set_propagation(tree, kept_out, 0)?;
+    Ok(tree)
 }
 
 #[cfg(test)]

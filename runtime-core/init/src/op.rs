@@ -157,6 +157,10 @@ ops! {
     RootTree { path: Str }
     /// The root as it is, in a mount namespace where nothing of ours is mounted.
     RootDirectory { path: Str }
+    /// The root that the launcher has mounted, in `slot`, in a mount namespace of others.
+    /// Whatever is cloned from here on becomes what `kind` says (`MS_SLAVE` or
+    /// `MS_PRIVATE`) before it is attached: no peer of the host's mounts.
+    RootMounted { slot: Slot, kind: u64 }
     /// Mount a new file system. `options` are pairs of key and value, an empty
     /// value being a flag. `keep` is 1 when it is the procfs for our own writes.
     /// `below` is [`BELOW_COPY`] and [`BELOW_MODE`]. When the kernel answers EPERM

@@ -40,9 +40,12 @@ pub fn in_part(part: Part) -> impl Fn(Errno) -> Fail {
 /// What the stage knows while it runs.
 pub struct Stage {
     pub plan: Plan<'static>,
-    /// The container's root directory; set by `RootTree`, the end of `PivotRoot`
+    /// The container's root directory; set by `RootTree` and its like, the end of `PivotRoot`
     /// leaves it valid.
     pub root: Fd,
+    /// Whose mount namespace it is: 0 for the container's own, else what every clone of
+    /// a tree must become before it is attached.
+    pub kept_out: u64,
     /// The root of a procfs that nobody can mount over.
     pub proc: Fd,
     /// The empty read-only file system that masks directories, once mounted.
@@ -71,6 +74,7 @@ pub fn main(argument: &CStr) -> ! {
     let mut stage = Stage {
         plan,
         root: NO_FD,
+        kept_out: 0,
         proc: NO_FD,
         empty: NO_FD,
         held: [mount::Held::NONE; MOST_HELD],
@@ -129,6 +133,10 @@ impl Stage {
             Op::Propagation { kind, recursive } => mount::propagation(kind, recursive == 1),
             Op::RootTree { path } => mount::root_tree(self, self.plan.str(path)),
             Op::RootDirectory { path } => mount::root_directory(self, self.plan.str(path)),
+            Op::RootMounted { slot, kind } => {
+                (self.root, self.kept_out) = (self.plan.slot(slot), kind);
+                Ok(())
+            }
             Op::ParentPrivate { path } => mount::parent_private(self.plan.str(path)),
             Op::Mount {
                 fs_type,

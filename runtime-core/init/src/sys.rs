@@ -123,7 +123,7 @@ pub fn fstat(fd: Fd) -> Sys<Statx> {
         fd,
         c"".as_ptr(),
         abi::AT_EMPTY_PATH,
-        abi::STATX_BASIC_STATS | abi::STATX_MNT_ID,
+        abi::STATX_BASIC_STATS | abi::STATX_MNT_ID | abi::STATX_MNT_ID_UNIQUE,
         &mut stat as *mut Statx
     )?;
     Ok(stat)

@@ -74,7 +74,7 @@ fn enter(place: &Path) {
     for device in [c"/dev/null", c"/dev/zero", c"/dev/full"] {
         let at = place.join(&device.to_str().expect("ASCII")[1..]);
         std::fs::write(&at, "").expect("in our own tmpfs");
-        attach(mount::host_file(device).expect("every machine has it"), &at);
+        attach(mount::host_file(device, 0).expect("every machine has it"), &at);
     }
     sys::chroot(&c_string(place)).expect("our own namespace");
     sys::chdir(c"/").expect("it is a directory");
@@ -87,6 +87,7 @@ impl Bed {
         let mut stage = Stage {
             plan: plan(&[]).0,
             root: NO_FD,
+            kept_out: 0,
             proc: NO_FD,
             held: [mount::Held::NONE; MOST_HELD],
             empty: NO_FD,

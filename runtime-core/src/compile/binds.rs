@@ -73,6 +73,7 @@ pub(super) fn bind(
     } else if ids.is_some() || by_launcher {
         // Ours is still the host's mount namespace.
         let propagation = match rootfs::host_propagation(context) {
+            _ if rootfs::is_mounted(context) => rootfs::kept_out(context),
             Ok((MS_SHARED, _)) | Err(_) => 0,
             Ok((kind, _)) => kind,
         };

@@ -68,6 +68,10 @@ pub fn externals(
     let linux = &*linux_of(spec);
     let context = Context::new(spec, linux, host, options, true);
     let (mut found, mut errors) = (Vec::new(), Vec::new());
+    if rootfs::is_mounted(&context) {
+        let what = "CRIU takes no mounts of a container without a mount namespace of its own";
+        errors.push(Error::unsupported("/linux/namespaces", what));
+    }
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         match Entry::read(&context, mount, format!("/mounts/{index}")) {
             Ok(entry) => found.extend(of_entry(&context, &entry)),

@@ -102,7 +102,7 @@ fn make(plan: &mut Builder, context: &Context<'_>, node: &Node) {
         && !host.in_user_namespace
         && (host.capabilities & host.bounding) >> MKNOD & 1 == 1;
     let bind = match node.mode & S_IFMT {
-        _ if !context.namespaces.own_mounts() => DEVICE_NEVER_BOUND,
+        _ if !rootfs::takes_mounts(context) => DEVICE_NEVER_BOUND,
         // Nobody is denied a FIFO.
         S_IFIFO => DEVICE_MADE,
         _ if may_make => DEVICE_MADE,

@@ -169,7 +169,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     rootfs::cover(&mut plan, &context);
     rootfs::enter(&mut plan, &context);
     process::directory(&mut plan, &context, process, "/process");
-    let bind = context.namespaces.own_mounts();
+    let bind = rootfs::takes_mounts(&context);
     process::console(&mut plan, &context, process, "/process", bind);
     mounts::finish(&mut plan, &context, &entries);
     rootfs::finish(&mut plan, &context);

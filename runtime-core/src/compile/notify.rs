@@ -7,7 +7,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{Mount, Process};
 
-use super::{Context, Options};
+use super::{Context, Options, rootfs};
 use crate::plan::Builder;
 
 /// COMPAT(runc): the place, and the options.
@@ -23,12 +23,12 @@ pub(super) fn mount(options: &Options) -> Option<Mount> {
     Some(mount)
 }
 
-/// Whether it can come in. Where others see each mount there is none.
+/// Whether it can come in. Where nothing can be mounted it can't.
 pub(super) fn is_possible(plan: &mut Builder, context: &Context) -> bool {
     if context.options.notify.is_none() {
         return false;
     }
-    let possible = context.namespaces.own_mounts();
+    let possible = rootfs::takes_mounts(context);
     if !possible {
         plan.warn("$NOTIFY_SOCKET: not passed on into a mount namespace that is not its own");
     }

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use orlop_init::sys::abi::{MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE};
 
+use super::namespaces::MOUNT;
 use super::{Context, in_bundle, mounts};
 use crate::error::Error;
-use crate::plan::{Builder, Op, Place};
+use crate::plan::{Builder, Fill, Op, Place};
 
 /// Longest path that the kernel takes, without its NUL.
 const PATH_MAX: usize = 4095;
@@ -54,17 +55,45 @@ pub(super) fn text(path: &Path, pointer: impl FnOnce() -> String) -> Result<&str
     }
 }
 
-/// Refuses what takes mounts where others would see them: in the runtime's own mount
-/// namespace, or in one that the container joins. Nothing is mounted there, and the
-/// root is a chroot(2).
+/// Whether the launcher mounts a clone of the root in the container's folder: the
+/// container is in the runtime's own mount namespace and asks for mounts.
 ///
-/// COMPAT(runc): the text about paths. It mounts in such a namespace, pivots the root
-/// of one that is joined, and leaves both behind.
+/// COMPAT(runc): it mounts there too, over the bundle's root. It makes all mounts of the
+/// host slaves on that occasion, and leaves those of the container behind.
+pub(super) fn is_mounted(context: &Context<'_>) -> bool {
+    let Context { spec, namespaces, .. } = context;
+    let mounts = spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty());
+    let read_only = spec.root().as_ref().and_then(|root| root.readonly()) == Some(true);
+    !namespaces.has(MOUNT) && (mounts || read_only)
+}
+
+/// Whether anything can be mounted in the root.
+pub(super) fn takes_mounts(context: &Context<'_>) -> bool {
+    context.namespaces.own_mounts() || is_mounted(context)
+}
+
+/// What becomes of each clone of the host's mounts that is attached among them: never a
+/// peer, whatever the root shall be. Else what is mounted in it would come up on the
+/// host, and the deletion would take the host's mounts along.
+pub(super) fn kept_out(context: &Context<'_>) -> u64 {
+    match host_propagation(context) {
+        Ok((MS_PRIVATE, _)) => MS_PRIVATE,
+        _ => MS_SLAVE,
+    }
+}
+
+/// Refuses what can't be had in a mount namespace of others: the runtime's own, or one
+/// that the container joins. In that one nothing is mounted, and the root is a chroot(2)
+/// in both.
+///
+/// COMPAT(runc): the text about paths. It mounts in a namespace that is joined, pivots
+/// its root, and leaves both behind.
 pub(super) fn validate(plan: &mut Builder, context: &Context<'_>) {
     let Context { spec, linux, namespaces, .. } = context;
     if namespaces.own_mounts() {
         return;
     }
+    let closed = !is_mounted(context);
     let mut refuse = |there: bool, pointer: &str, what: &'static str| {
         if there {
             plan.error(Error::unsupported(pointer, what));
@@ -75,16 +104,19 @@ pub(super) fn validate(plan: &mut Builder, context: &Context<'_>) {
     refuse(namespaces.user(), "/linux/namespaces", what);
     let mounts = spec.mounts().as_ref().is_some_and(|mounts| !mounts.is_empty());
     let what = "nothing can be mounted without a mount namespace of the container's own";
-    refuse(mounts, "/mounts", what);
+    refuse(closed && mounts, "/mounts", what);
     let what = "unable to restrict sys entries without a private MNT namespace";
     refuse(some(linux.masked_paths()), "/linux/maskedPaths", what);
     refuse(some(linux.readonly_paths()), "/linux/readonlyPaths", what);
     let what = "the root is no mount without a mount namespace of the container's own";
     let read_only = spec.root().as_ref().and_then(|root| root.readonly()) == Some(true);
-    refuse(read_only, "/root/readonly", what);
+    refuse(closed && read_only, "/root/readonly", what);
     let propagation = linux.rootfs_propagation().as_ref().is_some_and(|kind| !kind.is_empty());
-    refuse(propagation, "/linux/rootfsPropagation", what);
+    refuse(closed && propagation, "/linux/rootfsPropagation", what);
     plan.warn("the root is a chroot, which is left by whoever has CAP_SYS_CHROOT");
+    if !closed {
+        plan.warn("the container's mounts are among the host's until it is deleted");
+    }
 }
 
 /// Opens the root, and takes it out of the host's propagation if mounts will be
@@ -95,11 +127,20 @@ pub(super) fn prepare(plan: &mut Builder, context: &Context<'_>) {
         return;
     };
     let path = in_bundle(&context.options.bundle, root.path());
+    // By spelling, so that going up from it meets the mounts that hold it.
     let path = match text(&path, || "/root/path".to_owned()) {
-        // By spelling, so that going up from it meets the mounts that hold it.
-        Ok(path) => plan.str(clean(path).as_deref().unwrap_or("/")),
+        Ok(path) => clean(path).unwrap_or_else(|| "/".to_owned()),
         Err(error) => return plan.error(error),
     };
+    if is_mounted(context) {
+        if let Err(error) = root_propagation(context) {
+            plan.error(error);
+        }
+        let slot = plan.slot(Fill::Root { path: path.into() });
+        let op = Op::RootMounted { slot, kind: kept_out(context) };
+        return plan.push(op, "/root/path", "taking the root");
+    }
+    let path = plan.str(path);
     if !context.namespaces.own_mounts() {
         plan.push(Op::RootDirectory { path }, "/root/path", "opening the root");
         return;
@@ -235,9 +276,10 @@ pub(super) fn join(plan: &mut Builder, context: &Context<'_>) {
 
 /// What had to stay writable or private until now.
 pub(super) fn finish(plan: &mut Builder, context: &Context<'_>) {
-    // The root is private by now, and stays so unless asked otherwise.
+    // The root is private by now, and stays so unless asked otherwise. One that the
+    // launcher has mounted is a slave.
     if let Ok(Some((kind, recursive))) = root_propagation(context)
-        && kind != MS_PRIVATE
+        && (kind != MS_PRIVATE || is_mounted(context))
     {
         plan.push(
             Op::RootPropagation { kind, recursive: recursive.into() },

@@ -108,11 +108,11 @@ impl Container {
             wanted.parent_img = Some(text(parent)?.to_owned());
             wanted.track_mem = Some(true);
         }
+        let externals = compile::externals(&spec, &host, &self.record.options(0, &self.folder()));
+        let externals = externals.map_err(Error::all)?;
         // Memory has no mounts.
         if !options.pre_dump {
-            let externals =
-                compile::externals(&spec, &host, &self.record.options(0, &self.folder()));
-            wanted.external_mounts = self.mounts(&externals.map_err(Error::all)?)?;
+            wanted.external_mounts = self.mounts(&externals)?;
             images.write_descriptors(self.record.pid)?;
         }
         let mut answer = |asked: &Asked<'_>| {

@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::folder::{Folder, Lock};
 use super::pidfd::PidfdReceiver;
+use super::root_mount::Detached;
 use super::state::{Record, State, cgroup_dirs, own_pids};
 use super::undo::Undo;
 use super::{
@@ -129,8 +130,11 @@ impl Store {
         if !compiled.manager.processes()?.is_empty() {
             return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
         }
+        let root = Detached::of(&compiled.plan)?;
+        record.root_mount = root.as_ref().map(Detached::mount);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
+        let root = root.map(|root| root.attach(&folder, &mut undo)).transpose()?;
         let start = if waits { Some(folder.make_start()?) } else { None };
         let notify = prepare_notify(&folder, options, waits)?;
 
@@ -165,6 +169,7 @@ impl Store {
             cgroup: undo.cgroup_directory().filter(|_| plan.outside.into_cgroup),
             cgroup_procs: &procs,
             resctrl_tasks: &tasks,
+            root: root.as_ref().map(AsFd::as_fd),
             start: start.as_ref().map(AsFd::as_fd),
             console: console.as_ref().map(AsFd::as_fd),
             target: None,

@@ -87,6 +87,9 @@ impl Container {
         if let Some(class) = &self.record.intel_rdt {
             class.remove()?;
         }
+        if let Some(root) = &self.record.root_mount {
+            root.unmount(&self.folder())?;
+        }
         let hooks = match self.poststop_hooks() {
             Ok(hooks) => hooks,
             // Who deleted it was killed while the folder went, and hooks with it.
@@ -156,9 +159,11 @@ impl Store {
             drop(lock);
             return self.delete_force(id);
         }
-        let (manager, class) = match folder.read_remains() {
-            Some(Remains { cgroup, intel_rdt }) => (Some(Manager::from_record(cgroup)), intel_rdt),
-            None => (likely_manager(&folder, id)?, None),
+        let (manager, class, root) = match folder.read_remains() {
+            Some(Remains { cgroup, intel_rdt, root_mount }) => {
+                (Some(Manager::from_record(cgroup)), intel_rdt, root_mount)
+            }
+            None => (likely_manager(&folder, id)?, None, None),
         };
         if let Some(manager) = manager {
             let _held = manager.hold();
@@ -166,6 +171,9 @@ impl Store {
         }
         if let Some(class) = class {
             class.remove()?;
+        }
+        if let Some(root) = root {
+            root.unmount(&folder)?;
         }
         folder.remove()?;
         drop(lock);

@@ -86,6 +86,7 @@ impl Container {
             // The pidfd may be another process's.
             return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
         }
+        let root = self.mounted_root()?;
         let directory = plan.outside.into_cgroup.then(|| self.joined(&manager, options));
         let directory = directory.transpose()?.flatten();
         let procs = plan.writes_cgroups().then(|| manager.procs()).transpose();
@@ -94,6 +95,7 @@ impl Container {
             cgroup: directory.as_ref().map(AsFd::as_fd),
             cgroup_procs: &procs,
             resctrl_tasks: &tasks,
+            root: root.as_ref().map(AsFd::as_fd),
             console: console.as_ref().map(AsFd::as_fd),
             target: Some(target.as_fd()),
             paused: state == State::Paused,
@@ -129,6 +131,12 @@ impl Container {
         let warnings = std::mem::take(&mut plan.warnings);
         let (pid, pidfd) = child.into_process()?;
         Ok(Started { pid, pidfd, warnings, notify: None })
+    }
+
+    /// The root, where it is a mount of the caller's own mount namespace.
+    fn mounted_root(&self) -> Result<Option<OwnedFd>> {
+        let root = self.record.root_mount.as_ref();
+        root.map(|root| root.open(&self.folder())).transpose()
     }
 
     /// The cgroup into which the process is cloned.

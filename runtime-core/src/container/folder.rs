@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::notify;
+use super::root_mount::RootMount;
 use super::state::Record;
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +32,7 @@ const START: &str = "exec.fifo";
 const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify.sock";
 const CRIU_ROOT: &str = "criu-root";
+const ROOT: &str = "root";
 
 /// `<root>/<id>`
 #[derive(Debug, Clone)]
@@ -45,6 +47,8 @@ pub(super) struct Remains {
     pub cgroup: cgroup::Record,
     #[serde(default)]
     pub intel_rdt: Option<Class>,
+    #[serde(default)]
+    pub root_mount: Option<RootMount>,
 }
 
 /// The lock on a container, held until it is dropped.
@@ -299,8 +303,27 @@ impl Folder {
         made.map_err(|error| Error::io(&error, "making a place for the root").at_path(&path))
     }
 
+    /// Where the root is mounted, if it is in the runtime's own mount namespace.
+    pub(super) fn root(&self) -> PathBuf {
+        self.path.join(ROOT)
+    }
+
+    /// Makes the directory for that.
+    pub(super) fn make_root(&self) -> Result<PathBuf> {
+        let path = self.root();
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| Error::io(&error, "making a place for the root").at_path(&path))?;
+        Ok(path)
+    }
+
     /// Removes the folder with all that is in it. A missing one is fine.
     pub(super) fn remove(&self) -> Result<()> {
+        // First of all, while the record is there: where something is mounted it stays,
+        // and so does the folder. In other mount namespaces the kernel unmounts there.
+        match fs::remove_dir(self.root()) {
+            Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
+            _ => {}
+        }
         for name in [START, CONFIG, DRAFT, STATE] {
             match fs::remove_file(self.path.join(name)) {
                 Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),

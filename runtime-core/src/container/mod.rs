@@ -4,6 +4,7 @@
 //! Store ── root/<id>/ ── state.json   what the container is (state.rs)
 //!                        config.json  what it was made from, for exec
 //!                        exec.fifo    a created container waits on it
+//!                        root         its root, if that is among the host's mounts
 //! ```
 //! A record is written before the first kernel object exists, so that `delete`
 //! finds all that must be undone, whenever the creator died. One lock per id.
@@ -23,6 +24,7 @@ mod pause;
 mod pidfd;
 mod restore;
 mod root;
+mod root_mount;
 mod start;
 mod state;
 mod undo;

@@ -11,6 +11,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
+use super::root_mount::RootMount;
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
 use crate::compile::{self, CgroupDir};
@@ -52,6 +53,9 @@ pub(super) struct Record {
     /// Its class in resctrl, if it asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<Class>,
+    /// Where the root is mounted, if it is in the runtime's own mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mount: Option<RootMount>,
     /// Whether the init is process 1 of a pid namespace, and all others end with it.
     #[serde(default)]
     pub own_pids: bool,
@@ -145,6 +149,7 @@ impl Record {
             start_time: 0,
             cgroup,
             intel_rdt: None,
+            root_mount: None,
             own_pids: own_pids(spec),
             hooks: HookKinds {
                 start_container: any(hooks.and_then(|hooks| hooks.start_container().as_ref())),

@@ -66,6 +66,8 @@ pub struct Kit<'a> {
     pub cgroup_procs: &'a [OwnedFd],
     /// The lists of tasks of the resctrl file system, joined in the same way.
     pub resctrl_tasks: &'a [OwnedFd],
+    /// The container's root, where the caller has mounted it ([`crate::plan::Fill::Root`]).
+    pub root: Option<BorrowedFd<'a>>,
     /// The FIFO whose byte starts the container, and into which it says what goes wrong
     /// before the exec; without one, passing the ready gate is the start.
     pub start: Option<BorrowedFd<'a>>,

@@ -27,6 +27,13 @@ pub(super) fn fill(plan: &Plan, kit: &Kit<'_>) -> Result<Vec<OwnedFd>> {
                     Ok(tree)
                 })
             }
+            Fill::Root { .. } => kit.root.map_or_else(
+                || Err(Error::new(Kind::Internal, "the plan has a root that nobody mounted")),
+                |root| {
+                    root.try_clone_to_owned()
+                        .map_err(|error| Error::io(&error, "passing the root on"))
+                },
+            ),
             Fill::Namespace { path, kind } => namespace(path, *kind),
             Fill::CgroupProcs { index } => given(kit.cgroup_procs, *index),
             Fill::ResctrlTasks { index } => given(kit.resctrl_tasks, *index),

@@ -93,6 +93,10 @@ struct Order {
     pivoted: bool,
     /// The mount namespace is others' too.
     shared: bool,
+    /// The same, and what is mounted is below a root that was mounted for that.
+    kept_out: bool,
+    /// The propagation of the host's mounts is another, in this mount namespace.
+    turned: bool,
     read_only: bool,
     identified: bool,
     capable: bool,
@@ -117,6 +121,7 @@ impl Order {
                 _ => Err("comes before KeepFds: inherited descriptors are open"),
             };
         }
+        self.among_the_hosts(op)?;
         match op {
             Op::KeepFds { .. } => return Err("comes twice"),
             Op::WaitFor { gate } => {
@@ -156,7 +161,7 @@ impl Order {
             }
             Op::Mount { keep: 1, .. } if !self.pivoted => self.proc = true,
             Op::RootReadOnly {} => self.read_only = true,
-            Op::RootTree { .. } | Op::RootDirectory { .. } => {
+            Op::RootTree { .. } | Op::RootDirectory { .. } | Op::RootMounted { .. } => {
                 if self.rooted {
                     return Err("comes twice");
                 }
@@ -173,7 +178,7 @@ impl Order {
                 return Err("needs the host's mounts, which are gone");
             }
             Op::PivotRoot {} | Op::MoveRoot { .. } | Op::ChangeRoot {} => {
-                let kind = matches!(op, Op::ChangeRoot {}) == self.shared;
+                let kind = matches!(op, Op::ChangeRoot {}) == (self.shared || self.kept_out);
                 if !self.rooted || self.pivoted || !kind {
                     return Err("needs a root of its kind, and only once");
                 }
@@ -182,6 +187,20 @@ impl Order {
             _ => return self.next_of_process(op),
         }
         Ok(())
+    }
+
+    /// Where the root is mounted among the host's mounts, these stay as they are.
+    fn among_the_hosts(&mut self, op: &Op) -> Result<(), &'static str> {
+        match op {
+            Op::RootMounted { .. } => self.kept_out = true,
+            Op::Propagation { .. } | Op::ParentPrivate { .. } => self.turned = true,
+            // The clones that these make are not kept out.
+            Op::Mask { .. } | Op::ReadOnly { .. } if self.kept_out => {
+                return Err("covers a path where others see it");
+            }
+            _ => {}
+        }
+        if self.kept_out && self.turned { Err("changes the host's own mounts") } else { Ok(()) }
     }
 
     /// The half that a further process has too.

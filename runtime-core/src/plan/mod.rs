@@ -11,7 +11,7 @@ mod check;
 mod dump;
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use build::{Builder, Place};
 pub use check::check;
@@ -58,6 +58,12 @@ pub enum Fill {
         /// `MS_SLAVE` or `MS_PRIVATE`: what it is to the host's mounts, for all of it; 0
         /// for a peer where the host's are shared.
         propagation: u64,
+    },
+    /// The container's root, a clone that the caller has mounted in the container's
+    /// folder: the mount namespace is the caller's own.
+    Root {
+        /// What it is a clone of: a path on the host, absolute.
+        path: PathBuf,
     },
     /// A namespace file of the host.
     Namespace {
@@ -241,6 +247,15 @@ impl Plan {
     #[must_use]
     pub fn writes_cgroups(&self) -> bool {
         self.fills.iter().any(|fill| matches!(fill, Fill::CgroupProcs { .. }))
+    }
+
+    /// What the caller has to mount a clone of, for the container's root.
+    #[must_use]
+    pub fn mounted_root(&self) -> Option<&Path> {
+        self.fills.iter().find_map(|fill| match fill {
+            Fill::Root { path } => Some(path.as_path()),
+            _ => None,
+        })
     }
 
     /// The gates that the stage will stop at, in order.

@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = tests![
     what_criu_has_mounted_is_looked_at,
     what_criu_says_is_told_in_one_line,
     a_container_must_run_to_be_saved,
+    a_container_among_the_hosts_mounts_is_not_saved,
     hooks_run_at_a_restore,
     a_restore_can_be_ended,
     without_criu_nothing_is_touched,
@@ -433,6 +434,25 @@ fn a_container_must_run_to_be_saved(lab: &Lab) {
     assert_eq!(message, "Container cannot be checkpointed in stopped state");
     assert!(!lab.path("checkpoint").exists());
     lab.delete("a");
+}
+
+fn a_container_among_the_hosts_mounts_is_not_saved(lab: &Lab) {
+    let fake = Fake::new(lab);
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.without_namespace("mount");
+    bundle.config["linux"]["maskedPaths"] = json!([]);
+    bundle.config["linux"]["readonlyPaths"] = json!([]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let words = "CRIU takes no mounts of a container without a mount namespace of its own \
+                 (config.json: /linux/namespaces)";
+    assert_eq!(fake.on(&["checkpoint"], "a").fails(), words);
+    assert_eq!(fake.on(&["checkpoint", "--pre-dump"], "a").fails(), words);
+    assert_eq!(lab.status("a"), "running");
+    lab.delete("a");
+    images(lab);
+    assert_eq!(fake.restore(&bundle, &[], "a").fails(), words);
+    // It was asked what it can do, for the second one.
+    assert_eq!(fake.said(), ["1=9", "5.1=1"]);
 }
 
 fn hooks_run_at_a_restore(lab: &Lab) {

@@ -69,6 +69,8 @@ pub const S_IFLNK: u32 = 0o120_000;
 
 pub const STATX_BASIC_STATS: u32 = 0x7ff;
 pub const STATX_MNT_ID: u32 = 0x1000;
+/// KERNEL(<6.8): absent, and the number is given to another mount later on.
+pub const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 pub const X_OK: u32 = 1;
 
 pub const F_GETFD: u32 = 1;
