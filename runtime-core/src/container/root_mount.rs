@@ -138,9 +138,14 @@ impl RootMount {
     /// is left, and keeps the folder from being removed.
     pub(super) fn unmount(&self, folder: &Folder) -> Result<()> {
         let path = folder.root();
-        if self.find(folder)?.is_some() {
-            return umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
-                .map_err(|errno| Error::os(errno as i32, "unmounting the root").at_path(&path));
+        if let Some(base) = self.find(folder)? {
+            let failed = |errno| Error::os(errno, "unmounting the root").at_path(&path);
+            // Whoever has bound a tree of the host's in there, a hook or the container,
+            // has peers of the host's mounts there: what is below would go on the host too.
+            turn(base.as_raw_fd(), abi::MS_SLAVE, abi::AT_RECURSIVE)
+                .map_err(|Errno(errno)| failed(errno))?;
+            let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+            return umount2(&path, flags).map_err(|errno| failed(errno as i32));
         }
         // Not attached yet, or taken away by a deletion that was killed: then it is
         // nowhere. Else somebody has moved it, or mounted something over it.
