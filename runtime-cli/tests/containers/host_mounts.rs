@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = tests![
     what_a_container_mounts_goes_with_it,
     hooks_see_the_mounts,
     the_hosts_own_root_is_refused,
+    a_deletion_elsewhere_leaves_the_root,
     what_others_mount_there_is_left,
     a_root_that_is_gone_is_not_entered,
     a_creation_among_the_hosts_mounts_is_killed,
@@ -57,10 +58,16 @@ impl Peer {
         peer
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    /// One that goes on with a program in there.
+    fn command(&self) -> Command {
         let namespace = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
         let mut command = Command::new("nsenter");
-        let output = command.arg(format!("--mount={namespace}")).args(arguments).output().unwrap();
+        command.arg(format!("--mount={namespace}"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.command().args(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
@@ -396,6 +403,32 @@ fn the_hosts_own_root_is_refused(lab: &Lab) {
     world.is_as_before();
 }
 
+/// Who is in another mount namespace has a mount of another number there.
+fn a_deletion_elsewhere_leaves_the_root(lab: &Lab) {
+    let world = World::new();
+    let bundle = bundle(lab);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let elsewhere = |verb: &[&str], rest: &[&str]| {
+        let runtime = lab.command(&[verb, &[&*lab.id("a")], rest].concat());
+        let mut command = world.peer.command();
+        command.arg(runtime.get_program()).args(runtime.get_args());
+        lab.begin(command).end()
+    };
+    let error = elsewhere(&["exec"], &["/bin/probe", "exit", "0"]).fails();
+    assert!(error.contains("not mounted in this mount namespace"), "{error}");
+    let error = elsewhere(&["delete", "--force"], &[]).fails();
+    assert!(error.starts_with("removing the state directory"), "{error}");
+    world.holds(lab, &["a"]);
+    lab.delete("a");
+    world.is_as_before();
+    // Where it does not come up nothing keeps the folder, and what is there goes with it.
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    world.peer.run(&["umount", root_of(lab, "a").to_str().unwrap()]);
+    assert_eq!(world.new_mounts()[1], [""; 0]);
+    elsewhere(&["delete", "--force"], &[]).ok();
+    world.is_as_before();
+}
+
 /// The record and all else stay until it is gone.
 fn what_others_mount_there_is_left(lab: &Lab) {
     let world = World::new();
@@ -406,7 +439,7 @@ fn what_others_mount_there_is_left(lab: &Lab) {
     for _ in 0..2 {
         let output = lab.on("a", &["delete", "--force"], &[]);
         assert_ne!(output.code, 0);
-        let warned = output.stderr.contains("the container's root is left: it is mounted at");
+        let warned = output.stderr.contains("the container's root is left, mounted at");
         assert!(warned, "{}", output.stderr);
         assert!(output.stderr.contains("removing the state directory"), "{}", output.stderr);
         assert_eq!(lab.status("a"), "stopped");

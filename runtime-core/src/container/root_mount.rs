@@ -147,10 +147,12 @@ impl RootMount {
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
             return umount2(&path, flags).map_err(|errno| failed(errno as i32));
         }
-        // Not attached yet, or taken away by a deletion that was killed: then it is
-        // nowhere. Else somebody has moved it, or mounted something over it.
+        // Not attached yet, or taken away by a deletion that was killed: then it is nowhere.
         if let Some(place) = self.elsewhere() {
-            log::warn!("the container's root is left: it is mounted at {place:?}, not {path:?}");
+            log::warn!(
+                "the container's root is left, mounted at {place:?}: somebody has moved or \
+                 covered it, or it is of another mount namespace"
+            );
         }
         Ok(())
     }
