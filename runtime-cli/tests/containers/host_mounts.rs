@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = tests![
     the_hosts_own_root_is_refused,
     a_deletion_elsewhere_leaves_the_root,
     what_others_mount_there_is_left,
+    what_can_not_be_undone_is_left_to_a_deletion,
     a_root_that_is_gone_is_not_entered,
     a_creation_among_the_hosts_mounts_is_killed,
     a_run_among_the_hosts_mounts_is_killed,
@@ -181,8 +182,11 @@ fn mounts_are_made_among_the_hosts(lab: &Lab) {
         assert!(!bundle.rootfs().join("dev/shm").exists());
         let seen = lab.exec("a", &[], &["cat", "/proc/self/mountinfo"]).ok();
         assert_eq!(seen.lines().count() + 1, mounts.len(), "{seen}"); // but for the base
-        let added = lab.on("a", &["mounts", "add"], &["--mounts", "/dev/null"]);
-        assert_ne!(added.code, 0);
+        let one = json!({ "mounts": [{ "destination": "/tmp", "type": "tmpfs" }] });
+        let file = lab.path("more.json");
+        fs::write(&file, one.to_string()).unwrap();
+        let refused = lab.on("a", &["mounts", "add"], &[file.to_str().unwrap()]).fails();
+        assert!(refused.contains("the container has no mount namespace of its own"), "{refused}");
         lab.on("a", &["kill"], &["KILL"]).ok();
         until("its end", || lab.status("a") == "stopped");
         lab.on("a", &["delete"], &[]).ok();
@@ -446,6 +450,27 @@ fn what_others_mount_there_is_left(lab: &Lab) {
         assert!(world.new_mounts()[0].iter().any(|line| line.contains(" theirs ")));
     }
     umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    lab.delete("a");
+    world.is_as_before();
+}
+
+/// A creation that fails can't take all back then: who deletes it afterwards can.
+fn what_can_not_be_undone_is_left_to_a_deletion(lab: &Lab) {
+    let world = World::new();
+    let mut bundle = bundle(lab);
+    let root = root_of(lab, "a");
+    let cover = ["mount", "-t", "tmpfs", "theirs", root.to_str().unwrap()];
+    let env = ["PATH=/usr/bin:/bin"];
+    bundle.hook("createRuntime", &[]);
+    bundle.config["hooks"]["createRuntime"][0] =
+        json!({ "path": "/bin/mount", "args": cover, "env": env });
+    bundle.hook("createRuntime", &["exit", "1"]);
+    let failed = lab.create(&bundle, "a", &[]);
+    assert!(failed.stderr.contains("cleaning up: removing the state directory"), "{failed:?}");
+    failed.fails();
+    assert_eq!(lab.status("a"), "stopped");
+    umount2(&root, MntFlags::MNT_DETACH).unwrap();
+    world.holds(lab, &["a"]);
     lab.delete("a");
     world.is_as_before();
 }
