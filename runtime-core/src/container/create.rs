@@ -355,7 +355,12 @@ impl Compiled {
         }
     }
 
-    fn record(&self, id: &str, bundle: &Bundle, options: &CreateOptions) -> Result<Record> {
+    pub(super) fn record(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<Record> {
         let mut record = Record::new(id, bundle, rootfs(bundle)?, self.manager.record());
         record.no_pivot = options.no_pivot;
         record.no_new_keyring = options.no_new_keyring;
@@ -561,7 +566,7 @@ fn own_namespaces(bundle: &Bundle) -> u32 {
 }
 
 /// The root file system's directory, checked while that can be told well.
-pub(super) fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
+fn rootfs(bundle: &Bundle) -> Result<PathBuf> {
     let path = bundle.spec.root().as_ref().map(|root| root.path().as_path());
     let rootfs = bundle.dir.join(path.unwrap_or("rootfs".as_ref()));
     // COMPAT(runc): its words.

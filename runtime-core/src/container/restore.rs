@@ -9,14 +9,14 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::sys::{self, Errno, abi};
 
 use super::checkpoint::{config_file, inherited, joined, needs_root, text};
-use super::create::{Compiled, CreateOptions, fill_cgroup, make_class, rootfs};
+use super::create::{Compiled, CreateOptions, fill_cgroup, make_class};
 use super::folder::{Folder, Lock};
 use super::images::{CriuOptions, Images, keeping_cgroups};
 use super::labels::{self, Label};
@@ -57,7 +57,6 @@ struct Prepared {
     /// Namespace files, which CRIU gets from [`FIRST_GIVEN`] on.
     given: Vec<File>,
     criu: Criu,
-    rootfs: PathBuf,
     console: Option<OwnedFd>,
 }
 
@@ -120,7 +119,6 @@ impl Prepared {
     ) -> Result<Self> {
         let compiled = Compiled::new(folder, bundle, options)?;
         needs_root(&compiled.host)?;
-        let rootfs = rootfs(bundle)?;
         let console = options.terminal.connect(bundle.wants_terminal())?;
         let images = Images::open(&how.criu, false)?;
         let mut wanted = images.options(&how.criu);
@@ -137,7 +135,7 @@ impl Prepared {
             wanted.inherit_fds.push(InheritFd { key, fd });
         }
         let criu = Criu::find()?;
-        Ok(Self { compiled, externals, images, wanted, label, given, criu, rootfs, console })
+        Ok(Self { compiled, externals, images, wanted, label, given, criu, console })
     }
 }
 
@@ -195,6 +193,7 @@ impl<'a> Restoring<'a> {
         options: &CreateOptions,
         prepared: Prepared,
     ) -> Result<Self> {
+        let record = prepared.compiled.record(id, bundle, options)?;
         let folder = store.folder(id);
         let lock = folder.make()?;
         let mut undo = Undo::default();
@@ -203,9 +202,6 @@ impl<'a> Restoring<'a> {
         if !manager.processes()?.is_empty() {
             return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
         }
-        let mut record = Record::new(id, bundle, prepared.rootfs.clone(), manager.record());
-        record.no_pivot = options.no_pivot;
-        record.intel_rdt.clone_from(&prepared.compiled.class);
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
         Ok(Self { store, bundle, prepared, record, folder, lock, undo })
@@ -248,7 +244,7 @@ impl<'a> Restoring<'a> {
     /// CRIU, where the root is mounted for it alone: it wants it to be a mount, whose
     /// parent nothing covers.
     fn start(&self, root: &Path) -> Result<Worker> {
-        let path = &self.prepared.rootfs;
+        let path = &self.record.rootfs;
         let failed = |errno| Error::os(errno, "opening the root").at_path(path);
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL))?;
         let flags = abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_RECURSIVE;
