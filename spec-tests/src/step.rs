@@ -68,6 +68,9 @@ pub(crate) enum Step {
     /// `{"pidfd": WORDS}`: sends a pidfd of a process that is there to the socket that
     /// comes behind these words.
     Pidfd(Vec<String>),
+    /// `{"terminal": WORDS, "run": ACTS, "output": PATTERN}`: an `exec` with a terminal,
+    /// whose other end is sent to a socket, and what is printed there.
+    Terminal(Vec<String>, Vec<String>, Value),
     /// `{"exec": {"process": PATCH, "run": ACTS, "output": PATTERN}}`
     Exec(Exec),
 }
@@ -139,6 +142,11 @@ impl Step {
             ["command", "says"] => Self::Says(words(&members["command"])?, first("says")),
             ["command", "json"] => Self::Answers(words(&members["command"])?, first("json")),
             ["pidfd"] => Self::Pidfd(words(&members["pidfd"])?),
+            ["output", "run", "terminal"] => Self::Terminal(
+                words(&members["terminal"])?,
+                words(&members["run"])?,
+                first("output"),
+            ),
             ["exec"] => Self::Exec(serde_json::from_value(first("exec"))?),
             _ => bail!("no such step: {names:?}"),
         })

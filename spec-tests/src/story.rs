@@ -239,6 +239,7 @@ impl<'a> Story<'a> {
             Step::Says(words, pattern) => self.says(&words, &pattern),
             Step::Answers(words, pattern) => self.answers(&words, &pattern),
             Step::Pidfd(words) => self.pidfd(&words),
+            Step::Terminal(words, acts, pattern) => self.terminal(&words, &acts, &pattern),
             Step::Features(pattern) => self.features(&pattern),
             Step::Exec(exec) => self.exec(&exec),
             Step::Agent(pattern) => self.heard(&pattern),

@@ -184,6 +184,26 @@ impl Story<'_> {
         Ok(())
     }
 
+    pub(super) fn terminal(
+        &mut self,
+        words: &[String],
+        acts: &[String],
+        pattern: &Value,
+    ) -> Result<()> {
+        let socket = self.places.folder().join("terminal");
+        let mut console = Console::listen(&socket)?;
+        let to = ["--console-socket".to_owned(), socket.to_string_lossy().into_owned()];
+        let id = [self.places.tag().to_owned()];
+        let program = match acts {
+            [] => Vec::new(),
+            _ => [&["/bin/probe".to_owned()], acts].concat(),
+        };
+        judge(&self.call(&[words, &to, &id, &program].concat())?, End::Works)?;
+        console.receive()?;
+        console.drain();
+        Self::printed_last(&console.printed(), pattern)
+    }
+
     pub(super) fn exec(&mut self, exec: &Exec) -> Result<()> {
         let mut process = self.config()?["process"].clone();
         merge::merge(&mut process, &exec.process);
@@ -191,9 +211,13 @@ impl Story<'_> {
         let path = self.places.folder().join("process.json");
         fs::write(&path, process.to_string())?;
         let text = self.on(&["exec", "--process", path.to_str().context("UTF-8")?])?.success()?;
+        Self::printed_last(&text, &exec.output)
+    }
+
+    fn printed_last(text: &str, pattern: &Value) -> Result<()> {
         let last = text.lines().next_back().unwrap_or_default();
         let seen = serde_json::from_str(last).with_context(|| format!("no JSON: {text}"))?;
-        Self::matches("output", &exec.output, &seen)
+        Self::matches("output", pattern, &seen)
     }
 }
 
