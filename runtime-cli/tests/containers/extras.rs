@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_wrong_pattern_is_refused,
     mounts_are_added_and_removed,
     mounts_that_fail_leave_none,
+    what_keeps_proc_read_only_is_not_removed,
     mounts_of_nothing_are_refused,
 ];
 
@@ -114,7 +115,11 @@ fn mounts_are_added_and_removed(lab: &Lab) {
         assert_eq!(lab.exec("a", &[], &seen).ok(), "of the treeof the file");
         let written = lab.exec("a", &[], &["write-each", "x", "/work/y", "/tmp/fs/y"]).ok();
         assert_eq!(written, "/work/y EROFS\n/tmp/fs/y ok\n");
-        mounts(lab, "remove", &list).ok();
+        // Not by a link: the container could have one that leads to its /proc.
+        let said = mounts(lab, "remove", &list).fails();
+        assert!(said.contains("too many levels of symbolic links"), "{said}");
+        let real = json!([{ "destination": "/work" }, { "destination": "/etc/new/file" }]);
+        mounts(lab, "remove", &real).ok();
         let table = lab.exec("a", &[], &["cat", "/proc/1/mountinfo"]).ok();
         let left = |at: &str| table.lines().any(|line| line.split(' ').nth(4) == Some(at));
         assert!(!left("/work") && !left("/etc/new/file") && !left("/tmp/fs"), "{table}");
@@ -123,6 +128,24 @@ fn mounts_are_added_and_removed(lab: &Lab) {
         assert!(said.contains("(config.json: /mounts/2/destination): invalid argument"), "{said}");
         lab.delete("a");
     }
+}
+
+fn what_keeps_proc_read_only_is_not_removed(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["root"]["readonly"] = json!(false);
+    bundle.config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+    bundle.config["linux"]["maskedPaths"] = json!(["/proc/kcore"]);
+    for (name, to) in [("sys", "/proc/sys"), ("kcore", "/proc/kcore"), ("proc", "/proc")] {
+        symlink(to, bundle.rootfs().join("tmp").join(name)).unwrap();
+    }
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let table = || lab.exec("a", &[], &["cat", "/proc/1/mountinfo"]).ok();
+    let before = table();
+    for at in ["/tmp/sys", "/tmp/kcore", "/tmp/proc", "/tmp/proc/sys", "/proc/sys", "/proc"] {
+        mounts(lab, "remove", &json!([{ "destination": at }])).fails();
+        assert_eq!(table(), before, "{at}");
+    }
+    lab.delete("a");
 }
 
 fn mounts_that_fail_leave_none(lab: &Lab) {

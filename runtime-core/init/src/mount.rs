@@ -417,9 +417,14 @@ pub fn change(stage: &mut Stage, at: &Place, recursive: bool, attr: &abi::MountA
 }
 
 /// Takes a mount away that the container may have under its hands meanwhile: what was
-/// looked at is unmounted, by no name.
+/// looked at is unmounted, by no name. No link is followed, which could lead to what keeps
+/// the container from a part of its /proc.
 pub fn unmount(stage: &Stage, at: &'static CStr) -> Done {
-    let place = path::open(stage.root, at, abi::O_PATH, 0).map_err(in_part(Part::Resolve))?;
+    let place = path::open(stage.root, at, abi::O_PATH, abi::RESOLVE_NO_SYMLINKS)
+        .map_err(in_part(Part::Resolve))?;
+    if sys::fs_magic(place).map_err(in_part(Part::Verify))? == abi::PROC_SUPER_MAGIC {
+        return Err(Fail::new(Part::InsideProc, abi::EPERM));
+    }
     let stat = sys::fstat(place).map_err(in_part(Part::Verify))?;
     let root = sys::fstat(stage.root).map_err(in_part(Part::Verify))?;
     if stat.attributes & abi::STATX_ATTR_MOUNT_ROOT == 0 || stat.mount == root.mount {

@@ -42,7 +42,8 @@ impl Container {
     /// Takes mounts away, by their destinations, the last one first.
     ///
     /// # Errors
-    /// As [`Self::add_mounts`]'s; a destination where nothing is mounted.
+    /// As [`Self::add_mounts`]'s; a destination where nothing is mounted, or that a link
+    /// leads to: what it is may be changed by the container meanwhile.
     pub fn remove_mounts(&self, mounts: &[Mount]) -> Result<()> {
         let (_lock, container) = self.locked()?;
         container.change_mounts(mounts, compile::remove_mounts)?;
