@@ -2,10 +2,15 @@
 //! were.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::cgroup::Manager;
 use crate::criu::{self, Options, Superblock};
@@ -139,22 +144,36 @@ impl Images {
         };
         let path = self.path.join(DESCRIPTORS);
         let text = serde_json::json!([link(0), link(1), link(2)]).to_string();
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let written =
-            file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
-        written.map_err(|error| Error::io(&error, "writing").at_path(&path))
+        // What was there is replaced, whatever it was: a link leads somewhere.
+        let replaced = match unlinkat(&self.images, DESCRIPTORS, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+                self.descriptors(flags).and_then(|mut file| file.write_all(text.as_bytes()))
+            }
+            Err(errno) => Err(errno.into()),
+        };
+        replaced.map_err(|error| Error::io(&error, "writing").at_path(&path))
+    }
+
+    /// The file, itself: no link, and no FIFO that would be waited for.
+    fn descriptors(&self, flags: OFlag) -> io::Result<File> {
+        let flags =
+            flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file =
+            File::from(openat(&self.images, DESCRIPTORS, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "no regular file"));
+        }
+        Ok(file)
     }
 
     /// The standard streams that were pipes: which of them, and its name then.
     pub(super) fn read_descriptors(&self) -> Result<Vec<(i32, String)>> {
         let path = self.path.join(DESCRIPTORS);
         let mut text = String::new();
-        let read = File::open(&path).and_then(|file| {
-            std::io::Read::read_to_string(
-                &mut std::io::Read::take(file, DESCRIPTORS_MAX),
-                &mut text,
-            )
-        });
+        let read = self
+            .descriptors(OFlag::O_RDONLY)
+            .and_then(|file| file.take(DESCRIPTORS_MAX).read_to_string(&mut text));
         read.map_err(|error| Error::io(&error, "reading").at_path(&path))?;
         let wrong = |what: String| Error::new(Kind::InvalidConfig, what).at_path(&path);
         let names: Vec<String> = serde_json::from_str(&text)

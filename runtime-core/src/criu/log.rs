@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::{Error, Kind, excerpt};
@@ -18,7 +19,10 @@ pub(super) fn explain(error: Error, log: &Path) -> Error {
     if !matches!(error.kind(), Kind::Os | Kind::AlreadyExists | Kind::ChildDied) {
         return error;
     }
-    let Ok(file) = File::open(log) else { return error };
+    // A FIFO would be waited for.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags).open(log);
+    let Ok(file) = opened else { return error };
     let told = errors(&tail(file));
     if told.is_empty() {
         return Error::new(error.kind(), format!("{error}, see")).at_path(log);

@@ -140,8 +140,14 @@ fn criu_is_told_what_to_save(lab: &Lab) {
     assert_eq!(descriptors[0], "/dev/null");
     assert_eq!(descriptors.len(), 3);
     assert_eq!(lab.status("a"), "running");
-    // Without that flag it is gone.
+    // Without that flag it is gone. A link that was put there meanwhile is replaced.
+    let (file, precious) = (lab.path("checkpoint/descriptors.json"), lab.path("precious"));
+    fs::write(&precious, "as it was").unwrap();
+    fs::remove_file(&file).unwrap();
+    symlink(&precious, &file).unwrap();
     fake.on(&["checkpoint"], "a").ok();
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "as it was");
+    assert!(fs::symlink_metadata(&file).unwrap().is_file());
     has(&fake.said(), &["2.3=0"]);
     assert_eq!(lab.on("a", &["state"], &[]).fails(), "container does not exist");
 }
@@ -381,6 +387,17 @@ fn names_that_criu_would_misread_are_refused(lab: &Lab) {
         let message = fake.restore(&bundle, &[], "a").fails();
         assert!(message.contains("descriptors.json"), "{message}");
     }
+    // What is no file of its own: a FIFO, for whose writer a reader waits, and a link.
+    let file = lab.path("checkpoint/descriptors.json");
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let message = fake.restore(&bundle, &[], "a").fails();
+    assert!(message.contains("no regular file"), "{message}");
+    fs::remove_file(&file).unwrap();
+    symlink("/etc/passwd", &file).unwrap();
+    let message = fake.restore(&bundle, &[], "a").fails();
+    assert!(message.contains("descriptors.json"), "{message}");
+    fs::remove_file(&file).unwrap();
     // Two that it could not tell apart.
     bundle.mount("/dev/null", "bind", &source, &["bind"]);
     fs::write(lab.path("checkpoint/descriptors.json"), "[]").unwrap();
