@@ -77,7 +77,7 @@ fn a_wrong_pattern_is_refused(lab: &Lab) {
 }
 
 /// `mounts ACTION` with this list.
-fn mounts(lab: &Lab, action: &str, list: &Value) -> Output {
+pub(crate) fn mounts(lab: &Lab, action: &str, list: &Value) -> Output {
     let file = lab.path("mounts.json");
     fs::write(&file, json!({ "mounts": list }).to_string()).unwrap();
     lab.on("a", &["mounts", action], &[file.to_str().unwrap()])

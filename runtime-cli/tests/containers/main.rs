@@ -18,6 +18,7 @@ mod host_mounts;
 mod keyring;
 mod life;
 mod limits;
+mod live_mounts;
 mod lsm;
 mod mounts;
 mod namespaces;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         events::TESTS,
         extras::TESTS,
+        live_mounts::TESTS,
         resctrl::TESTS,
         seccomp::TESTS,
         terminal::TESTS,

@@ -23,6 +23,7 @@ mod copy_up;
 mod exec;
 mod file;
 mod hook;
+mod live;
 mod mount;
 mod namespace;
 pub mod op;

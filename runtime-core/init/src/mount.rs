@@ -6,6 +6,7 @@
 use core::ffi::CStr;
 
 use crate::copy_up;
+use crate::live;
 use crate::op::{
     BELOW_COPY, BELOW_MODE, BIND_INSIDE, BIND_LOCKED, BIND_MAPPED, BIND_RECURSIVE,
     FALLBACK_WRITABLE, PROPAGATION_RECURSIVE,
@@ -157,6 +158,7 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
         copy_up::copy_up(place, mount, inherited.is_some())?;
     }
     sys::move_mount(mount, place).map_err(in_part(Part::Attach))?;
+    live::attached(stage, mount)?;
     sys::close(place);
     set_propagation(mount, new.propagation, 0)?;
     if keep {
@@ -171,7 +173,9 @@ pub fn mount(stage: &mut Stage, new: &NewMount, keep: bool) -> Done {
 /// Keeps the root of a mount for later ops, if there are any.
 fn hold(stage: &mut Stage, mount: Fd, number: u32) -> Done {
     let Some(index) = (number as usize).checked_sub(1) else {
-        sys::close(mount);
+        if stage.made.is_none() {
+            sys::close(mount);
+        }
         return Ok(());
     };
     let held = stage.held.get_mut(index).ok_or(Fail::new(Part::Decode, abi::EPROTO))?;
@@ -402,6 +406,7 @@ pub fn bind(stage: &mut Stage, source: &Source, at: &'static CStr, target: Targe
         }
     }
     sys::move_mount(tree, place).map_err(|errno| mismatch(tree, place, errno))?;
+    live::attached(stage, tree)?;
     sys::close(place);
     let recursive = if source.flags & PROPAGATION_RECURSIVE == 0 { 0 } else { abi::AT_RECURSIVE };
     set_propagation(tree, source.propagation, recursive)?;
@@ -414,35 +419,6 @@ pub fn change(stage: &mut Stage, at: &Place, recursive: bool, attr: &abi::MountA
         sys::mount_setattr(fd, c"", abi::AT_EMPTY_PATH | flags, attr)
             .map_err(in_part(Part::SetAttributes))
     })
-}
-
-/// Takes a mount away that the container may have under its hands meanwhile: what was
-/// looked at is unmounted, by no name. No link is followed, which could lead to what keeps
-/// the container from a part of its /proc.
-pub fn unmount(stage: &Stage, at: &'static CStr) -> Done {
-    let place = path::open(stage.root, at, abi::O_PATH, abi::RESOLVE_NO_SYMLINKS)
-        .map_err(in_part(Part::Resolve))?;
-    if sys::fs_magic(place).map_err(in_part(Part::Verify))? == abi::PROC_SUPER_MAGIC {
-        return Err(Fail::new(Part::InsideProc, abi::EPERM));
-    }
-    let stat = sys::fstat(place).map_err(in_part(Part::Verify))?;
-    let root = sys::fstat(stage.root).map_err(in_part(Part::Verify))?;
-    if stat.attributes & abi::STATX_ATTR_MOUNT_ROOT == 0 || stat.mount == root.mount {
-        return Err(Fail::new(Part::Verify, abi::EINVAL));
-    }
-    let done = if stat.kind() == abi::S_IFDIR {
-        sys::fchdir(place).and_then(|()| sys::umount(c".", abi::MNT_DETACH))
-    } else {
-        let mut path = PathBuf::new();
-        path.push(b"self/fd/").and_then(|()| path.push_number(place.cast_unsigned())).and_then(
-            |()| {
-                sys::fchdir(stage.proc).and_then(|()| sys::umount(path.as_c_str(), abi::MNT_DETACH))
-            },
-        )
-    };
-    done.map_err(in_part(Part::Drop))?;
-    sys::close(place);
-    sys::fchdir(stage.root).map_err(in_part(Part::Resolve))
 }
 
 pub fn reconfigure(stage: &mut Stage, at: &Place, options: Strs) -> Done {
@@ -543,7 +519,7 @@ fn null_device(stage: &Stage) -> Done<Fd> {
     Ok(tree)
 }
 
-fn clone_mount(fd: Fd, flags: u32) -> Done<Fd> {
+pub fn clone_mount(fd: Fd, flags: u32) -> Done<Fd> {
     let flags = flags | abi::OPEN_TREE_CLONE | abi::OPEN_TREE_CLOEXEC | abi::AT_EMPTY_PATH;
     sys::open_tree(fd, c"", flags).map_err(in_part(Part::MakeMount))
 }

@@ -179,9 +179,15 @@ ops! {
         slot: Slot, source: Str, flags: u32, set: u64, clear: u64, all_set: u64, all_clear: u64,
         propagation: u64, at: Str, target: Target, hold: u32,
     }
-    /// Take the mount at `at` away, with all that is mounted below it. A file's needs the
+    /// Take away again what is mounted from here on, unless the launcher lets this process
+    /// go on at every gate to come. Signals wait. Needs the procfs for our own writes.
+    TakeBack {}
+    /// Take the mount at `at` away, with all that is mounted below it, if it is one of
+    /// `known`: the bytes of their [`MountId`]s, one after the other. A file's needs the
     /// procfs for our own writes.
-    Unmount { at: Str }
+    ///
+    /// [`MountId`]: crate::wire::MountId
+    Unmount { at: Str, known: Bytes }
     /// Change the mount at `at`; `recursive` reaches those below. For this op and all
     /// that have them, `under` is the number of a mount that is held, 0 for none, and
     /// `below` the path from there: what holds a mount may be renamed meanwhile.

@@ -136,7 +136,7 @@ pub fn capabilities(effective: u64, permitted: u64, inheritable: u64, ambient: u
 
 /// Installs the filter. The launcher fetches the listener by its number while we
 /// wait at a gate, so the filter must allow read and write.
-pub fn seccomp(stage: &Stage, program: &[u8], flags: u32, notify: bool, index: u32) -> Done {
+pub fn seccomp(stage: &mut Stage, program: &[u8], flags: u32, notify: bool, index: u32) -> Done {
     let listener = sys::seccomp(flags, program).map_err(in_part(Part::Whole))?;
     if notify {
         stage.wait_for(Gate::Listener, index, listener.cast_unsigned())?;

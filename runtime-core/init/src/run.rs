@@ -5,8 +5,8 @@ use core::ffi::CStr;
 use crate::op::{MOST_HELD, Op};
 use crate::plan::{Gate, Plan, Slot, Str};
 use crate::sys::{self, Errno, Fd, NO_FD, abi};
-use crate::wire::{GO, HEAD, Message, MessageKind, Part, TEXT_MAX};
-use crate::{console, exec, file, hook, mount, namespace, process, root};
+use crate::wire::{GO, HEAD, Message, MessageKind, MountId, Part, TEXT_MAX, Told};
+use crate::{console, exec, file, hook, live, mount, namespace, process, root};
 
 /// Why an op failed: which part, what the kernel said, and the one string that
 /// only the running stage knows.
@@ -66,6 +66,12 @@ pub struct Stage {
     pub report: Fd,
     /// Whether the launcher knows that only the exec is left.
     pub leaving: bool,
+    /// The op that is carried out.
+    pub op: u32,
+    /// Mounts that the launcher does not know of yet.
+    pub told: Told,
+    /// Those that are taken back if anything fails.
+    pub made: Option<live::Made>,
 }
 
 /// The stage's program: `argument` is the plan's descriptor in decimal.
@@ -85,13 +91,18 @@ pub fn main(argument: &CStr) -> ! {
         home: exec::Home::NONE,
         report: plan.slot(Slot::CONTROL),
         leaving: false,
+        op: 0,
+        told: Told::NONE,
+        made: None,
     };
     for index in 0..plan.len() {
+        stage.op = index as u32;
         let result = match plan.op(index) {
             Some(op) => stage.carry_out(&op, index as u32),
             None => Err(Fail::new(Part::Decode, abi::EPROTO)),
         };
         if let Err(fail) = result {
+            live::take_back(&stage);
             stage.report_failure(index as u32, &fail);
             sys::exit(1);
         }
@@ -225,7 +236,8 @@ impl Stage {
             Op::ChangeRoot {} => root::change(self),
             Op::MoveRoot { revealing } => root::move_over(self, self.plan.strs(revealing)),
             Op::RootPropagation { kind, recursive } => root::propagation(kind, recursive == 1),
-            Op::Unmount { at } => mount::unmount(self, self.plan.str(at)),
+            Op::TakeBack {} => live::take_back_later(self),
+            Op::Unmount { at, known } => live::unmount(self, self.plan.str(at), known),
             Op::RootReadOnly {} => root::read_only(self),
 
             Op::Hook { path, argv, envp, timeout, like, filter, flags } => {
@@ -310,22 +322,41 @@ impl Stage {
     }
 
     /// Tells the launcher that a gate is reached and waits for its word.
-    pub fn wait_for(&self, gate: Gate, index: u32, part: u32) -> Done {
-        let message =
-            Message { kind: MessageKind::Gate, op: index, part, number: gate as i32, text: b"" };
-        let mut buffer = [0; HEAD + TEXT_MAX];
-        let length = message.write(&mut buffer);
+    pub fn wait_for(&mut self, gate: Gate, index: u32, part: u32) -> Done {
         let control = self.plan.slot(Slot::CONTROL);
-        let bytes = buffer.get(..length).unwrap_or_default();
-        // write(2), not send(2): a filter may be in force already, and it is
-        // bound to allow read and write.
-        sys::write(control, bytes).map_err(in_part(Part::Gone))?;
+        self.write(MessageKind::Gate, index, part, gate as i32, control)?;
         let mut word = [0; 1];
         match sys::read(control, &mut word) {
             Ok(1) if word[0] == GO => Ok(()),
-            Ok(_) => sys::exit(1), // the launcher is gone; nobody to tell
+            Ok(_) => {
+                live::take_back(self);
+                sys::exit(1) // the launcher is gone; nobody to tell
+            }
             Err(errno) => Err(Fail { errno, ..Fail::new(Part::Gone, 0) }),
         }
+    }
+
+    /// Notes a mount for the launcher, who gets it with the next word.
+    pub fn tell(&mut self, id: &MountId) -> Done {
+        if self.told.push(self.op, id) {
+            return Ok(());
+        }
+        self.write(MessageKind::Mounted, self.op, 0, 0, self.plan.slot(Slot::CONTROL))?;
+        self.told.push(self.op, id);
+        Ok(())
+    }
+
+    /// Writes a message with what was mounted since the last one.
+    fn write(&mut self, kind: MessageKind, op: u32, part: u32, number: i32, to: Fd) -> Done {
+        let message = Message { kind, op, part, number, text: self.told.text() };
+        let mut buffer = [0; HEAD + TEXT_MAX];
+        let length = message.write(&mut buffer);
+        let bytes = buffer.get(..length).unwrap_or_default();
+        // write(2), not send(2): a filter may be in force already, and it is
+        // bound to allow read and write.
+        sys::write(to, bytes).map_err(in_part(Part::Gone))?;
+        self.told.clear();
+        Ok(())
     }
 
     /// Says, once, that what comes now is the exec.
@@ -334,12 +365,7 @@ impl Stage {
             return Ok(());
         }
         self.leaving = true;
-        let message =
-            Message { kind: MessageKind::Leaving, op: index, part: 0, number: 0, text: b"" };
-        let mut buffer = [0; HEAD + TEXT_MAX];
-        let length = message.write(&mut buffer);
-        let bytes = buffer.get(..length).unwrap_or_default();
-        sys::write(self.report, bytes).map(drop).map_err(in_part(Part::Gone))
+        self.write(MessageKind::Leaving, index, 0, 0, self.report)
     }
 
     fn wait_start(&mut self) -> Done {
@@ -368,7 +394,12 @@ impl Stage {
         Ok(())
     }
 
-    fn report_failure(&self, index: u32, fail: &Fail) {
+    fn report_failure(&mut self, index: u32, fail: &Fail) {
+        // What an earlier op has taken away is gone.
+        if !self.told.text().is_empty() && self.made.is_none() && !self.leaving {
+            let control = self.plan.slot(Slot::CONTROL);
+            let _ = self.write(MessageKind::Mounted, index, 0, 0, control);
+        }
         let mut log = [0; TEXT_MAX];
         let text = match fail.text {
             b"" if fail.log != NO_FD => {

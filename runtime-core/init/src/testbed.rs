@@ -18,6 +18,7 @@ use crate::op::MOST_HELD;
 use crate::plan::{HEADER_WORDS, MAGIC, Plan, Strs};
 use crate::run::Stage;
 use crate::sys::{self, NO_FD, abi};
+use crate::wire::Told;
 use crate::{mount, run};
 
 /// One test's world: its / has `dev`, `proc`, the container's root and whatever
@@ -98,6 +99,9 @@ impl Bed {
             home: exec::Home::NONE,
             report: NO_FD,
             leaving: false,
+            op: 0,
+            told: Told::NONE,
+            made: None,
         };
         let path = Box::leak(c_string(&root).into_boxed_c_str());
         mount::root_tree(&mut stage, path).expect("the root is a directory");

@@ -5,7 +5,10 @@
 //! ```text
 //! kind | op | part | errno or number | text ...      (32-bit words, then bytes)
 //! ```
+//! A gate's text, and that of `Mounted`, is a list of mounts ([`Told`]).
 //! The launcher's only word is one byte, [`GO`].
+
+use crate::sys::abi::{self, Statx};
 
 /// The launcher's word: go on.
 pub const GO: u8 = b'g';
@@ -28,6 +31,8 @@ pub enum MessageKind {
     /// Nothing is left to be done but to execute the program. If the other end
     /// closes after this word it was; without it, the stage died.
     Leaving = 4,
+    /// What has been mounted, or taken away, for which the next word has no room.
+    Mounted = 5,
 }
 
 /// Which part of an op failed.
@@ -70,9 +75,10 @@ pub enum Part {
     Propagate = 32,
     Dangling = 33,
     Clone = 34,
+    Covered = 35,
 }
 
-const LAST_PART: u32 = Part::Clone as u32;
+const LAST_PART: u32 = Part::Covered as u32;
 
 impl Part {
     /// All parts, in the order of their numbers.
@@ -112,6 +118,7 @@ impl Part {
         Self::Propagate,
         Self::Dangling,
         Self::Clone,
+        Self::Covered,
     ];
 }
 
@@ -154,9 +161,101 @@ impl<'a> Message<'a> {
             2 => MessageKind::Failure,
             3 => MessageKind::Init,
             4 => MessageKind::Leaving,
+            5 => MessageKind::Mounted,
             _ => return None,
         };
         let text = bytes.get(HEAD..)?;
         Some(Self { kind, op: word(1)?, part: word(2)?, number: word(3)?.cast_signed(), text })
     }
+}
+
+/// A mount as the kernel tells it from all others (statx(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MountId {
+    /// `stx_mnt_id`, of the kind that is never given to another mount.
+    /// KERNEL(<6.8): another's when the mount is gone.
+    pub mount: u64,
+    /// There, its root's inode; else 0.
+    pub inode: u64,
+    /// There, its root's device, major and minor number; else 0.
+    pub device: u64,
+}
+
+/// Bytes of a [`MountId`].
+pub const MOUNT_ID: usize = 24;
+
+impl MountId {
+    /// That of the mount through which this was seen.
+    #[must_use]
+    pub fn of(stat: &Statx) -> Self {
+        let mount = stat.mount;
+        if stat.mask & abi::STATX_MNT_ID_UNIQUE != 0 {
+            return Self { mount, ..Self::default() };
+        }
+        let device = u64::from(stat.dev_major) << 32 | u64::from(stat.dev_minor);
+        Self { mount, inode: stat.inode, device }
+    }
+
+    /// It as bytes.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; MOUNT_ID] {
+        let mut bytes = [0; MOUNT_ID];
+        let words = [self.mount, self.inode, self.device];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// The one in these bytes.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        Some(Self { mount: word(0)?, inode: word(8)?, device: word(16)? })
+    }
+}
+
+/// Bytes of one entry in a list: the op, and what it has mounted or taken away.
+const ENTRY: usize = 4 + MOUNT_ID;
+
+/// A list of mounts on its way to the launcher.
+pub struct Told {
+    bytes: [u8; TEXT_MAX],
+    length: usize,
+}
+
+impl Told {
+    /// An empty one.
+    pub const NONE: Self = Self { bytes: [0; TEXT_MAX], length: 0 };
+
+    /// Appends an entry; false if there is no room.
+    pub fn push(&mut self, op: u32, id: &MountId) -> bool {
+        let Some(place) = self.bytes.get_mut(self.length..self.length + ENTRY) else {
+            return false;
+        };
+        let (number, mount) = place.split_at_mut(4);
+        number.copy_from_slice(&op.to_ne_bytes());
+        mount.copy_from_slice(&id.bytes());
+        self.length += ENTRY;
+        true
+    }
+
+    /// What a message carries of it.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Forgets what has been told.
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+}
+
+/// The entries of such a list.
+pub fn told(text: &[u8]) -> impl Iterator<Item = (u32, MountId)> + '_ {
+    text.chunks_exact(ENTRY).filter_map(|entry| {
+        let (number, mount) = entry.split_at_checked(4)?;
+        Some((u32::from_ne_bytes(number.try_into().ok()?), MountId::read(mount)?))
+    })
 }

@@ -71,18 +71,42 @@ pub(super) fn bind(
         }
         Slot::NONE
     } else if ids.is_some() || by_launcher {
-        // Ours is still the host's mount namespace.
-        let propagation = match rootfs::host_propagation(context) {
-            _ if rootfs::is_mounted(context) => rootfs::kept_out(context),
-            Ok((MS_SHARED, _)) | Err(_) => 0,
-            Ok((kind, _)) => kind,
-        };
-        plan.slot(Fill::Tree { path: path.clone(), recursive, ids, propagation })
+        opened(plan, context, &path, recursive, ids)
     } else {
         Slot::NONE
     };
     push_tree(plan, entry, &entry.at, slot, &tree);
     Ok(())
+}
+
+/// A tree of the host that the launcher opens: its is still the host's mount namespace.
+fn opened(
+    plan: &mut Builder,
+    context: &Context<'_>,
+    path: &Path,
+    recursive: bool,
+    ids: Option<IdMapping>,
+) -> Slot {
+    let propagation = match rootfs::host_propagation(context) {
+        _ if rootfs::is_mounted(context) => rootfs::kept_out(context),
+        Ok((MS_SHARED, _)) | Err(_) => 0,
+        Ok((kind, _)) => kind,
+    };
+    plan.slot(Fill::Tree { path: path.to_path_buf(), recursive, ids, propagation })
+}
+
+/// The same of what stands in for a file system, where the stage sees the host's mounts
+/// no more: in a container that runs.
+pub(super) fn stand_in(
+    plan: &mut Builder,
+    context: &Context<'_>,
+    path: &str,
+    recursive: bool,
+) -> Slot {
+    if context.first {
+        return Slot::NONE;
+    }
+    opened(plan, context, Path::new(path), recursive, None)
 }
 
 /// What becomes of the attributes that the source has on the host.

@@ -13,10 +13,10 @@ use orlop_init::sys::abi::{
 
 use super::mount_options::Attributes;
 use super::mounts::{Entry, HostTree, New, flag_of, push_new, push_tree, unprivileged};
-use super::{CgroupDir, Context, mounts, rootfs};
+use super::{CgroupDir, Context, binds, mounts, rootfs};
 use crate::error::{Error, Result};
 use crate::host::Cgroups;
-use crate::plan::{Builder, Op, Slot, Target};
+use crate::plan::{Builder, Op, Target};
 
 /// What nobody needs in a cgroup hierarchy.
 const STRICT: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
@@ -171,7 +171,8 @@ fn one(
         inside: false,
         mapped: false,
     };
-    push_tree(plan, entry, &view.at, Slot::NONE, &tree);
+    let slot = binds::stand_in(plan, context, tree.path, false);
+    push_tree(plan, entry, &view.at, slot, &tree);
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! the one thing, and ends. What an entry means is `mounts.rs`.
 
 use oci_spec::runtime::{Mount, Spec};
+use orlop_init::wire::MountId;
 
 use super::namespaces;
 use super::{Context, Options, keep_fds, linux_of, mounts, rootfs, sysctl};
@@ -24,30 +25,35 @@ pub fn add_mounts(
 ) -> Result<Plan, Vec<Error>> {
     let mut spec = spec.clone();
     spec.set_mounts(Some(added.to_vec()));
-    in_container(&spec, host, options, false, |plan, context| {
+    in_container(&spec, host, options, |plan, context| {
+        plan.push(Op::TakeBack {}, "", "keeping in mind what is mounted");
         let entries = mounts::mounts(plan, context);
         mounts::finish(plan, context, &entries);
     })
 }
 
-/// Compiles what takes mounts of a running container away, the last one first.
+/// Compiles what takes mounts of a running container away, the last one first, if they
+/// are among those that are `known`.
 ///
 /// # Errors
 /// Every place that can't be one, each with its place.
 pub fn remove_mounts(
     removed: &[Mount],
+    known: &[MountId],
     spec: &Spec,
     host: &HostFacts,
     options: &Options,
 ) -> Result<Plan, Vec<Error>> {
-    in_container(spec, host, options, true, |plan, context| {
+    let known: Vec<u8> = known.iter().flat_map(MountId::bytes).collect();
+    in_container(spec, host, options, |plan, context| {
+        let known = plan.bytes(&known);
         for (index, mount) in removed.iter().enumerate().rev() {
             let pointer = format!("/mounts/{index}/destination");
             match mounts::place(context, mount, &pointer) {
                 Ok(at) => {
                     let doing = format!("unmounting {at:?}");
                     let at = plan.str(at);
-                    plan.push(Op::Unmount { at }, pointer, doing);
+                    plan.push(Op::Unmount { at, known }, pointer, doing);
                 }
                 Err(error) => plan.error(error),
             }
@@ -59,7 +65,6 @@ fn in_container(
     spec: &Spec,
     host: &HostFacts,
     options: &Options,
-    needs_proc: bool,
     act: impl FnOnce(&mut Builder, &Context<'_>),
 ) -> Result<Plan, Vec<Error>> {
     let mut plan = Builder::new();
@@ -75,7 +80,7 @@ fn in_container(
     // one of the host's, and nobody in there may trace us. Else somebody might, and it is
     // one of the container's.
     let user = context.namespaces.user();
-    if needs_proc && user && host.may_mount() {
+    if user && host.may_mount() {
         sysctl::open_proc(&mut plan);
     }
     namespaces::join(&mut plan, &context);
@@ -84,7 +89,7 @@ fn in_container(
         plan.push(Op::BecomeRoot { groups }, "", "becoming root of the user namespace");
     }
     rootfs::of_container(&mut plan);
-    if needs_proc && !user {
+    if !user {
         sysctl::open_proc(&mut plan);
     }
     act(&mut plan, &context);

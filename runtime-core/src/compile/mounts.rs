@@ -290,8 +290,12 @@ fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Resu
         "cgroup2" if context.unified() => cgroups::mount(plan, context, entry),
         // A sysfs shows a network namespace, a message queue file system an IPC
         // namespace: only their owner may mount them (runc issue 3672).
-        "sysfs" if user && !context.namespaces.has(CLONE_NEWNET) => host(plan, entry, "/sys"),
-        MQUEUE if user && !context.namespaces.has(CLONE_NEWIPC) => host(plan, entry, "/dev/mqueue"),
+        "sysfs" if user && !context.namespaces.has(CLONE_NEWNET) => {
+            host(plan, context, entry, "/sys")
+        }
+        MQUEUE if user && !context.namespaces.has(CLONE_NEWIPC) => {
+            host(plan, context, entry, "/dev/mqueue")
+        }
         _ => new(plan, context, entry),
     }
 }
@@ -392,7 +396,7 @@ pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
 
 /// A host's tree in place of a file system that the container may not mount:
 /// nothing in it may be changed.
-fn host(plan: &mut Builder, entry: &Entry<'_>, path: &str) -> Result<()> {
+fn host(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>, path: &str) -> Result<()> {
     let strict = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let strict = if path == "/sys" { strict | MOUNT_ATTR_RDONLY } else { strict };
     let tree = HostTree {
@@ -405,7 +409,8 @@ fn host(plan: &mut Builder, entry: &Entry<'_>, path: &str) -> Result<()> {
         inside: false,
         mapped: false,
     };
-    push_tree(plan, entry, &entry.at, Slot::NONE, &tree);
+    let slot = binds::stand_in(plan, context, path, true);
+    push_tree(plan, entry, &entry.at, slot, &tree);
     Ok(())
 }
 

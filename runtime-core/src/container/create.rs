@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use super::folder::{Folder, Lock};
+use super::mounted;
 use super::pidfd::PidfdReceiver;
 use super::root_mount::Detached;
 use super::state::{Record, State, cgroup_dirs, own_pids};
@@ -81,7 +82,7 @@ impl Store {
         bundle: &Bundle,
         options: &CreateOptions,
     ) -> Result<(Container, Started)> {
-        self.launch(id, bundle, options, true)?.finish(self, options)
+        self.launch(id, bundle, options, true)?.finish(self, bundle, options)
     }
 
     /// Creates a container and starts its process at once.
@@ -94,7 +95,7 @@ impl Store {
         bundle: &Bundle,
         options: &CreateOptions,
     ) -> Result<(Container, Started)> {
-        self.launch(id, bundle, options, false)?.finish(self, options)
+        self.launch(id, bundle, options, false)?.finish(self, bundle, options)
     }
 
     /// Compiles a bundle as [`Self::create`] would, and does nothing.
@@ -188,9 +189,14 @@ impl Store {
 
 impl Launched {
     /// From the clone to a container that waits for its start, or that runs.
-    fn finish(mut self, store: &Store, options: &CreateOptions) -> Result<(Container, Started)> {
+    fn finish(
+        mut self,
+        store: &Store,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<(Container, Started)> {
         let waits = self.folder.waits_for_start();
-        let done = self.drive().and_then(|()| self.commit(waits, options));
+        let done = self.drive(bundle).and_then(|()| self.commit(waits, options));
         if let Err(error) = done {
             return Err(self.give_up(error, store));
         }
@@ -233,7 +239,7 @@ impl Launched {
     }
 
     /// Until the stage is ready.
-    fn drive(&mut self) -> Result<()> {
+    fn drive(&mut self, bundle: &Bundle) -> Result<()> {
         let Self { child, plan, record, folder, .. } = self;
         let state = |pid, told| {
             // What comes now may take for ever, and `delete --force` must end it.
@@ -243,6 +249,8 @@ impl Launched {
             Ok(record.for_hooks(State::Creating, told))
         };
         child.drive(plan, &state, &record.bundle)?;
+        let listed = bundle.spec.mounts();
+        record.mounts = mounted::made(plan, child.mounts(), listed.as_deref().unwrap_or_default());
         record.born(child.pid())
     }
 

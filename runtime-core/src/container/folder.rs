@@ -1,7 +1,7 @@
 //! A container's folder: its files, and the lock.
 
 use std::fs::{self, DirBuilder, File, Metadata};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(30);
 const STATE: &str = "state.json";
 const DRAFT: &str = ".state.json";
 const CONFIG: &str = "config.json";
+const CONFIG_DRAFT: &str = ".config.json";
 /// COMPAT(runc): its name.
 const START: &str = "exec.fifo";
 const NOTIFY: &str = "notify";
@@ -49,6 +50,16 @@ pub(super) struct Remains {
     pub intel_rdt: Option<Class>,
     #[serde(default)]
     pub root_mount: Option<RootMount>,
+}
+
+/// A file of a container's as it shall be, with all its bytes on the file system, that
+/// does not count before it is [committed](Self::commit). Dropped, it is removed.
+pub(super) struct Draft {
+    file: File,
+    draft: PathBuf,
+    path: PathBuf,
+    doing: &'static str,
+    committed: bool,
 }
 
 /// The lock on a container, held until it is dropped.
@@ -212,10 +223,13 @@ impl Folder {
 
     /// Replaces the record, at once and whole.
     pub(super) fn write(&self, record: &Record) -> Result<()> {
+        self.draft(record)?.commit()
+    }
+
+    /// The record as it shall be.
+    pub(super) fn draft(&self, record: &Record) -> Result<Draft> {
         let (draft, path) = (self.path.join(DRAFT), self.path.join(STATE));
-        put(&draft, &record.bytes()?)
-            .and_then(|()| fs::rename(&draft, &path))
-            .map_err(|error| Error::io(&error, "writing the container's state").at_path(&path))
+        Draft::new(draft, path, "writing the container's state", &record.bytes()?)
     }
 
     pub(super) fn write_config(&self, bytes: &[u8]) -> Result<()> {
@@ -223,15 +237,16 @@ impl Folder {
         put(&path, bytes).map_err(|error| Error::io(&error, "keeping the config").at_path(&path))
     }
 
-    /// Changes what was kept: complete or not at all.
-    pub(super) fn change_config(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+    /// What was kept, as it shall be.
+    pub(super) fn draft_config(&self, config: &Value) -> Result<Draft> {
+        let (draft, path) = (self.path.join(CONFIG_DRAFT), self.path.join(CONFIG));
+        Draft::new(draft, path, "keeping the config", config.to_string().as_bytes())
+    }
+
+    /// What was kept, to be changed.
+    pub(super) fn config_value(&self) -> Result<Value> {
         let broken = |error| Error::new(Kind::Internal, format!("changing the config: {error}"));
-        let mut config: Value = serde_json::from_slice(&self.read_config()?).map_err(broken)?;
-        change(&mut config);
-        let (draft, path) = (self.path.join(DRAFT), self.path.join(CONFIG));
-        put(&draft, &serde_json::to_vec(&config).map_err(broken)?)
-            .and_then(|()| fs::rename(&draft, &path))
-            .map_err(|error| Error::io(&error, "keeping the config").at_path(&path))
+        serde_json::from_slice(&self.read_config()?).map_err(broken)
     }
 
     pub(super) fn read_config(&self) -> Result<Vec<u8>> {
@@ -324,7 +339,7 @@ impl Folder {
             Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
             _ => {}
         }
-        for name in [START, CONFIG, DRAFT, STATE] {
+        for name in [START, CONFIG, CONFIG_DRAFT, DRAFT, STATE] {
             match fs::remove_file(self.path.join(name)) {
                 Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
                 _ => {}
@@ -351,6 +366,40 @@ impl Folder {
     }
 }
 
+impl Draft {
+    fn new(draft: PathBuf, path: PathBuf, doing: &'static str, bytes: &[u8]) -> Result<Self> {
+        let opened = open_to_write(&draft);
+        let file = opened.map_err(|error| Error::io(&error, doing).at_path(&path))?;
+        let mut draft = Self { file, draft, path, doing, committed: false };
+        draft.fill(bytes)?;
+        Ok(draft)
+    }
+
+    /// Other bytes in it. As many as there were, or fewer, find their room.
+    pub(super) fn fill(&mut self, bytes: &[u8]) -> Result<()> {
+        let length = bytes.len() as u64;
+        let mut written = self.file.rewind().and_then(|()| self.file.write_all(bytes));
+        written = written.and_then(|()| self.file.set_len(length));
+        written.map_err(|error| Error::io(&error, self.doing).at_path(&self.path))
+    }
+
+    /// Takes the place of what there was, at once and whole.
+    pub(super) fn commit(mut self) -> Result<()> {
+        let renamed = fs::rename(&self.draft, &self.path);
+        renamed.map_err(|error| Error::io(&error, self.doing).at_path(&self.path))?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = fs::remove_file(&self.draft);
+        }
+    }
+}
+
 /// Who took the lock on a file, as far as /proc/locks (proc(5)) tells us, if that is
 /// still there: a child may have it after it.
 fn holder(file: &File) -> Option<i32> {
@@ -374,9 +423,11 @@ fn gone(error: &std::io::Error) -> bool {
 }
 
 fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
+    open_to_write(path)?.write_all(bytes)
+}
+
+fn open_to_write(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod images;
 mod kill;
 mod labels;
 mod live_mounts;
+mod mounted;
 mod notify;
 mod pause;
 mod pidfd;

@@ -3,6 +3,7 @@
 use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
 
 use super::Container;
+use super::folder::Draft;
 use super::state::State;
 use crate::cgroup::{Manager, Settings};
 use crate::error::{Error, Kind, Result};
@@ -53,14 +54,18 @@ impl Container {
         let settings =
             Settings::for_update(resources, &host, quota.as_deref(), linux).map_err(Error::all)?;
         let devices = settings.changes_devices().then(|| resources.devices());
+        // The next update is compared with these, and a checkpoint is made of them: where
+        // they can't be kept nothing is changed.
+        let draft = devices.map(|devices| {
+            let folder = container.folder();
+            let mut config = folder.config_value()?;
+            config["linux"]["resources"]["devices"] =
+                serde_json::to_value(devices).unwrap_or_default();
+            folder.draft_config(&config)
+        });
+        let draft = draft.transpose()?;
         manager.update(settings)?;
-        // The next update is compared with these, and a checkpoint is made of them.
-        devices.map_or(Ok(()), |devices| {
-            let list = serde_json::to_value(devices).unwrap_or_default();
-            container
-                .folder()
-                .change_config(|config| config["linux"]["resources"]["devices"] = list)
-        })
+        draft.map_or(Ok(()), Draft::commit)
     }
 
     /// Changes what its class of resctrl gets, by the two schemas that may be given.

@@ -20,6 +20,7 @@ use super::create::{Compiled, CreateOptions, fill_cgroup, make_class};
 use super::folder::{Folder, Lock};
 use super::images::{CriuOptions, Images, keeping_cgroups};
 use super::labels::{self, Label};
+use super::mounted;
 use super::root::{self, Root};
 use super::state::{Record, State};
 use super::undo::Undo;
@@ -352,6 +353,8 @@ impl<'a> Restoring<'a> {
             }
             "post-restore" => {
                 check_mounts(asked.pid, read_only, &prepared.externals)?;
+                let listed = self.bundle.spec.mounts().as_deref().unwrap_or_default();
+                record.mounts = mounted::restored(asked.pid, listed)?;
                 record.born(asked.pid)?;
                 if let Some(config) = in_time_namespace(self.bundle, asked.pid) {
                     folder.write_config(&config)?;

@@ -11,6 +11,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
+use super::mounted::Mounted;
 use super::root_mount::RootMount;
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
@@ -56,6 +57,9 @@ pub(super) struct Record {
     /// Where the root is mounted, if it is in the runtime's own mount namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_mount: Option<RootMount>,
+    /// What is mounted in it by the config and since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mounted>,
     /// Whether the init is process 1 of a pid namespace, and all others end with it.
     #[serde(default)]
     pub own_pids: bool,
@@ -150,6 +154,7 @@ impl Record {
             cgroup,
             intel_rdt: None,
             root_mount: None,
+            mounts: Vec::new(),
             own_pids: own_pids(spec),
             hooks: HookKinds {
                 start_container: any(hooks.and_then(|hooks| hooks.start_container().as_ref())),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use orlop_init::sys::{self, abi};
-use orlop_init::wire::{GO, HEAD, Message, MessageKind, TEXT_MAX};
+use orlop_init::wire::{self, GO, HEAD, Message, MessageKind, MountId, TEXT_MAX};
 
 use super::clone::Cloned;
 use super::hooks::{self, Around};
@@ -53,6 +53,8 @@ pub struct Child {
     released: bool,
     /// It has said that only the exec is left.
     leaving: bool,
+    /// What it has mounted or taken away, by op.
+    mounts: Vec<(u32, MountId)>,
     /// Readable when the caller wants no more of it.
     interrupt: Option<Arc<OwnedFd>>,
 }
@@ -76,6 +78,7 @@ impl Child {
             early: None,
             released: false,
             leaving: false,
+            mounts: Vec::new(),
             interrupt,
         }
     }
@@ -282,6 +285,7 @@ impl Child {
             match message.kind {
                 MessageKind::Failure => return Err(report::failure(plan, &message)),
                 MessageKind::Leaving => self.leaving = true,
+                MessageKind::Mounted => self.mounts.extend(wire::told(message.text)),
                 MessageKind::Init => {
                     self.follow(message.number, fds)?;
                     if let Some(gate) = self.early.take() {
@@ -290,6 +294,7 @@ impl Child {
                 }
                 MessageKind::Gate => {
                     (self.part, self.op) = (message.part, message.op);
+                    self.mounts.extend(wire::told(message.text));
                     let Some(gate) = Gate::from_number(message.number.cast_unsigned()) else {
                         return Err(Error::new(Kind::Internal, "the stage is at an unknown gate"));
                     };
@@ -371,6 +376,32 @@ impl Child {
             file.write_all(state)
         });
         written.map_err(|error| Error::io(&error, "passing the state to hooks"))
+    }
+
+    /// What the stage has told so far of its mounts: those that it has made, or taken
+    /// away, each with its op.
+    #[must_use]
+    pub fn mounts(&self) -> &[(u32, MountId)] {
+        &self.mounts
+    }
+
+    /// Lets a stage that is at [`Gate::Ready`] leave what it has mounted.
+    pub fn accept(mut self) {
+        // One that was killed meanwhile has taken nothing back.
+        let _ = self.go();
+    }
+
+    /// Has a stage take back what it has mounted, and waits for its end.
+    pub fn refuse(mut self) {
+        let control = self.control.as_raw_fd();
+        let _ = nix::sys::socket::shutdown(control, nix::sys::socket::Shutdown::Both);
+        let patience = i64::try_from(PATIENCE.as_millis()).unwrap_or(-1);
+        if self.pid != 0
+            && wait_readable(self.pidfd.as_fd(), patience).is_ok_and(|ended| ended)
+            && sys::wait(self.pid).is_ok()
+        {
+            self.pid = 0;
+        }
     }
 
     /// Kills the process and waits for it.

@@ -255,6 +255,7 @@ fn phrase(part: Part) -> &'static str {
         Part::Propagate => "setting the propagation",
         Part::Dangling => "following a dangling link",
         Part::Clone => "cloning",
+        Part::Covered => "what is mounted there is neither of the config nor of `mounts add`",
     }
 }
 

@@ -19,6 +19,7 @@ pub const ENODEV: i32 = 19;
 pub const ENOTDIR: i32 = 20;
 pub const EISDIR: i32 = 21;
 pub const EINVAL: i32 = 22;
+pub const ENFILE: i32 = 23;
 pub const EROFS: i32 = 30;
 pub const ENAMETOOLONG: i32 = 36;
 pub const ENOSYS: i32 = 38;
@@ -139,6 +140,7 @@ pub const CLONE_NEWNET: u32 = 0x4000_0000;
 pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+pub const PR_SET_PDEATHSIG: u32 = 1;
 pub const PR_SET_DUMPABLE: u32 = 4;
 pub const PR_SET_KEEPCAPS: u32 = 8;
 pub const PR_CAPBSET_READ: u32 = 23;
