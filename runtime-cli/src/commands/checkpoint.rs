@@ -8,6 +8,7 @@ use orlop::container::CheckpointOptions;
 
 use super::Call;
 use super::images::Images;
+use crate::foreground::Foreground;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -41,7 +42,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let arguments: Arguments = call.parse()?;
-    let container = call.open(&arguments.id)?;
+    let foreground = Foreground::new()?;
+    let container = call.open(&arguments.id)?.interrupted_by(foreground.interrupt()?);
     container.checkpoint(CheckpointOptions {
         criu: arguments.images.options()?,
         parent_path: arguments.parent_path,

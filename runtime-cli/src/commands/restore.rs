@@ -63,6 +63,8 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let mut bundle = Bundle::open(&arguments.bundle)?;
     let store = call.store()?;
     if arguments.detach {
+        let foreground = Foreground::new()?;
+        let store = store.interrupted_by(foreground.interrupt()?);
         let (_, started) = store.restore(&arguments.id, &bundle, &options, &how)?;
         super::warn(&started.warnings);
         return Ok(0);

@@ -9,8 +9,9 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::sys::{self, Errno};
 
 use super::Container;
-use super::images::{CriuOptions, Images, keeping_cgroups};
+use super::images::{CriuOptions, Images};
 use super::root::{self, Root};
+use super::saver::Saver;
 use super::state::State;
 use crate::compile::{self, External, ExternalKind};
 use crate::criu::{Asked, Criu, ExternalMount, Features, PageServer, names};
@@ -125,14 +126,24 @@ impl Container {
             Ok(())
         };
         let was_frozen = state == State::Paused;
-        let worker = criu.start_alone()?;
-        let dump = || worker.dump(options.pre_dump, wanted, &images.log, &mut answer);
-        keeping_cgroups(&manager, dump).inspect_err(|_| {
+        let worker = criu.start_alone(self.store.interrupt.clone())?;
+        // It may take for ever, and `delete --force` must end it.
+        let mut known = self.record.clone();
+        let saver = known.saver.insert(Saver::new(&worker, &manager)?).clone();
+        self.folder().write(&known)?;
+        let done = worker.dump(options.pre_dump, wanted, &images.log, &mut answer);
+        saver.put_back();
+        let done = done.inspect_err(|_| {
             // One that was killed has let nobody go.
             if !was_frozen && manager.is_frozen().is_ok_and(|frozen| frozen) {
                 let _ = manager.thaw();
             }
-        })
+        });
+        // What the record says of a process that has ended does no harm.
+        if let Err(error) = self.folder().write(&self.record) {
+            log::warn!("{error}");
+        }
+        done
     }
 
     /// Where the mounts from outside are now: CRIU knows them by that.

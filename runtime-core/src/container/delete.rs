@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::folder::{Folder, Lock, Remains};
+use super::saver::Saver;
 use super::state::{Phase, Record, State};
 use super::{Container, Store, check_id};
 use crate::bundle::Bundle;
@@ -72,6 +73,8 @@ impl Container {
                 return Err(Error::new(Kind::WrongState, words));
             }
         }
+        // It has lost whom it worked for, as we have the lock.
+        self.record.saver.as_ref().map_or(Ok(()), Saver::end)?;
         if let Some(pidfd) = self.init()?
             && !wait_readable(pidfd.as_fd(), PATIENCE)?
         {
@@ -160,7 +163,8 @@ impl Store {
             return self.delete_force(id);
         }
         let (manager, class, root) = match folder.read_remains() {
-            Some(Remains { cgroup, intel_rdt, root_mount }) => {
+            Some(Remains { cgroup, intel_rdt, root_mount, saver }) => {
+                saver.as_ref().map_or(Ok(()), Saver::end)?;
                 (Some(Manager::from_record(cgroup)), intel_rdt, root_mount)
             }
             None => (likely_manager(&folder, id)?, None, None),

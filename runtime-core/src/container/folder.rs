@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::notify;
 use super::root_mount::RootMount;
+use super::saver::Saver;
 use super::state::Record;
 use crate::cgroup;
 use crate::error::{Error, Kind, Result};
@@ -50,6 +51,8 @@ pub(super) struct Remains {
     pub intel_rdt: Option<Class>,
     #[serde(default)]
     pub root_mount: Option<RootMount>,
+    #[serde(default)]
+    pub saver: Option<Saver>,
 }
 
 /// A file of a container's as it shall be, with all its bytes on the file system, that

@@ -12,8 +12,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::cgroup::Manager;
-use crate::criu::{self, Options, Superblock};
+use crate::criu::{self, Options};
 use crate::error::{Error, Kind, Result};
 
 pub use crate::criu::{CgroupMode, NetworkLock};
@@ -188,20 +187,6 @@ impl Images {
         }
         Ok(pipes)
     }
-}
-
-/// Lets CRIU do something, after which cgroup v2 has the options that it had before.
-pub(super) fn keeping_cgroups<T>(manager: &Manager, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let groups = manager.groups();
-    let unified = groups.into_iter().find(|group| group.controllers.is_empty());
-    let before = unified.and_then(|group| Superblock::of(&group.mount));
-    let done = work();
-    if let Some(before) = before
-        && let Err(error) = before.put_back()
-    {
-        log::warn!("{error}");
-    }
-    done
 }
 
 fn make(path: &Path, mode: u32) -> Result<()> {

@@ -26,6 +26,7 @@ mod pidfd;
 mod restore;
 mod root;
 mod root_mount;
+mod saver;
 mod start;
 mod state;
 mod undo;
@@ -236,11 +237,16 @@ impl Container {
     }
 
     /// The same, and ends whatever operation has the lock by killing the init for
-    /// which it works or waits, as often as there is one.
+    /// which it works or waits, and CRIU, as often as there is one.
     fn locked_by_force(&self) -> Result<(Lock, Self)> {
         let lock = self.folder().lock_while(|| {
             // Who can't be killed keeps the lock, and that is told.
-            let _ = self.now().and_then(|container| container.kill_init());
+            let _ = self.now().and_then(|container| {
+                if let Some(saver) = &container.record.saver {
+                    saver.kill()?;
+                }
+                container.kill_init()
+            });
         })?;
         Ok((lock, self.now()?))
     }

@@ -18,10 +18,11 @@ use orlop_init::sys::{self, Errno, abi};
 use super::checkpoint::{config_file, inherited, joined, needs_root, text};
 use super::create::{Compiled, CreateOptions, fill_cgroup, make_class};
 use super::folder::{Folder, Lock};
-use super::images::{CriuOptions, Images, keeping_cgroups};
+use super::images::{CriuOptions, Images};
 use super::labels::{self, Label};
 use super::mounted;
 use super::root::{self, Root};
+use super::saver::Saver;
 use super::state::{Record, State};
 use super::undo::Undo;
 use super::{Container, Started, Store, check_id, check_pid_file, write_pid_file};
@@ -229,6 +230,9 @@ impl<'a> Restoring<'a> {
         }
         let root = self.folder.make_criu_root()?;
         let worker = self.start(&root)?;
+        // It may take for ever, and `delete --force` must end it.
+        self.record.saver = Some(Saver::new(&worker, &manager)?);
+        self.folder.write(&self.record)?;
         self.place(worker.pid())?;
         self.make_mount_points()?;
         let pid = self.converse(worker, &root)?;
@@ -326,8 +330,11 @@ impl<'a> Restoring<'a> {
         wanted.root = Some(text(root)?.to_owned());
         self.prepared.images.seen_by(worker.pid(), &mut wanted)?;
         let log = self.prepared.images.log.clone();
-        let manager = self.prepared.compiled.manager.clone();
-        keeping_cgroups(&manager, || worker.restore(wanted, &log, &mut |asked| self.answer(asked)))
+        let done = worker.restore(wanted, &log, &mut |asked| self.answer(asked));
+        if let Some(saver) = self.record.saver.take() {
+            saver.put_back();
+        }
+        done
     }
 
     fn answer(&mut self, asked: &Asked<'_>) -> Result<()> {
@@ -380,6 +387,8 @@ impl<'a> Restoring<'a> {
             let words = format!("criu has told of process {} and restored {pid}", self.record.pid);
             return Err(Error::new(Kind::Internal, words));
         }
+        // CRIU has ended.
+        self.folder.write(&self.record)?;
         match &options.pid_file {
             Some(path) => write_pid_file(path, pid),
             None => Ok(()),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::folder::Folder;
 use super::mounted::Mounted;
 use super::root_mount::RootMount;
+use super::saver::Saver;
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
 use crate::compile::{self, CgroupDir};
@@ -60,6 +61,9 @@ pub(super) struct Record {
     /// What is mounted in it by the config and since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mounted>,
+    /// CRIU, while it works for the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saver: Option<Saver>,
     /// Whether the init is process 1 of a pid namespace, and all others end with it.
     #[serde(default)]
     pub own_pids: bool,
@@ -155,6 +159,7 @@ impl Record {
             intel_rdt: None,
             root_mount: None,
             mounts: Vec::new(),
+            saver: None,
             own_pids: own_pids(spec),
             hooks: HookKinds {
                 start_container: any(hooks.and_then(|hooks| hooks.start_container().as_ref())),
@@ -287,7 +292,7 @@ pub(super) fn own_pids(spec: &Spec) -> bool {
 
 /// When a process started; `None` when it is gone or a zombie (proc(5), `stat`),
 /// which a process is not whose first thread alone has ended.
-fn start_time(pid: i32) -> Result<Option<u64>> {
+pub(super) fn start_time(pid: i32) -> Result<Option<u64>> {
     let path = format!("/proc/{pid}/stat");
     let mut line = [0; 1024];
     let length = match File::open(&path).and_then(|mut file| file.read(&mut line)) {

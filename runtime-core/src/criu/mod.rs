@@ -12,8 +12,9 @@ mod worker;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{AccessFlags, access};
 
@@ -30,6 +31,10 @@ use crate::error::{Error, Kind, Result};
 /// Oldest CRIU that is taken: notifications about lazy pages, external namespaces, the
 /// freezer of cgroup v2, profiles on restore. It is as old as our oldest kernel.
 const FLOOR: i32 = 3_16_00;
+
+/// How long it may take to say what it can do, in milliseconds: less than others wait for
+/// the container's lock.
+const ASKING: i64 = 10_000;
 
 /// Where a program is looked for when there is no `PATH` (execvp(3)).
 const USUAL: &str = "/bin:/usr/bin";
@@ -108,15 +113,16 @@ impl Criu {
     }
 
     /// Starts it with nothing open but its socket.
-    pub(crate) fn start_alone(&self) -> Result<Worker> {
+    pub(crate) fn start_alone(&self, interrupt: Option<Arc<OwnedFd>>) -> Result<Worker> {
         let null = null()?;
         let streams = [null.as_fd(); 3];
-        self.start(&Start { streams, given: &[], mount: None, interrupt: None })
+        self.start(&Start { streams, given: &[], mount: None, interrupt })
     }
 
     /// A question that needs no answers of ours.
     fn ask(&self, request: &Request) -> Result<messages::Response> {
-        let mut worker = self.start_alone()?;
+        let mut worker = self.start_alone(None)?;
+        worker.answers_within(ASKING);
         let response = worker.converse(request, &mut |_| Ok(()))?;
         worker.finish()?;
         Ok(response)

@@ -11,12 +11,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use orlop_init::sys::{self, Errno, abi};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::launch::owned;
 
 /// What they are, to be put back.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Superblock {
     mount: PathBuf,
     options: Vec<String>,

@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     pidfd: OwnedFd,
     socket: OwnedFd,
     interrupt: Option<Arc<OwnedFd>>,
+    /// How long it may take for a word, in milliseconds; for ever if -1.
+    patience: i64,
     ended: bool,
 }
 
@@ -105,9 +107,22 @@ impl Worker {
             directory: None,
             given: &given,
             mount: start.mount.as_ref().map(|(tree, _)| *tree).zip(at.as_ref()),
+            ends_with_us: true,
         };
         let (pid, pidfd) = program.start().map_err(failed)?;
-        Ok(Self { pid, pidfd, socket, interrupt: start.interrupt.clone(), ended: false })
+        Ok(Self {
+            pid,
+            pidfd,
+            socket,
+            interrupt: start.interrupt.clone(),
+            patience: -1,
+            ended: false,
+        })
+    }
+
+    /// Gives it so many milliseconds for each word.
+    pub(super) fn answers_within(&mut self, patience: i64) {
+        self.patience = patience;
     }
 
     /// Its process id.
@@ -158,14 +173,15 @@ impl Worker {
         sent.map(drop).map_err(|errno| Error::os(errno as i32, "sending a request to criu"))
     }
 
-    /// No deadline: how long a dump takes is a matter of the container's memory, and
+    /// No deadline in general: how long a dump takes is a matter of the container's memory, and
     /// with lazy pages of whoever fetches them.
     fn next(&self) -> Result<(Response, Option<OwnedFd>)> {
         let interrupt = self.interrupt.as_ref().map(|fd| fd.as_fd());
-        let woken =
-            wait_any(&[Some(self.socket.as_fd()), Some(self.pidfd.as_fd()), interrupt], -1)?;
-        if woken == Some(2) {
-            return Err(crate::launch::interrupted(interrupt, "waiting for criu"));
+        let fds = [Some(self.socket.as_fd()), Some(self.pidfd.as_fd()), interrupt];
+        match wait_any(&fds, self.patience)? {
+            Some(0 | 1) => {}
+            Some(_) => return Err(crate::launch::interrupted(interrupt, "waiting for criu")),
+            None => return Err(Error::new(error::Kind::Timeout, "criu does not answer")),
         }
         let mut buffer = vec![0; MESSAGE_MAX];
         let (length, fds) = receive(self.socket.as_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?;

@@ -82,6 +82,7 @@ fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
         directory: Some(directory.as_fd()),
         given: &[input.as_fd(), output.as_fd(), output.as_fd()],
         mount: None,
+        ends_with_us: false,
     };
     let (pid, pidfd) = program.start().map_err(|errno| failed(errno, "starting"))?;
     let status = wait(pid, &pidfd, hook, around)?;

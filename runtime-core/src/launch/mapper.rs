@@ -98,7 +98,15 @@ impl Mapper<'_> {
             words.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(nul)?;
         let (arguments, environment, directory) = (&*words, &[], None);
         let given = &[input.as_fd(), output.as_fd(), output.as_fd()];
-        let program = Program { path, arguments, environment, directory, given, mount: None };
+        let program = Program {
+            path,
+            arguments,
+            environment,
+            directory,
+            given,
+            mount: None,
+            ends_with_us: false,
+        };
         program.start().map_err(failed)
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Program<'a> {
     pub(crate) given: &'a [BorrowedFd<'a>],
     /// A tree that is mounted over a directory where nobody else sees it.
     pub(crate) mount: Option<(BorrowedFd<'a>, &'a CString)>,
+    /// Whether it is killed when the thread that starts it ends, however that does.
+    pub(crate) ends_with_us: bool,
 }
 
 /// What the child needs; it shares our memory until it executes the program.
@@ -38,6 +40,7 @@ struct Start<'a> {
     directory: Option<Fd>,
     given: &'a [Fd],
     mount: Option<(Fd, &'a CString)>,
+    ends_with_us: bool,
     errno: i32,
 }
 
@@ -60,6 +63,7 @@ impl Program<'_> {
             directory: self.directory.map(|directory| directory.as_raw_fd()),
             given: &given,
             mount: self.mount.map(|(tree, at)| (tree.as_raw_fd(), at)),
+            ends_with_us: self.ends_with_us,
             errno: 0,
         };
         let mut pidfd: Fd = sys::NO_FD;
@@ -98,6 +102,10 @@ fn become_program(start: &mut Start<'_>) -> ! {
     let mut result = start.directory.map_or(Ok(()), sys::fchdir);
     if let Some((tree, at)) = start.mount {
         result = result.and_then(|()| mount(tree, at));
+    }
+    if start.ends_with_us {
+        let deadly = sys::prctl(abi::PR_SET_PDEATHSIG, abi::SIGKILL as usize, 0, 0);
+        result = result.and(deadly.map(drop));
     }
     let mut next = 0;
     for fd in start.given {

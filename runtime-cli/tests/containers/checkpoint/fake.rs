@@ -63,6 +63,9 @@ impl Fake {
         let request = receive();
         let kind = request.number("1").unwrap();
         if kind == VERSION {
+            if self.told("is silent").is_some() {
+                self.hang();
+            }
             let version = self.told("version").unwrap_or_else(|| "4 1 1".to_owned());
             let parts: Vec<u64> = version.split(' ').map(|part| part.parse().unwrap()).collect();
             let mut inner = Vec::new();
@@ -104,7 +107,20 @@ impl Fake {
         }
     }
 
+    /// Says who it is, and never anything again.
+    fn hang(&self) -> ! {
+        let (draft, path) = (self.folder.join("draft"), self.folder.join("hangs"));
+        fs::write(&draft, std::process::id().to_string()).unwrap();
+        fs::rename(&draft, &path).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+
     fn dump(&self, kind: u64, request: &Request) -> bool {
+        if self.told("works for ever").is_some() {
+            self.hang();
+        }
         let pid = i32::try_from(request.number("2.2").unwrap()).unwrap();
         for script in ["network-lock", "status-ready", "post-dump", "network-unlock"] {
             notify(script, pid, None);
@@ -152,12 +168,18 @@ impl Fake {
         let cgroup = fs::read_to_string("/proc/self/cgroup").unwrap();
         self.note(&Request(vec![("cgroup".into(), cgroup.trim_end().replace('\n', " "))]));
         let has_terminal = self.told("has a terminal").is_some();
+        let hangs = self.told("works for ever").is_some();
+        let folder = hangs.then(|| File::open(&self.folder).unwrap());
         chroot(root).unwrap();
         std::env::set_current_dir("/").unwrap();
         // It lives on when this program has ended.
         let child = Command::new("/bin/probe").arg("sleep").spawn().map(|child| child.id());
         let child = child.unwrap();
         let pid = child.cast_signed();
+        if let Some(folder) = &folder {
+            nix::unistd::fchdir(folder).unwrap();
+            Fake { folder: PathBuf::from(".") }.hang();
+        }
         notify("setup-namespaces", pid, None);
         let (master, _slave) = pair();
         if has_terminal {

@@ -1,9 +1,10 @@
 //! Checkpoint and restore.
 
 pub(crate) mod fake;
+mod hangs;
 mod told;
 pub(crate) mod whole;
 
 use crate::harness::Test;
 
-pub(crate) const ROOMS: &[&[Test]] = &[told::TESTS, whole::TESTS];
+pub(crate) const ROOMS: &[&[Test]] = &[told::TESTS, hangs::TESTS, whole::TESTS];

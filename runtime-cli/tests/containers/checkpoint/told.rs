@@ -30,12 +30,12 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// A program in CRIU's place.
-struct Fake<'a> {
+pub(super) struct Fake<'a> {
     lab: &'a Lab,
 }
 
 impl<'a> Fake<'a> {
-    fn new(lab: &'a Lab) -> Self {
+    pub(super) fn new(lab: &'a Lab) -> Self {
         let bin = lab.path("bin");
         fs::create_dir(&bin).unwrap();
         fs::create_dir(lab.path("fake")).unwrap();
@@ -44,25 +44,25 @@ impl<'a> Fake<'a> {
     }
 
     /// How it shall behave.
-    fn tell(&self, name: &str, text: &str) {
+    pub(super) fn tell(&self, name: &str, text: &str) {
         fs::write(self.lab.path("fake").join(name), text).unwrap();
     }
 
     /// A command of ours that finds it.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.command(arguments);
         command.env("PATH", self.lab.path("bin")).env(FOLDER, self.lab.path("fake"));
         command.current_dir(self.lab.folder());
         command
     }
 
-    fn on(&self, verb: &[&str], name: &str) -> Output {
+    pub(super) fn on(&self, verb: &[&str], name: &str) -> Output {
         let mut command = self.command(verb);
         command.arg(self.lab.id(name));
         self.lab.begin(command).end()
     }
 
-    fn restore(&self, bundle: &Bundle, flags: &[&str], name: &str) -> Output {
+    pub(super) fn restore(&self, bundle: &Bundle, flags: &[&str], name: &str) -> Output {
         bundle.write();
         let mut verb = vec!["restore", "--detach", "--bundle", bundle.path.to_str().unwrap()];
         verb.extend(flags);
@@ -70,7 +70,7 @@ impl<'a> Fake<'a> {
     }
 
     /// What it was told since it was last asked, each field as `2.23.1=value`.
-    fn said(&self) -> Vec<String> {
+    pub(super) fn said(&self) -> Vec<String> {
         let path = self.lab.path("fake/said");
         let text = fs::read_to_string(&path).unwrap_or_default();
         let _ = fs::remove_file(path);
@@ -255,7 +255,7 @@ fn every_flag_of_a_checkpoint_reaches_criu(lab: &Lab) {
 }
 
 /// Folder of images as a checkpoint leaves it, without any.
-fn images(lab: &Lab) {
+pub(super) fn images(lab: &Lab) {
     fs::create_dir_all(lab.path("checkpoint")).unwrap();
     fs::write(lab.path("checkpoint/descriptors.json"), "[]").unwrap();
 }
