@@ -94,7 +94,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
             return Ok(0);
         }
     }
-    container.update(&fixed(resources))?;
+    container.update(&resources)?;
     Ok(0)
 }
 
@@ -140,17 +140,6 @@ fn said<T: Default + PartialEq>(part: T) -> Option<T> {
     Some(part).filter(|part| *part != T::default())
 }
 
-/// COMPAT(runc): memory without a limit has swap without a limit, unless told.
-fn fixed(mut resources: LinuxResources) -> LinuxResources {
-    if let Some(memory) = resources.memory_mut()
-        && memory.limit() == Some(-1)
-        && memory.swap().is_none()
-    {
-        memory.set_swap(Some(-1));
-    }
-    resources
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
@@ -163,7 +152,7 @@ mod tests {
     }
 
     fn resources(line: &str) -> LinuxResources {
-        fixed(parsed(line).unwrap().resources())
+        parsed(line).unwrap().resources()
     }
 
     #[test]
@@ -189,14 +178,6 @@ mod tests {
         assert_eq!(resources("x"), LinuxResources::default());
         assert_eq!(resources("--blkio-weight 0 x"), LinuxResources::default());
         assert!(resources("--pids-limit 0 x").pids().is_some());
-    }
-
-    #[test]
-    fn unlimited_memory_takes_swap_along() {
-        let swap = |line: &str| resources(line).memory().unwrap().swap();
-        assert_eq!(swap("--memory -1 x"), Some(-1));
-        assert_eq!(swap("--memory -1 --memory-swap 1g x"), Some(1 << 30));
-        assert_eq!(swap("--memory 1g x"), None);
     }
 
     #[test]

@@ -140,9 +140,11 @@ impl Settings {
 
     /// For a container that runs: its limits, all of them, so that values which
     /// depend on one another fit. The half of a CPU limit that is not named stays as it
-    /// is: `quota` is the limit so far ([`super::Manager::quota`]). So do its devices,
-    /// unless there are others than in its config `kept`: engines send them all along
-    /// with any limit, and a hook may have added some.
+    /// is: `quota` is the limit so far ([`super::Manager::quota`]). `kept` is its config,
+    /// with what later updates have said: on v2 the limits of memory and of swap are
+    /// counted in one another, and the one that is not named is there. Its devices stay,
+    /// unless there are others than there: engines send them all along with any limit,
+    /// and a hook may have added some.
     ///
     /// # Errors
     /// As [`Settings::for_create`].
@@ -153,8 +155,13 @@ impl Settings {
         kept: Option<&Linux>,
     ) -> Result<Self, Vec<Error>> {
         let mut errors = Vec::new();
-        let mut settings = Self::limits_of(resources, host, quota, &mut errors);
         let before = kept.and_then(|linux| linux.resources().as_ref());
+        let mut whole = Cow::Borrowed(resources);
+        if let (Cgroups::Unified { .. }, Some(memory)) = (&host.cgroups, resources.memory()) {
+            let before = before.and_then(|resources| resources.memory().as_ref());
+            whole.to_mut().set_memory(Some(merged(memory, before)));
+        }
+        let mut settings = Self::limits_of(&whole, host, quota, &mut errors);
         let before = before.and_then(|resources| resources.devices().as_deref());
         let own = kept.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
         let before = before.unwrap_or_default();
@@ -218,6 +225,10 @@ impl Settings {
                 // COMPAT(runc): the kernel dropped these; runc warns too.
                 settings.notes.push("kernel memory limits have no effect");
             }
+            if memory.use_hierarchy() == Some(false) {
+                // KERNEL(<5.11): the last that could. COMPAT(runc): no error.
+                settings.notes.push("memory cgroups without hierarchy do not exist any more");
+            }
             settings.check = usage_check(memory);
         }
         match &host.cgroups {
@@ -261,6 +272,28 @@ fn devices(
             Ok(Some(DeviceSettings { rules, required, instead_of: None }))
         }
     }
+}
+
+/// The limits of memory and swap as they are after an update, where it says anything
+/// about one of them.
+///
+/// COMPAT(runc): 0 takes back what was said before, and memory without a limit does so
+/// for swap, unless that is named too.
+fn merged(update: &LinuxMemory, before: Option<&LinuxMemory>) -> LinuxMemory {
+    let mut memory = *update;
+    match (update.limit(), update.swap()) {
+        (Some(-1), None) => {
+            memory.set_swap(Some(0));
+        }
+        (Some(_), None) => {
+            memory.set_swap(before.and_then(LinuxMemory::swap));
+        }
+        (None, Some(_)) => {
+            memory.set_limit(before.and_then(LinuxMemory::limit));
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    memory
 }
 
 fn usage_check(memory: &LinuxMemory) -> Option<UsageCheck> {
@@ -354,13 +387,6 @@ impl List {
         {
             // COMPAT(runc): its words.
             self.refuse(values[2].0, "memory+swap limit should be >= memory limit");
-        }
-        if memory.use_hierarchy() == Some(false) {
-            // KERNEL(<5.11): the last that could.
-            self.unsupported(
-                "/linux/resources/memory/useHierarchy",
-                "memory cgroups without hierarchy do not exist any more",
-            );
         }
     }
 

@@ -106,6 +106,7 @@ const TABLE: &[Row] = &[
     ),
     (r#"{"memory":{"limit":0,"swap":0,"reservation":0}}"#, &[], &[]),
     (r#"{"memory":{"disableOOMKiller":false,"useHierarchy":true}}"#, &[], &[]),
+    (r#"{"memory":{"useHierarchy":false}}"#, &[], &[]),
     (r#"{"memory":{"kernel":5,"kernelTCP":6}}"#, &[], &[]),
     (
         r#"{"cpu":{"shares":1024,"quota":5000,"period":10000,"burst":7,"idle":0}}"#,
@@ -216,7 +217,6 @@ fn what_makes_no_sense_is_refused() {
     let both = [
         (r#"{"memory":{"limit":-2}}"#, "invalid argument"),
         (r#"{"memory":{"limit":20,"swap":10}}"#, "memory+swap limit should be >= memory limit"),
-        (r#"{"memory":{"useHierarchy":false}}"#, "/linux/resources/memory/useHierarchy"),
         (r#"{"hugepageLimits":[{"pageSize":"../../x","limit":1}]}"#, "\"../../x\" is not"),
         (r#"{"hugepageLimits":[{"pageSize":"0MB","limit":1}]}"#, "hugepageLimits/0/pageSize"),
         (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":-1}]}"#, "hugepageLimits/0/limit"),
@@ -256,6 +256,49 @@ fn what_makes_no_sense_is_refused() {
     for (json, text) in second {
         let errors = update(json, &v2()).unwrap_err();
         assert!(errors[0].contains(text), "{json}: {errors:?}");
+    }
+}
+
+#[test]
+fn memory_and_swap_go_by_what_was_said_before() {
+    let kept = |memory: &str| -> Linux {
+        let text = format!(r#"{{"resources":{{"memory":{memory}}}}}"#);
+        serde_json::from_str(&text).unwrap()
+    };
+    let table: &[(&str, &str, &[&str])] = &[
+        (r#"{"limit":10,"swap":30}"#, r#"{"limit":20}"#, &["memory.swap.max=10", "memory.max=20"]),
+        (r#"{"limit":10,"swap":30}"#, r#"{"swap":50}"#, &["memory.swap.max=40", "memory.max=10"]),
+        (r#"{"limit":10}"#, r#"{"swap":10}"#, &["memory.swap.max=0", "memory.max=10"]),
+        (r#"{"limit":10,"swap":30}"#, r#"{"swap":-1}"#, &["memory.swap.max=max", "memory.max=10"]),
+        (r#"{"limit":10,"swap":-1}"#, r#"{"limit":20}"#, &["memory.swap.max=max", "memory.max=20"]),
+        (
+            r#"{"limit":10,"swap":30}"#,
+            r#"{"limit":-1}"#,
+            &["memory.swap.max=max", "memory.max=max"],
+        ),
+        (r#"{"limit":-1,"swap":0}"#, r#"{"limit":20}"#, &["memory.max=20"]),
+        (r#"{"limit":-1}"#, r#"{"swap":30}"#, &["memory.swap.max=30", "memory.max=max"]),
+        (r#"{"limit":10,"swap":30}"#, r#"{"swap":0}"#, &["memory.max=10"]),
+        (r#"{"limit":10,"swap":30}"#, r#"{"limit":20,"swap":0}"#, &["memory.max=20"]),
+        (r#"{"limit":10,"swap":30}"#, r#"{"reservation":5}"#, &["memory.low=5"]),
+    ];
+    for (before, now, wanted) in table {
+        let update: LinuxResources =
+            serde_json::from_str(&format!(r#"{{"memory":{now}}}"#)).unwrap();
+        let settings = Settings::for_update(&update, &v2(), None, Some(&kept(before))).unwrap();
+        let written = |write: &Write| format!("{}={}", write.file, write.value);
+        let found: Vec<_> = settings.writes().iter().map(written).collect();
+        assert_eq!(found, *wanted, "{before} {now}");
+    }
+    for (before, now, text) in [
+        (r#"{"limit":10,"swap":30}"#, r#"{"limit":40}"#, "memory+swap limit should be >= memory"),
+        (r#"{"limit":10}"#, r#"{"swap":5}"#, "memory+swap limit should be >= memory limit"),
+        (r#"{"limit":10,"swap":30}"#, r#"{"limit":0}"#, "swap limit without memory limit"),
+        (r#"{"limit":0}"#, r#"{"swap":5}"#, "swap limit without memory limit"),
+    ] {
+        let update = serde_json::from_str(&format!(r#"{{"memory":{now}}}"#)).unwrap();
+        let errors = Settings::for_update(&update, &v2(), None, Some(&kept(before))).unwrap_err();
+        assert!(errors[0].to_string().contains(text), "{before} {now}: {errors:?}");
     }
 }
 

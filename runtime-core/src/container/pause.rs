@@ -1,6 +1,6 @@
 //! `pause`, `resume` and `update`: changes of a running container's cgroup.
 
-use oci_spec::runtime::{LinuxIntelRdt, LinuxResources};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxIntelRdt, LinuxMemory, LinuxResources};
 
 use super::Container;
 use super::folder::Draft;
@@ -18,7 +18,7 @@ impl Container {
     pub fn pause(&self) -> Result<()> {
         let (_lock, container) = self.locked()?;
         // COMPAT(runc): its words.
-        container.must_be(&[State::Running, State::Created], "container not running or created")?;
+        container.must_be(&[State::Running, State::Created], "container not running")?;
         container.record.manager().freeze()
     }
 
@@ -49,23 +49,46 @@ impl Container {
             return Err(Error::new(Kind::Unsupported, what));
         }
         let quota = manager.quota();
-        let kept = resources.devices().as_ref().map(|_| container.kept_spec()).transpose()?;
+        let asks = resources.devices().is_some() || resources.memory().is_some();
+        let kept = asks.then(|| container.kept_spec()).transpose()?;
         let linux = kept.as_ref().and_then(|spec| spec.linux().as_ref());
         let settings =
             Settings::for_update(resources, &host, quota.as_deref(), linux).map_err(Error::all)?;
-        let devices = settings.changes_devices().then(|| resources.devices());
-        // The next update is compared with these, and a checkpoint is made of them: where
-        // they can't be kept nothing is changed.
-        let draft = devices.map(|devices| {
-            let folder = container.folder();
-            let mut config = folder.config_value()?;
-            config["linux"]["resources"]["devices"] =
-                serde_json::to_value(devices).unwrap_or_default();
-            folder.draft_config(&config)
-        });
-        let draft = draft.transpose()?;
+        let devices = resources.devices().as_ref().filter(|_| settings.changes_devices());
+        // Where it can't be kept nothing is changed.
+        let draft = container.draft(devices, resources.memory().as_ref())?;
         manager.update(settings)?;
         draft.map_or(Ok(()), Draft::commit)
+    }
+
+    /// What an update has said, to be kept: the next one goes by it, and a checkpoint is
+    /// made of the devices.
+    fn draft(
+        &self,
+        devices: Option<&Vec<LinuxDeviceCgroup>>,
+        memory: Option<&LinuxMemory>,
+    ) -> Result<Option<Draft>> {
+        let limit = memory.and_then(LinuxMemory::limit);
+        // Without a limit swap has none either, unless it is named.
+        let swap = memory
+            .and_then(LinuxMemory::swap)
+            .or_else(|| limit.filter(|it| *it == -1).and(Some(0)));
+        let said = [("limit", limit), ("swap", swap)];
+        if devices.is_none() && said.iter().all(|(_, value)| value.is_none()) {
+            return Ok(None);
+        }
+        let folder = self.folder();
+        let mut config = folder.config_value()?;
+        let resources = &mut config["linux"]["resources"];
+        if let Some(devices) = devices {
+            resources["devices"] = serde_json::to_value(devices).unwrap_or_default();
+        }
+        for (name, value) in said {
+            if let Some(value) = value {
+                resources["memory"][name] = value.into();
+            }
+        }
+        folder.draft_config(&config).map(Some)
     }
 
     /// Changes what its class of resctrl gets, by the two schemas that may be given.

@@ -154,7 +154,7 @@ fn row_43_wrong_moments(lab: &Lab) {
     let said = refused(&lab.exec("a", &[], &["say"]), 255);
     assert_eq!(said, "exec failed: cannot exec in a stopped container");
     let said = refused(&lab.on("a", &["pause"], &[]), 1);
-    assert_eq!(said, "container not running or created");
+    assert_eq!(said, "container not running");
     lab.delete("a");
 
     lab.create(&bundle, "a", &[]).ok();
