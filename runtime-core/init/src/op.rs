@@ -114,8 +114,9 @@ pub const FALLBACK_WRITABLE: u32 = 4;
 pub const HOOK_IN_ROOT: u32 = 1;
 /// In `Hook`, `like`: it has the HOME that the container's program will have.
 pub const HOOK_HOME: u32 = 2;
-/// How many mounts the stage can hold for later ops.
-pub const MOST_HELD: usize = 256;
+/// How many mounts the stage can hold for later ops: each is a descriptor, of which a
+/// process has 1024 by default, and it has others too.
+pub const MOST_HELD: usize = 768;
 
 ops! {
     // ---- run ----

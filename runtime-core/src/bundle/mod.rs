@@ -8,10 +8,12 @@
 //! field twice (of two equal keys in a map the last one holds), no nesting deeper
 //! than 128 where it is looked at. Unknown fields are ignored, as the spec wants it;
 //! names in linux.resources are known in any case (`resources.rs`), and if one had to be
-//! changed, of a field that is there twice the last one holds.
+//! changed, of a field that is there twice the last one holds. An array is no object,
+//! and null is nothing (`shape.rs`).
 
 mod pointer;
 mod resources;
+mod shape;
 
 use std::fs::File;
 use std::io::Read;
@@ -23,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::resources::parse_resources;
+use self::shape::Shape;
 use crate::error::{Error, Kind, Place, Result};
 
 /// Most that is read of a `config.json`: 64 MiB.
@@ -30,6 +33,19 @@ const LARGEST: u64 = 64 << 20;
 
 /// Name of the config in a bundle (runtime-spec, bundle).
 const CONFIG: &str = "config.json";
+
+/// What a document is.
+struct Document {
+    name: &'static str,
+    shape: &'static Shape,
+    /// Where a process has its capabilities.
+    capabilities: &'static str,
+}
+
+const CONFIG_JSON: Document =
+    Document { name: "config", shape: &shape::CONFIG, capabilities: "/process/capabilities" };
+const PROCESS_JSON: Document =
+    Document { name: "process", shape: &shape::PROCESS, capabilities: "/capabilities" };
 
 /// An opened bundle.
 #[derive(Debug, Clone)]
@@ -92,7 +108,7 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Parsed<Spec>> {
-        let read = |bytes: &[u8]| parse(bytes, "config", "/process/capabilities");
+        let read = |bytes: &[u8]| parse(bytes, &CONFIG_JSON);
         match resources::with_names(bytes) {
             Ok(named) => read(&named),
             Err(error) => read(bytes).and(Err(error)),
@@ -104,27 +120,8 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse_process(bytes: &[u8]) -> Result<Parsed<Process>> {
-        match parse(bytes, "process", "/capabilities") {
-            Err(error) => match with_root(bytes) {
-                Some(bytes) => parse(&bytes, "process", "/capabilities"),
-                None => Err(error),
-            },
-            parsed => parsed,
-        }
+        parse(bytes, &PROCESS_JSON)
     }
-}
-
-/// The same process as root, if it says nothing of a user.
-///
-/// COMPAT(runc): engines leave it out.
-fn with_root(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut document: Value = serde_json::from_slice(bytes).ok()?;
-    let process = document.as_object_mut()?;
-    if process.contains_key("user") {
-        return None;
-    }
-    process.insert("user".to_owned(), serde_json::json!({ "uid": 0, "gid": 0 }));
-    serde_json::to_vec(&document).ok()
 }
 
 /// A name as one step of a JSON pointer (RFC 6901).
@@ -163,7 +160,33 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Parses; where that fails, finds out what the place is called.
-fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> Result<Parsed<T>> {
+fn parse<T: DeserializeOwned>(bytes: &[u8], document: &Document) -> Result<Parsed<T>> {
+    let text = readable(bytes, document.name)?;
+    let shape::Fitted { text, mut warnings } = shape::fitted(text, document.shape)?;
+    let error = match serde_json::from_str(&text) {
+        Ok(value) => return Ok(Parsed { value, warnings }),
+        Err(error) => error,
+    };
+    if let Some(text) = respelled(&text, &error) {
+        let again = parse(text.as_bytes(), document)?;
+        warnings.extend(again.warnings);
+        return Ok(Parsed { value: again.value, warnings });
+    }
+    if pointer_at(&text, &error).starts_with(document.capabilities)
+        && let Some((without, unknown)) = without_unknown(&text, document.capabilities)
+    {
+        let value = serde_json::from_str(&without).map_err(|error| failure(&without, &error))?;
+        // COMPAT(runc): the text.
+        let names = unknown.join(" ");
+        warnings.push(format!("ignoring unknown or unavailable capabilities: [{names}]"));
+        return Ok(Parsed { value, warnings });
+    }
+    Err(failure(&text, &error))
+}
+
+/// The text of one JSON object without a NUL in it, as far as that can be told without
+/// reading it.
+fn readable<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
     let invalid = |what: String| Error::new(Kind::InvalidConfig, what);
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(invalid(format!("{name} begins with a byte order mark")));
@@ -174,7 +197,6 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> R
     if start.is_empty() {
         return Err(invalid(format!("{name} is empty")));
     }
-    // Serde takes an array for any struct.
     if !start.starts_with('{') {
         let null = start.trim_end() == "null";
         let what = if null { "cannot be null" } else { "must be a JSON object" };
@@ -183,23 +205,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str, capabilities: &str) -> R
     if text.contains("\\u0000") {
         refuse_nul(text)?;
     }
-    let error = match serde_json::from_str(text) {
-        Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
-        Err(error) => error,
-    };
-    if let Some(text) = respelled(text, &error) {
-        return parse(text.as_bytes(), name, capabilities);
-    }
-    if pointer_at(text, &error).starts_with(capabilities)
-        && let Some((without, unknown)) = without_unknown(text, capabilities)
-    {
-        let value = serde_json::from_str(&without).map_err(|error| failure(&without, &error))?;
-        // COMPAT(runc): the text.
-        let names = unknown.join(" ");
-        let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
-        return Ok(Parsed { value, warnings: vec![warning] });
-    }
-    Err(failure(text, &error))
+    Ok(text)
 }
 
 /// The specification's names of the flags of a scheduler that the types spell in

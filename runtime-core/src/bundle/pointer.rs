@@ -3,7 +3,7 @@
 //! Serde's errors know a line and a column. This walks the text up to there and
 //! remembers the way; it decides nothing about what is right.
 
-use super::escape;
+use super::{escape, shape};
 
 /// Most steps of a pointer: who reads deeper is told of the value around it.
 const LONGEST: usize = 128;
@@ -103,11 +103,7 @@ impl Place {
     }
 
     fn string(&mut self, bytes: &[u8], at: usize) -> usize {
-        let mut end = at + 1;
-        while bytes.get(end).is_some_and(|byte| *byte != b'"') {
-            end += if bytes[end] == b'\\' { 2 } else { 1 };
-        }
-        let end = (end + 1).min(bytes.len());
+        let end = shape::string_end(bytes, at);
         if let Some(Container::Object(key)) = self.open.last_mut()
             && key.is_none()
         {

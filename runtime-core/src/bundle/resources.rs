@@ -10,7 +10,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Kind, Result};
+use super::shape::RESOURCES;
+use super::{Document, parse};
+use crate::error::{Error, Result};
 
 /// SPEC: all of them (config-linux.md).
 const NAMES: &[&str] = &[
@@ -68,10 +70,12 @@ const NAMES: &[&str] = &[
 /// # Errors
 /// What is wrong with it first.
 pub fn parse_resources(text: &str) -> Result<LinuxResources> {
-    let parsed = serde_json::from_str(text).map(|value| respelled(value, &mut false));
-    parsed
-        .and_then(serde_json::from_value)
-        .map_err(|error| Error::new(Kind::InvalidConfig, error.to_string()))
+    let document =
+        Document { name: "the limits", shape: &RESOURCES, capabilities: "/capabilities" };
+    let mut changed = false;
+    let named = serde_json::from_str(text).map(|value| respelled(value, &mut changed));
+    let named = named.ok().filter(|_| changed).map(|value| value.to_string());
+    parse(named.as_deref().unwrap_or(text).as_bytes(), &document).map(|parsed| parsed.value)
 }
 
 #[derive(Deserialize)]
@@ -186,6 +190,25 @@ mod tests {
         let found: Value = serde_json::from_slice(&found).unwrap();
         let resources = found["linux"]["resources"].clone();
         assert_eq!(serde_json::from_value::<LinuxResources>(resources).unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_document_of_its_own_is_read_like_a_config() {
+        for none in ["{}", r#"{"pids": {}}"#, r#"{"PIDS": {"Limit": null}}"#, r#"{"cpu": null}"#] {
+            assert_eq!(parse_resources(none).unwrap(), LinuxResources::default(), "{none}");
+        }
+        for (text, wanted) in [
+            ("[null, {}]", "the limits must be a JSON object"),
+            (r#"{"memory": [1, 2]}"#, "must be a JSON object, not an array (config.json: /memory)"),
+            (r#"{"CPU": {"quota": "x"}}"#, "(config.json: /cpu/quota)"),
+            (
+                r#"{"blockIO": {"weightDevice": [{"major": -1.5}]}}"#,
+                "/blockIO/weightDevice/0/major)",
+            ),
+        ] {
+            let error = parse_resources(text).unwrap_err().to_string();
+            assert!(error.ends_with(wanted), "{error}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ const FREEZING: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Driver {
     /// The form of `/linux/cgroupsPath` tells: `NAME.slice:prefix:name` means
-    /// systemd, everything else the cgroup file system.
+    /// systemd where cgroup v2 is alone, everything else the cgroup file system.
     #[default]
     ByPath,
     /// The cgroup file system, whatever the path looks like.
@@ -102,6 +102,8 @@ impl Manager {
         id: &str,
     ) -> Result<Self> {
         let systemd = match driver {
+            // COMPAT(runc): on v1 it is a path as any other.
+            Driver::ByPath if matches!(host.cgroups, Cgroups::Legacy { .. }) => false,
             Driver::ByPath => cgroups_path.is_some_and(systemd::is_meant),
             Driver::Cgroupfs => false,
             Driver::Systemd => true,

@@ -57,11 +57,18 @@ pub(super) fn devices(plan: &mut Builder, context: &Context<'_>, mounts: &[Entry
         }
         return;
     }
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<Node> = Vec::new();
     for (index, device) in context.linux.devices().iter().flatten().enumerate() {
         match node(device, format!("/linux/devices/{index}")) {
             // COMPAT(runc): the terminals are the container's own, by a link.
             Ok(node) if node.at == "/dev/ptmx" => {}
+            // COMPAT(runc): the first one is there.
+            Ok(node) if nodes.iter().any(|other| other.at == node.at) => {
+                plan.warn(format!(
+                    "{}: ignored, since {:?} is there already",
+                    node.pointer, node.at
+                ));
+            }
             Ok(node) => nodes.push(node),
             Err(error) => plan.error(error),
         }

@@ -345,8 +345,8 @@ fn validate_maps(plan: &mut Builder, context: &Context) {
         let mappings = all.as_deref().unwrap_or_default();
         if !namespaces.user() {
             if !mappings.is_empty() {
-                let what = format!("{name} mappings need a user namespace");
-                plan.error(Error::config(&pointer, what));
+                // COMPAT(runc): they are nobody's.
+                plan.warn(format!("{pointer}: ignored, since there is no user namespace"));
             }
             continue;
         }

@@ -147,7 +147,8 @@ impl Child {
             }
             Gate::Attached => {
                 if let Some(offsets) = &outside.time_offsets {
-                    write_proc(self.pid, "timens_offsets", offsets)?;
+                    write_proc(self.pid, "timens_offsets", offsets)
+                        .map_err(|error| error.at(Place::Config("/linux/timeOffsets".into())))?;
                 }
                 net_devices::move_all(&outside.net_devices, (self.pid, self.pidfd()))?;
             }

@@ -216,7 +216,9 @@ fn a_bus_that_hangs_is_left(lab: &Lab) {
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.config["linux"]["cgroupsPath"] = format!("a.slice:orlop:{}", lab.id("a")).into();
     let begin = || {
-        let mut command = lab.start_of("run", &bundle, "a", &[]);
+        bundle.write();
+        let mut command = lab.command(&["--systemd-cgroup", "run", "--bundle"]);
+        command.arg(&bundle.path).arg(lab.id("a"));
         command.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", socket.display()));
         (Instant::now(), lab.begin(command))
     };

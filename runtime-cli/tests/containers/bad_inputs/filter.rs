@@ -45,7 +45,9 @@ fn row_34_profiles(lab: &Lab) {
                 .fails("unknown variant `SCMP_ACT_FOO`, expected one of * (config.json: /linux/seccomp/syscalls/0/action)"),
             Case::patch("a default", seccomp(json!({"defaultAction": "FOO"})))
                 .fails("unknown variant `FOO`, expected one of * (config.json: /linux/seccomp/defaultAction)"),
-            Case::patch("no default", seccomp(json!({"defaultAction": null})))
+            Case::patch("nothing", seccomp(json!({})))
+                .warns(&["/linux/seccomp: ignored, since it has neither a default action nor rules"]),
+            Case::patch("no default", seccomp(json!({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]})))
                 .fails("missing field `defaultAction` (config.json: /linux/seccomp)"),
             Case::patch("an architecture", with("architectures", json!(["SCMP_ARCH_FOO"])))
                 .fails("unknown variant `SCMP_ARCH_FOO`, expected one of * (config.json: /linux/seccomp/architectures/0)"),
