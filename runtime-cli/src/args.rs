@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::builder::{BoolishValueParser, StyledStr, ValueParser};
+use clap::builder::{StyledStr, ValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use nix::unistd::geteuid;
@@ -30,11 +30,13 @@ pub(crate) enum Usage {
     Help(String),
     /// What is wrong, in one line.
     Wrong(String),
+    /// There is no such command: the same.
+    NoCommand(String),
 }
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Help(text) | Self::Wrong(text)) = self;
+        let (Self::Help(text) | Self::Wrong(text) | Self::NoCommand(text)) = self;
         f.write_str(text)
     }
 }
@@ -170,13 +172,22 @@ fn like_go(arg: Arg) -> Arg {
             .num_args(0..=1)
             .require_equals(true)
             .value_name("BOOL")
-            .value_parser(ValueParser::new(BoolishValueParser::new()))
+            .value_parser(ValueParser::new(bool_of_go))
             .default_missing_value("true")
             .default_value("false")
             .hide_default_value(true)
             .hide_possible_values(true),
         ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
         _ => arg,
+    }
+}
+
+/// COMPAT(runc): the words for yes and no that Go knows.
+pub(crate) fn bool_of_go(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("neither true nor false"),
     }
 }
 
@@ -221,6 +232,18 @@ mod tests {
         let globals = globals("--debug=false --systemd-cgroup state x").unwrap();
         assert!(!globals.debug && globals.systemd_cgroup);
         assert_eq!(globals.rest, ["state", "x"]);
+    }
+
+    #[test]
+    fn yes_and_no_are_said_as_in_go() {
+        for (yes, no) in [("1", "0"), ("t", "f"), ("T", "F"), ("TRUE", "False")] {
+            assert!(globals(&format!("--debug={yes} list")).unwrap().debug, "{yes}");
+            assert!(!globals(&format!("--debug={no} list")).unwrap().debug, "{no}");
+        }
+        for neither in ["yes", "tRUE", "2", ""] {
+            let error = globals(&format!("--debug={neither} list")).unwrap_err().to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
     }
 
     #[test]

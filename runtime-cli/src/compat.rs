@@ -10,6 +10,9 @@ use orlop::{Error, Kind, Place};
 /// Any failure.
 pub(crate) const FAILURE: u8 = 1;
 
+/// COMPAT(runc): there is no such command.
+pub(crate) const NO_COMMAND: u8 = 3;
+
 /// COMPAT(runc): `exec` fails with this before its process runs, so that an engine
 /// can tell our failure from most exit codes of the process.
 const EXEC_FAILURE: u8 = 255;

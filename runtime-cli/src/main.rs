@@ -45,7 +45,7 @@ fn start() -> u8 {
     }
     let message = match error.downcast_ref::<Usage>() {
         Some(Usage::Help(text)) => return help(text),
-        Some(Usage::Wrong(text)) => text.clone(),
+        Some(Usage::Wrong(text) | Usage::NoCommand(text)) => text.clone(),
         None => compat::message(verb, &error, &told(&error)),
     };
     ::log::error!("{message}");
@@ -53,8 +53,11 @@ fn start() -> u8 {
         // COMPAT(runc): the log file is for the engine, stderr for the person.
         let _ = writeln!(stderr, "{message}");
     }
-    let usage = error.is::<Usage>();
-    if usage { compat::FAILURE } else { compat::failure(verb, &error) }
+    match error.downcast_ref::<Usage>() {
+        Some(Usage::NoCommand(_)) => compat::NO_COMMAND,
+        Some(_) => compat::FAILURE,
+        None => compat::failure(verb, &error),
+    }
 }
 
 fn run(to_file: &mut bool, verb: &mut &'static str) -> anyhow::Result<u8> {

@@ -100,8 +100,8 @@ fn help_is_an_answer() {
 fn bad_arguments_are_told_in_one_line() {
     let room = Room::new();
     for (arguments, part) in [
-        (&["frobnicate"] as &[_], "No help topic for 'frobnicate'"),
-        (&["help", "frobnicate"], "No help topic for 'frobnicate'"),
+        (&["kill", "--regex", "a(b"] as &[_], "the pattern \"a(b\": unclosed group"),
+        (&["--debug=yes", "list"], "--debug"),
         (&["checkpoint", "--status-fd", "x", "y"], "--status-fd"),
         (&["restore", "--empty-ns", "uts", "x"], "namespace \"uts\" is not supported"),
         (&["restore", "--manage-cgroups-mode", "x", "y"], "invalid manage-cgroups-mode value"),
@@ -122,6 +122,10 @@ fn bad_arguments_are_told_in_one_line() {
     ] {
         let err = room.fails(1, arguments);
         assert!(err.contains(part), "{arguments:?}: {err}");
+    }
+    for arguments in [&["frobnicate"] as &[_], &["help", "frobnicate"]] {
+        let err = room.fails(3, arguments);
+        assert!(err.contains("No help topic for 'frobnicate'"), "{err}");
     }
 }
 

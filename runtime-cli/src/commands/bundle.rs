@@ -14,7 +14,7 @@ use orlop::{Error, Result};
 
 use super::activation::Activation;
 use super::notify;
-use crate::args::{DEFAULT_ROOT, Globals};
+use crate::args::{DEFAULT_ROOT, Globals, bool_of_go};
 
 /// The flags that change the plan.
 #[derive(Debug, Args)]
@@ -107,12 +107,13 @@ fn keep(root: &Path) -> Result<()> {
 /// Whether cgroups may be out of reach; none leaves it to the library, which knows
 /// the caller's privileges.
 pub(super) fn rootless(value: &str) -> anyhow::Result<Option<bool>> {
-    Ok(match value.to_ascii_lowercase().as_str() {
-        "" | "auto" => None,
-        "true" | "t" | "1" => Some(true),
-        "false" | "f" | "0" => Some(false),
-        _ => bail!("invalid --rootless {value:?}: neither true, false nor auto"),
-    })
+    if value.is_empty() || value.eq_ignore_ascii_case("auto") {
+        return Ok(None);
+    }
+    let Ok(value) = bool_of_go(value) else {
+        bail!("invalid --rootless {value:?}: neither true, false nor auto")
+    };
+    Ok(Some(value))
 }
 
 /// Who makes the cgroups, by crun's flag or by runc's, which say the same if both

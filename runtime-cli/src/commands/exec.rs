@@ -75,9 +75,9 @@ struct Changes {
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
     /// Whether the process may gain privileges no more
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = crate::args::bool_of_go)]
     no_new_privs: Option<bool>,
-    /// A further capability
+    /// A further capability; an ambient one too if the process has inheritable ones
     #[arg(short, long, value_name = "CAPABILITY")]
     cap: Vec<String>,
 }
@@ -218,7 +218,7 @@ fn none() -> LinuxCapabilities {
 }
 
 /// COMPAT(runc): into every set but the inheritable one, and into the ambient one
-/// only if that has any to begin with; an unknown name is told and left out.
+/// only if the inheritable one is given; an unknown name is told and left out.
 fn add(capabilities: &mut LinuxCapabilities, name: &str) {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);

@@ -1,7 +1,7 @@
 //! Commands that take a pattern in the place of an id, and act on every container that
 //! it matches.
 
-use anyhow::{Context as _, bail};
+use anyhow::{anyhow, bail};
 use regex::Regex;
 
 use super::Call;
@@ -13,7 +13,12 @@ pub(super) fn each(
     pattern: &str,
     act: impl Fn(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let pattern = Regex::new(pattern).with_context(|| format!("the pattern {pattern:?}"))?;
+    let pattern = Regex::new(pattern).map_err(|error| {
+        // It shows the pattern in lines of its own, and says last what is wrong.
+        let text = error.to_string();
+        let what = text.lines().last().unwrap_or_default();
+        anyhow!("the pattern {pattern:?}: {}", what.trim_start_matches("error: "))
+    })?;
     let ids = call.store()?.ids()?;
     let ids: Vec<_> = ids.iter().filter(|id| pattern.is_match(id)).collect();
     let failures: Vec<_> = ids

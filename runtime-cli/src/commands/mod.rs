@@ -285,7 +285,7 @@ pub(crate) fn dispatch(mut globals: Globals, verb: &mut &'static str) -> anyhow:
     let Some(command) = all().find(|command| command.name == name) else {
         // COMPAT(runc): its words.
         let wrong = format!("unknown command: No help topic for '{name}'");
-        return Err(Usage::Wrong(wrong).into());
+        return Err(Usage::NoCommand(wrong).into());
     };
     *verb = command.name;
     (command.run)(Call { command, globals, arguments })

@@ -22,6 +22,8 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let id = arguments.remove(0);
     let pids = call.open(&id)?.processes()?;
     match format.as_str() {
+        // COMPAT(runc): none is Go's empty list.
+        "json" if pids.is_empty() => print("null\n")?,
         "json" => print(&(serde_json::to_string(&pids)? + "\n"))?,
         "table" => {
             if arguments.is_empty() {

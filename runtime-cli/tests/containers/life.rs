@@ -131,7 +131,11 @@ fn exec_in_a_paused_container(lab: &Lab, by_v1: bool) {
     lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
     let whole = if by_v1 { forget_v2_beside_v1(lab) } else { fs::read(record(lab)).unwrap() };
     lab.on("a", &["pause"], &[]).ok();
-    assert!(lab.exec("a", &[], &["exit", "0"]).fails().contains("cannot exec in a paused"));
+    assert!(
+        lab.exec("a", &[], &["exit", "0"])
+            .fails()
+            .contains("paused container (use --ignore-paused to override)")
+    );
     let exec = |flags: &[&str], arguments: &[&str]| {
         let id = lab.id("a");
         let words = [&["exec", "--ignore-paused"], flags, &[&*id, "/bin/probe"], arguments];

@@ -45,6 +45,9 @@ fn not_joined(error: &Error) -> Error {
     Error::new(error.kind(), format!("error adding pid of the process to cgroups: {error}"))
 }
 
+/// COMPAT(runc): its words; the flag is the same.
+const PAUSED: &str = "cannot exec in a paused container (use --ignore-paused to override)";
+
 impl Container {
     /// Starts a process in the container; returns when its program has been
     /// executed.
@@ -58,7 +61,7 @@ impl Container {
             State::Running | State::Created => {}
             State::Paused if options.ignore_paused => {}
             State::Paused => {
-                return Err(Error::new(Kind::WrongState, "cannot exec in a paused container"));
+                return Err(Error::new(Kind::WrongState, PAUSED));
             }
             // COMPAT(runc): its words.
             State::Creating | State::Stopped => {
