@@ -24,9 +24,10 @@ pub(crate) const TESTS: &[Test] = tests![
     what_a_container_mounts_goes_with_it,
     hooks_see_the_mounts,
     the_hosts_own_root_is_refused,
-    a_deletion_elsewhere_leaves_the_root,
-    what_others_mount_there_is_left,
-    what_can_not_be_undone_is_left_to_a_deletion,
+    a_deletion_elsewhere_takes_the_root_away_here,
+    what_others_mount_there_goes_with_it,
+    a_record_is_not_needed_to_take_the_root_away,
+    a_chroot_is_refused,
     a_root_that_is_gone_is_not_entered,
     a_creation_among_the_hosts_mounts_is_killed,
     a_run_among_the_hosts_mounts_is_killed,
@@ -311,8 +312,10 @@ fn a_bind_of_all_the_host_has_no_container_in_it(lab: &Lab) {
     assert_eq!(elsewhere, 1);
     // Its empty directory comes up in the first one's clone of the host, and no more.
     assert_eq!(count("b"), (first, 2));
-    lab.delete("a");
+    // Which is no reason for it to stay.
     lab.delete("b");
+    assert_eq!(world.new_mounts()[1].len(), 1);
+    lab.delete("a");
     world.is_as_before();
 }
 
@@ -408,71 +411,75 @@ fn the_hosts_own_root_is_refused(lab: &Lab) {
 }
 
 /// Who is in another mount namespace has a mount of another number there.
-fn a_deletion_elsewhere_leaves_the_root(lab: &Lab) {
+fn a_deletion_elsewhere_takes_the_root_away_here(lab: &Lab) {
     let world = World::new();
     let bundle = bundle(lab);
-    lab.run(&bundle, "a", &["--detach"]).ok();
     let elsewhere = |verb: &[&str], rest: &[&str]| {
         let runtime = lab.command(&[verb, &[&*lab.id("a")], rest].concat());
         let mut command = world.peer.command();
         command.arg(runtime.get_program()).args(runtime.get_args());
         lab.begin(command).end()
     };
-    let error = elsewhere(&["exec"], &["/bin/probe", "exit", "0"]).fails();
-    assert!(error.contains("not mounted in this mount namespace"), "{error}");
-    let error = elsewhere(&["delete", "--force"], &[]).fails();
-    assert!(error.starts_with("removing the state directory"), "{error}");
-    world.holds(lab, &["a"]);
-    lab.delete("a");
-    world.is_as_before();
-    // Where it does not come up nothing keeps the folder, and what is there goes with it.
-    lab.run(&bundle, "a", &["--detach"]).ok();
-    world.peer.run(&["umount", root_of(lab, "a").to_str().unwrap()]);
-    assert_eq!(world.new_mounts()[1], [""; 0]);
-    elsewhere(&["delete", "--force"], &[]).ok();
-    world.is_as_before();
-}
-
-/// The record and all else stay until it is gone.
-fn what_others_mount_there_is_left(lab: &Lab) {
-    let world = World::new();
-    let bundle = bundle(lab);
-    lab.run(&bundle, "a", &["--detach"]).ok();
-    let root = root_of(lab, "a");
-    mount(Some("theirs"), &root, Some("tmpfs"), MsFlags::empty(), NONE).unwrap();
-    for _ in 0..2 {
-        let output = lab.on("a", &["delete", "--force"], &[]);
-        assert_ne!(output.code, 0);
-        let warned = output.stderr.contains("the container's root is left, mounted at");
-        assert!(warned, "{}", output.stderr);
-        assert!(output.stderr.contains("removing the state directory"), "{}", output.stderr);
-        assert_eq!(lab.status("a"), "stopped");
-        assert!(world.new_mounts()[0].iter().any(|line| line.contains(" theirs ")));
+    for unmounted in [false, true] {
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        if unmounted {
+            world.peer.run(&["umount", root_of(lab, "a").to_str().unwrap()]);
+            assert_eq!(world.new_mounts()[1], [""; 0]);
+        }
+        let error = elsewhere(&["exec"], &["/bin/probe", "exit", "0"]).fails();
+        assert!(error.contains("not mounted in this mount namespace"), "{error}");
+        elsewhere(&["delete", "--force"], &[]).ok();
+        world.is_as_before();
     }
-    umount2(&root, MntFlags::MNT_DETACH).unwrap();
-    lab.delete("a");
-    world.is_as_before();
 }
 
-/// A creation that fails can't take all back then: who deletes it afterwards can.
-fn what_can_not_be_undone_is_left_to_a_deletion(lab: &Lab) {
+/// As in every other mount namespace, and no peer of it is touched.
+fn what_others_mount_there_goes_with_it(lab: &Lab) {
     let world = World::new();
     let mut bundle = bundle(lab);
     let root = root_of(lab, "a");
-    let cover = ["mount", "-t", "tmpfs", "theirs", root.to_str().unwrap()];
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/sys"), &root, NONE, flags, NONE).unwrap();
+    lab.delete("a");
+    world.is_as_before();
+    let cover = ["mount", "--rbind", "/sys", root.to_str().unwrap()];
     let env = ["PATH=/usr/bin:/bin"];
     bundle.hook("createRuntime", &[]);
     bundle.config["hooks"]["createRuntime"][0] =
         json!({ "path": "/bin/mount", "args": cover, "env": env });
     bundle.hook("createRuntime", &["exit", "1"]);
-    let failed = lab.create(&bundle, "a", &[]);
-    assert!(failed.stderr.contains("cleaning up: removing the state directory"), "{failed:?}");
-    failed.fails();
-    assert_eq!(lab.status("a"), "stopped");
-    umount2(&root, MntFlags::MNT_DETACH).unwrap();
-    world.holds(lab, &["a"]);
-    lab.delete("a");
+    lab.create(&bundle, "a", &[]).fails();
     world.is_as_before();
+}
+
+fn a_record_is_not_needed_to_take_the_root_away(lab: &Lab) {
+    let world = World::new();
+    let bundle = bundle(lab);
+    for text in ["{", "null", ""] {
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        fs::write(lab.root().join(lab.id("a")).join("state.json"), text).unwrap();
+        lab.on("a", &["delete", "--force"], &[]).ok();
+        world.is_as_before();
+    }
+}
+
+/// Its root is no mount from which a deletion could turn all others private.
+fn a_chroot_is_refused(lab: &Lab) {
+    let bundle = bundle(lab);
+    bundle.write();
+    let root = lab.path("chroot");
+    // The mount namespace goes with the mounts.
+    let script = "mkdir $0; for i in /*; do [ -d $i ] && [ ! -L $i ] && mkdir -p $0$i && mount --rbind $i $0$i \
+                  || cp -P $i $0; done; exec chroot $0 \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&root);
+    let runtime = lab.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &lab.id("a")]);
+    command.arg(runtime.get_program()).args(runtime.get_args());
+    let error = lab.begin(command).end().fails();
+    let text =
+        "orlop run failed: mounts among the host's can't be made in a chroot: \"/\" is no mount";
+    assert_eq!(error, text);
 }
 
 fn a_root_that_is_gone_is_not_entered(lab: &Lab) {

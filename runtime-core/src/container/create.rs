@@ -132,10 +132,10 @@ impl Store {
             return Err(Error::new(Kind::Cgroup, "container's cgroup is not empty"));
         }
         let root = Detached::of(&compiled.plan)?;
-        record.root_mount = root.as_ref().map(Detached::mount);
+        record.root_mounted = root.is_some();
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
-        let root = root.map(|root| root.attach(&folder, &mut undo)).transpose()?;
+        let root = root.map(|root| root.attach(&folder)).transpose()?;
         let start = if waits { Some(folder.make_start()?) } else { None };
         let notify = prepare_notify(&folder, options, waits)?;
 

@@ -90,8 +90,8 @@ impl Container {
         if let Some(class) = &self.record.intel_rdt {
             class.remove()?;
         }
-        if let Some(root) = &self.record.root_mount {
-            root.unmount(&self.folder())?;
+        if self.record.root_mounted {
+            self.folder().remove_root()?;
         }
         let hooks = match self.poststop_hooks() {
             Ok(hooks) => hooks,
@@ -162,12 +162,12 @@ impl Store {
             drop(lock);
             return self.delete_force(id);
         }
-        let (manager, class, root) = match folder.read_remains() {
-            Some(Remains { cgroup, intel_rdt, root_mount, saver }) => {
+        let (manager, class) = match folder.read_remains() {
+            Some(Remains { cgroup, intel_rdt, saver }) => {
                 saver.as_ref().map_or(Ok(()), Saver::end)?;
-                (Some(Manager::from_record(cgroup)), intel_rdt, root_mount)
+                (Some(Manager::from_record(cgroup)), intel_rdt)
             }
-            None => (likely_manager(&folder, id)?, None, None),
+            None => (likely_manager(&folder, id)?, None),
         };
         if let Some(manager) = manager {
             let _held = manager.hold();
@@ -175,9 +175,6 @@ impl Store {
         }
         if let Some(class) = class {
             class.remove()?;
-        }
-        if let Some(root) = root {
-            root.unmount(&folder)?;
         }
         folder.remove()?;
         drop(lock);

@@ -7,7 +7,7 @@ use oci_spec::runtime::Process;
 
 use super::pidfd::PidfdReceiver;
 use super::state::State;
-use super::{Container, Started, Terminal, check_pid_file, write_pid_file};
+use super::{Container, Started, Terminal, check_pid_file, root_mount, write_pid_file};
 use crate::cgroup::{Inner, Manager};
 use crate::compile;
 use crate::error::{Error, Kind, Result};
@@ -138,8 +138,7 @@ impl Container {
 
     /// The root, where it is a mount of the caller's own mount namespace.
     fn mounted_root(&self) -> Result<Option<OwnedFd>> {
-        let root = self.record.root_mount.as_ref();
-        root.map(|root| root.open(&self.folder())).transpose()
+        self.record.root_mounted.then(|| root_mount::open(&self.folder())).transpose()
     }
 
     /// The cgroup into which the process is cloned.

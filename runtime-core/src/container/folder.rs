@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::notify;
-use super::root_mount::RootMount;
+use super::root_mount;
 use super::saver::Saver;
 use super::state::Record;
 use crate::cgroup;
@@ -34,7 +34,6 @@ const START: &str = "exec.fifo";
 const NOTIFY: &str = "notify";
 const NOTIFY_SOCKET: &str = "notify.sock";
 const CRIU_ROOT: &str = "criu-root";
-const ROOT: &str = "root";
 
 /// `<root>/<id>`
 #[derive(Debug, Clone)]
@@ -49,8 +48,6 @@ pub(super) struct Remains {
     pub cgroup: cgroup::Record,
     #[serde(default)]
     pub intel_rdt: Option<Class>,
-    #[serde(default)]
-    pub root_mount: Option<RootMount>,
     #[serde(default)]
     pub saver: Option<Saver>,
 }
@@ -323,7 +320,7 @@ impl Folder {
 
     /// Where the root is mounted, if it is in the runtime's own mount namespace.
     pub(super) fn root(&self) -> PathBuf {
-        self.path.join(ROOT)
+        self.path.join(root_mount::PLACE)
     }
 
     /// Makes the directory for that.
@@ -334,23 +331,24 @@ impl Folder {
         Ok(path)
     }
 
+    /// Takes that away with all that is mounted there. A missing one is fine.
+    pub(super) fn remove_root(&self) -> Result<()> {
+        root_mount::remove(&self.path)
+    }
+
     /// Removes the folder with all that is in it. A missing one is fine.
     pub(super) fn remove(&self) -> Result<()> {
-        // First of all, while the record is there: where something is mounted it stays,
-        // and so does the folder. In other mount namespaces the kernel unmounts there.
-        match fs::remove_dir(self.root()) {
-            Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
-            _ => {}
-        }
-        for name in [START, CONFIG, CONFIG_DRAFT, DRAFT, STATE] {
+        for name in [CONFIG, STATE] {
             match fs::remove_file(self.path.join(name)) {
                 Err(error) if !gone(&error) => return Err(self.cannot_remove(&error)),
                 _ => {}
             }
         }
         match fs::remove_dir(&self.path) {
-            // The notify socket, or what this version did not put there.
+            // A FIFO that nobody has started, a draft, the notify socket, a root, or what
+            // this version did not put there.
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                self.remove_root()?;
                 // Empty, since nothing is mounted there but where CRIU was. Were it
                 // not, it would be somebody's root.
                 match fs::remove_dir(self.path.join(CRIU_ROOT)) {

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::Folder;
 use super::mounted::Mounted;
-use super::root_mount::RootMount;
 use super::saver::Saver;
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Manager};
@@ -55,9 +54,9 @@ pub(super) struct Record {
     /// Its class in resctrl, if it asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<Class>,
-    /// Where the root is mounted, if it is in the runtime's own mount namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root_mount: Option<RootMount>,
+    /// Whether the root is mounted in the folder, in the runtime's own mount namespace.
+    #[serde(default)]
+    pub root_mounted: bool,
     /// What is mounted in it by the config and since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mounted>,
@@ -157,7 +156,7 @@ impl Record {
             start_time: 0,
             cgroup,
             intel_rdt: None,
-            root_mount: None,
+            root_mounted: false,
             mounts: Vec::new(),
             saver: None,
             own_pids: own_pids(spec),

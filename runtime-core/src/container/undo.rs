@@ -3,7 +3,6 @@
 use std::os::fd::BorrowedFd;
 
 use super::folder::Folder;
-use super::root_mount::RootMount;
 use crate::cgroup::{Claim, Manager};
 use crate::resctrl::Class;
 
@@ -19,7 +18,6 @@ enum Step {
     // Nobody else's processes are in there while it is claimed.
     Cgroup(Manager, Option<Claim>),
     Class(Class),
-    Root(Folder, RootMount),
 }
 
 impl Undo {
@@ -35,15 +33,11 @@ impl Undo {
         self.steps.push(Step::Class(class));
     }
 
-    pub(super) fn root(&mut self, folder: Folder, root: RootMount) {
-        self.steps.push(Step::Root(folder, root));
-    }
-
     /// The directory of the cgroup that is claimed.
     pub(super) fn cgroup_directory(&self) -> Option<BorrowedFd<'_>> {
         self.steps.iter().find_map(|step| match step {
             Step::Cgroup(_, claim) => claim.as_ref().map(Claim::directory),
-            Step::Folder(_) | Step::Class(_) | Step::Root(..) => None,
+            Step::Folder(_) | Step::Class(_) => None,
         })
     }
 
@@ -59,8 +53,6 @@ impl Drop for Undo {
             let result = match &step {
                 Step::Folder(folder) => folder.remove(),
                 Step::Class(class) => class.undo(),
-                // If that fails the folder stays too, for a deletion.
-                Step::Root(folder, root) => root.unmount(folder),
                 // The first needs no descriptor, of which there may be none left.
                 Step::Cgroup(manager, _) if manager.remove_empty() => Ok(()),
                 // Hooks may have left processes there.

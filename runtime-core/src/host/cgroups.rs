@@ -4,7 +4,7 @@
 //! Reads the mount table and the caller's own place. It does not know what a
 //! container wants.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::error::{Error, Result};
+
+/// The source of the file system on which a container has its root that is among the
+/// host's mounts (proc_pid_mountinfo(5)).
+pub(crate) const ROOT_SOURCE: &CStr = c"orlop-root";
 
 /// Where every distribution mounts cgroups.
 const USUAL: &str = "/sys/fs/cgroup";
@@ -110,7 +114,7 @@ struct Mount<'a> {
 }
 
 fn mounts(table: &str) -> Vec<Mount<'_>> {
-    let mut found: Vec<Mount<'_>> = table.lines().filter_map(mount).collect();
+    let mut found: Vec<Mount<'_>> = host_lines(table).filter_map(mount).collect();
     // Where a hierarchy is mounted twice, the usual place is the one that lasts; of
     // two there the later one, which covers the other.
     found.reverse();
@@ -132,9 +136,24 @@ fn mount(line: &str) -> Option<Mount<'_>> {
     Some(Mount { root, point, kind, options })
 }
 
-/// Where file systems of one kind are mounted whole, by the text of a mount table.
-pub(super) fn mount_points(table: &str, kind: &str) -> impl Iterator<Item = PathBuf> {
-    table.lines().filter_map(move |line| {
+/// The lines of a mount table but for what containers have among the host's mounts: that
+/// goes with them.
+pub(super) fn host_lines(table: &str) -> impl Iterator<Item = &str> {
+    let point = |line: &str| line.split(' ').nth(4).map(PathBuf::from);
+    let base = format!(" - tmpfs {} ", ROOT_SOURCE.to_string_lossy());
+    let bases: Vec<_> =
+        table.lines().filter(|line| line.contains(&base)).filter_map(point).collect();
+    let below =
+        move |line: &str, base: &PathBuf| point(line).is_some_and(|at| at.starts_with(base));
+    table.lines().filter(move |line| !bases.iter().any(|base| below(line, base)))
+}
+
+/// Where file systems of one kind are mounted whole, by lines of a mount table.
+pub(super) fn mount_points<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    kind: &str,
+) -> impl Iterator<Item = PathBuf> {
+    lines.filter_map(move |line| {
         let (left, right) = line.split_once(" - ")?;
         let mut fields = left.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
@@ -231,9 +250,28 @@ mod tests {
         let table = "\
             31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
             50 23 0:31 / /mnt/a\\040b rw shared:4 - resctrl resctrl rw\n\
-            51 23 0:32 / /mnt/c rw - fuse.resctrl resctrl rw\n";
-        let found: Vec<_> = mount_points(table, "resctrl").collect();
-        assert_eq!(found, [Path::new("/mnt/a b")]);
+            51 23 0:32 / /mnt/c rw - fuse.resctrl resctrl rw\n\
+            52 23 0:33 / /mnt/d\\040/root ro - tmpfs orlop-root ro\n\
+            53 52 0:31 / /mnt/d\\040/root/rootfs/sys/fs/resctrl ro - resctrl resctrl ro\n\
+            54 23 0:31 / /mnt/d\\040/rooted rw - resctrl resctrl ro\n";
+        let found: Vec<_> = mount_points(host_lines(table), "resctrl").collect();
+        // Not that of a container.
+        assert_eq!(found, [Path::new("/mnt/a b"), Path::new("/mnt/d /rooted")]);
+    }
+
+    #[test]
+    fn what_a_container_has_among_the_hosts_mounts_is_not_the_hosts() {
+        let own = "4:memory:/\n0::/\n";
+        let table = "\
+            5 1 0:3 / /cg/memory rw - cgroup cgroup rw,memory\n\
+            6 1 0:4 / /cg/unified rw - cgroup2 cgroup2 rw\n\
+            7 1 0:5 / /run/orlop/a/root ro - tmpfs orlop-root ro\n\
+            8 7 0:6 / /run/orlop/a/root/rootfs rw - ext4 /dev/vda rw\n\
+            9 8 0:3 /a /run/orlop/a/root/rootfs/sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n\
+            10 8 0:4 /a /run/orlop/a/root/rootfs/sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n";
+        let Cgroups::Legacy { hierarchies } = parse(own, table) else { panic!("not legacy") };
+        let seen: Vec<_> = hierarchies.iter().map(|found| found.mount.to_str().unwrap()).collect();
+        assert_eq!(seen, ["/cg/memory", "/cg/unified"]);
     }
 
     #[test]

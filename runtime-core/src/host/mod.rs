@@ -17,6 +17,7 @@ use nix::sys::statfs::{FsType, PROC_SUPER_MAGIC, statfs};
 use nix::unistd::{getegid, geteuid};
 use orlop_init::sys::{self, abi};
 
+pub(crate) use cgroups::ROOT_SOURCE;
 pub use cgroups::{Cgroups, Hierarchy};
 pub use mappers::IdMappers;
 pub use resctrl::Resctrl;
@@ -118,7 +119,7 @@ impl HostFacts {
     /// leads to.
     pub fn find_revealing(&mut self) -> Result<()> {
         let table = read(Path::new("/proc/self/mountinfo"))?;
-        let of = |kind| cgroups::mount_points(&table, kind);
+        let of = |kind| cgroups::mount_points(table.lines(), kind);
         self.revealing = of("proc").chain(of("sysfs")).collect();
         let covered = |path: &&PathBuf| {
             let found = statfs(*path).map(|found| found.filesystem_type());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, statfs};
 
-use super::cgroups::mount_points;
+use super::cgroups::{host_lines, mount_points};
 use crate::error::{Error, Result};
 
 /// Where the kernel has a place for it (Documentation/filesystems/resctrl.rst).
@@ -42,7 +42,7 @@ impl Resctrl {
         let path = "/proc/self/mountinfo";
         let table =
             fs::read_to_string(path).map_err(|error| Error::io(&error, "reading").at_path(path))?;
-        Ok(mount_points(&table, "resctrl").next().map(Self::at))
+        Ok(mount_points(host_lines(&table), "resctrl").next().map(Self::at))
     }
 
     fn at(mount: PathBuf) -> Self {
