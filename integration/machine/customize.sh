@@ -27,7 +27,19 @@ ExecStart=/bin/ip address add 10.0.2.15/24 dev eth0
 [Install]
 WantedBy=multi-user.target
 END
-chroot "$root" systemctl enable --quiet lab-network.service ssh.service
+# CRIU's breakpoints are perf events: the first one of all has the kernel change its
+# scheduler's instructions, the end of the last one back again, and an emulated processor
+# may still run what stood there meanwhile (Oops: int3). So one event is always there.
+cat >"$root/etc/systemd/system/lab-perf.service" <<'END'
+[Unit]
+Description=An event that never happens (perf_event_open(2), PERF_COUNT_SW_DUMMY)
+[Service]
+ExecStart=/usr/bin/perl -e 'my $$attr = pack("L2Q5L2Q", 1, 64, 9, (0) x 7); \
+    syscall(298, $$attr, 0, -1, -1, 0) < 0 and die "perf_event_open: $$!"; sleep'
+[Install]
+WantedBy=multi-user.target
+END
+chroot "$root" systemctl enable --quiet lab-network.service lab-perf.service ssh.service
 cat >"$root/etc/ssh/sshd_config.d/lab.conf" <<'END'
 PermitRootLogin prohibit-password
 PasswordAuthentication no
