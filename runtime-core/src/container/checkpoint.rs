@@ -67,12 +67,7 @@ impl Container {
         // COMPAT(runc): nobody looks at it but for lazy pages.
         let status = options.status_fd.filter(|_| options.criu.lazy_pages);
         let mut status = status.map(take_over).transpose()?;
-        let state = self.state()?;
-        if !matches!(state, State::Running | State::Paused) {
-            // COMPAT(runc): its words.
-            let words = format!("Container cannot be checkpointed in {state} state");
-            return Err(Error::new(Kind::WrongState, words));
-        }
+        let was_frozen = self.has_processes()? == State::Paused;
         let host = HostFacts::probe()?;
         needs_root(&host)?;
         let images = Images::open(&options.criu, true)?;
@@ -125,7 +120,6 @@ impl Container {
             }
             Ok(())
         };
-        let was_frozen = state == State::Paused;
         let worker = criu.start_alone(self.store.interrupt.clone())?;
         // It may take for ever, and `delete --force` must end it.
         let mut known = self.record.clone();
@@ -144,6 +138,18 @@ impl Container {
             log::warn!("{error}");
         }
         done
+    }
+
+    /// What it is doing, if there is something to be saved of it.
+    fn has_processes(&self) -> Result<State> {
+        match self.state()? {
+            state @ (State::Running | State::Paused) => Ok(state),
+            state => {
+                // COMPAT(runc): its words.
+                let words = format!("Container cannot be checkpointed in {state} state");
+                Err(Error::new(Kind::WrongState, words))
+            }
+        }
     }
 
     /// Where the mounts from outside are now: CRIU knows them by that.
