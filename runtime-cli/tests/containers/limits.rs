@@ -221,8 +221,17 @@ fn exec_goes_below(lab: &Lab) {
     let wanted: &[&str] = if lab.view.is_v2() { &[""] } else { &["freezer", "pids"] };
     assert_eq!(joined, wanted);
     assert!(in_it(&lab.exec("a", &["--cgroup", "/"], &cat).ok()).is_empty());
+    let neighbours: Vec<_> = cgroups(lab.tag())
+        .iter()
+        .map(|cgroup| std::path::PathBuf::from(format!("{}2", cgroup.display())))
+        .collect();
+    neighbours.iter().for_each(|neighbour| fs::create_dir(neighbour).unwrap());
+    let name = neighbours[0].file_name().unwrap().to_str().unwrap().trim_end_matches('2');
     for (flags, why) in [
         (&["--cgroup", "../x"][..], "bad sub cgroup path"),
+        // Another's, whose name begins as the container's.
+        (&["--cgroup", &*format!("../{name}2")], "bad sub cgroup path"),
+        (&["--cgroup", &*format!("/inner/../../{name}2")], "bad sub cgroup path"),
         (&["--cgroup", "nope"], "no such file or directory"),
         (&["--cgroup", "nope:inner"], "unknown controller nope: "),
         (&["--cgroup", ":inner"], "empty <controller> prefix"),
@@ -232,6 +241,7 @@ fn exec_goes_below(lab: &Lab) {
         let message = lab.exec("a", flags, &cat).fails();
         assert!(message.contains(why), "{flags:?}: {message}");
     }
+    neighbours.iter().for_each(|neighbour| fs::remove_dir(neighbour).unwrap());
     lab.delete("a");
 }
 

@@ -369,7 +369,9 @@ impl<'a> Restoring<'a> {
                 folder.write(record)
             }
             // The first word after they have it, and the last before they go on.
-            "pre-resume" => labels::check(record.pid, prepared.label.as_ref()),
+            "pre-resume" => {
+                labels::check(record.pid, prepared.label.as_ref(), &prepared.compiled.plan)
+            }
             "orphan-pts-master" => {
                 let (Some(master), Some(console)) = (&asked.fd, &prepared.console) else {
                     return Ok(());

@@ -154,8 +154,14 @@ impl Fake {
                 fs::create_dir_all(&at).unwrap();
             }
             mount(Some(value), at.as_str(), none, flags, none).unwrap();
-            let read_only = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-            mount(none, at.as_str(), none, read_only, none).unwrap();
+            if self.told("mounts for writing").as_deref() != Some(key) {
+                let read_only = flags | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(none, at.as_str(), none, read_only, none).unwrap();
+            }
+        }
+        if self.told("has a root for writing").is_some() {
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+            mount(none, root, none, flags, none).unwrap();
         }
         self.note(&Request(
             (0..8)
@@ -170,6 +176,7 @@ impl Fake {
         let has_terminal = self.told("has a terminal").is_some();
         let hangs = self.told("works for ever").is_some();
         let folder = hangs.then(|| File::open(&self.folder).unwrap());
+        let says_it_all = self.told("says it all").is_some();
         chroot(root).unwrap();
         std::env::set_current_dir("/").unwrap();
         // It lives on when this program has ended.
@@ -186,6 +193,9 @@ impl Fake {
             notify("orphan-pts-master", pid, Some(&master));
         }
         notify("post-restore", pid, None);
+        if says_it_all {
+            notify("pre-resume", pid, None);
+        }
         let mut inner = Vec::new();
         number(&mut inner, 1, u64::from(child));
         answer(RESTORE, true, |out| bytes(out, 4, &inner));

@@ -1,5 +1,6 @@
 //! Checkpoint and restore.
 
+mod confined;
 pub(crate) mod fake;
 mod hangs;
 mod told;
@@ -7,4 +8,5 @@ pub(crate) mod whole;
 
 use crate::harness::Test;
 
-pub(crate) const ROOMS: &[&[Test]] = &[told::TESTS, hangs::TESTS, whole::TESTS];
+pub(crate) const ROOMS: &[&[Test]] =
+    &[told::TESTS, confined::TESTS, hangs::TESTS, whole::TESTS];

@@ -415,9 +415,16 @@ fn what_criu_has_mounted_is_looked_at(lab: &Lab) {
     images(lab);
     fake.restore(&bundle, &[], "a").ok();
     lab.delete("a");
-    fake.tell("mounts nothing", "");
-    let message = fake.restore(&bundle, &[], "a").fails();
-    assert!(message.starts_with("criu has mounted something else at \"/data\""), "{message}");
+    for (behaviour, what, words) in [
+        ("mounts nothing", "", "criu has mounted something else at \"/data\""),
+        ("mounts for writing", "/data", "criu has mounted what can be written at \"/data\""),
+        ("has a root for writing", "", "criu has left the root so that it can be written"),
+    ] {
+        fake.tell(behaviour, what);
+        let message = fake.restore(&bundle, &[], "a").fails();
+        assert!(message.starts_with(words), "{message}");
+        fs::remove_file(lab.path("fake").join(behaviour)).unwrap();
+    }
 }
 
 fn what_criu_says_is_told_in_one_line(lab: &Lab) {

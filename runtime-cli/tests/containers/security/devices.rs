@@ -22,24 +22,29 @@ pub(crate) const TESTS: &[Test] = tests![
 /// A place of the host that must stay as it is.
 struct Outside {
     path: PathBuf,
+    names: &'static [&'static str],
 }
 
 impl Outside {
     fn new(lab: &Lab) -> Self {
+        Self::with(lab, &["marker", "null", "ptmx"])
+    }
+
+    fn with(lab: &Lab, names: &'static [&'static str]) -> Self {
         let path = lab.path("outside");
         fs::create_dir(&path).unwrap();
-        for name in ["ptmx", "marker", "null"] {
+        for name in names {
             fs::write(path.join(name), "the host's\n").unwrap();
         }
-        Self { path }
+        Self { path, names }
     }
 
     fn check(&self, what: &str) {
         let mut names: Vec<_> =
             fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["marker", "null", "ptmx"], "{what}");
-        for name in ["ptmx", "marker", "null"] {
+        assert_eq!(names, self.names, "{what}");
+        for name in self.names {
             let file = self.path.join(name);
             assert_eq!(fs::read_to_string(&file).unwrap(), "the host's\n", "{what}");
             let metadata = fs::symlink_metadata(file).unwrap();
@@ -89,7 +94,8 @@ const FAKES: [&str; 9] = [
 // CVE-2026-41579, CVE-2026-47766: ptmx was removed and links were made in a
 // directory of the host.
 fn dev_is_a_link_out(lab: &Lab) {
-    let outside = Outside::new(lab);
+    // Without what a device would not be made over.
+    let outside = Outside::with(lab, &["marker", "ptmx"]);
     let absolute = outside.path.display().to_string();
     for to in [absolute.clone(), format!("../../../../../../..{absolute}")] {
         for terminal in [false, true] {
@@ -115,6 +121,7 @@ fn with_dev(bundle: &mut Bundle, dev: &Path) {
 // calls /dev/null, or not at all.
 fn null_is_no_cover(lab: &Lab) {
     let outside = Outside::new(lab);
+    fs::write(lab.path("input"), "").unwrap();
     let dev = lab.path("dev");
     fs::create_dir(&dev).unwrap();
     for fake in FAKES {
@@ -125,8 +132,11 @@ fn null_is_no_cover(lab: &Lab) {
         fs::write(bundle.rootfs().join("work/decoy"), "decoy\n").unwrap();
         bundle.config["linux"]["maskedPaths"] = json!(["/work/secret", "/proc/kcore"]);
         let run = lab.start_of("run", &bundle, "a", &[]);
-        // Not the null device, which would be opened again inside.
-        let output = lab.begin(run).end();
+        // Not the null device, which would be opened again inside, and refused.
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "exec \"$@\" <\"$0\""]).arg(lab.path("input"));
+        shell.arg(run.get_program()).args(run.get_args());
+        let output = lab.begin(shell).end();
         assert_eq!(output.stdout, "", "{fake}");
         outside.check(fake);
         lab.delete("a");
@@ -249,5 +259,38 @@ fn a_terminal_is_the_kernels(lab: &Lab) {
             outside.check(&what);
             lab.delete("a");
         }
+    }
+    // The kernel goes from a node of that number to what is named "pts" beside it.
+    let _ = fs::remove_dir_all(&dev);
+    fs::create_dir_all(dev.join("pts/pts")).unwrap();
+    let everybody = Mode::from_bits_truncate(0o666);
+    mknod(&dev.join("pts/ptmx"), SFlag::S_IFCHR, everybody, makedev(5, 2)).unwrap();
+    let mut bundle = lab.bundle(&["exit", "0"]);
+    with_dev(&mut bundle, &dev);
+    bundle.mount("/dev/pts/pts", "devpts", "devpts", &["newinstance", "ptmxmode=0666"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    let said = lab.run(&bundle, "a", &[]).fails();
+    assert!(said.contains("terminal"), "{said}");
+    lab.delete("a");
+    // A devpts by a link, and beside that link what would be the terminal's name.
+    for fake in FAKES {
+        let _ = fs::remove_dir_all(&dev);
+        fs::create_dir_all(dev.join("pts")).unwrap();
+        symlink("/work/devpts/ptmx", dev.join("pts/ptmx")).unwrap();
+        put(fake, &dev.join("pts/0"), &outside);
+        let mut bundle = lab.bundle(&["node", "/dev/console"]);
+        with_dev(&mut bundle, &dev);
+        let options = ["newinstance", "ptmxmode=0666"];
+        bundle.mount("/work/devpts", "devpts", "devpts", &options);
+        bundle.config["process"]["terminal"] = json!(true);
+        let output = lab.run(&bundle, "a", &[]);
+        assert!(
+            output.stdout.starts_with("char 136:"),
+            "{fake}: {} {}",
+            output.stdout,
+            output.stderr
+        );
+        outside.check(fake);
+        lab.delete("a");
     }
 }

@@ -73,6 +73,11 @@ fn exec_has_exactly_the_user_it_asks_for(lab: &Lab) {
     ] {
         Status::new(&lab.exec("a", &["--user", user], &LOOK).ok()).is(uid, gid);
     }
+    for user in ["", "x", "1x", " 1", "1 ", "1:", "1:x", ":1", "1:1:1", "0x1", "4294967297", "1.5"]
+    {
+        let output = lab.exec("a", &["--user", user], &LOOK);
+        assert_eq!((output.code == 0, &*output.stdout), (false, ""), "{user:?}");
+    }
     lab.delete("a");
 }
 

@@ -6,6 +6,7 @@
 
 mod descriptors;
 mod devices;
+mod grammar;
 mod identity;
 mod observer;
 mod procfs;
@@ -17,6 +18,7 @@ use crate::harness::Test;
 pub(crate) const ROOMS: &[&[Test]] = &[
     descriptors::TESTS,
     devices::TESTS,
+    grammar::TESTS,
     identity::TESTS,
     observer::TESTS,
     procfs::TESTS,

@@ -89,18 +89,21 @@ fn parameters_are_written_to_the_kernel(lab: &Lab) {
 // parameters.
 fn names_lead_nowhere_else(lab: &Lab) {
     let pages = |size: &str| json!([{"pageSize": size, "limit": 1}]);
-    for (field, value) in [
-        ("hugepageLimits", pages("../../x")),
-        ("hugepageLimits", pages("2MB/../../x")),
-        ("hugepageLimits", pages("")),
-        ("unified", json!({"../cgroup.procs": "1"})),
-        ("unified", json!({"a/b.max": "1"})),
-        ("unified", json!({"..": "1"})),
+    let no_size = "is not a number with KB, MB or GB";
+    let no_name = if lab.view.is_v2() { "must be a file name" } else { "on cgroup v1" };
+    for (field, value, words) in [
+        ("hugepageLimits", pages("../../x"), no_size),
+        ("hugepageLimits", pages("2MB/../../x"), no_size),
+        ("hugepageLimits", pages(""), no_size),
+        ("unified", json!({"../cgroup.procs": "1"}), no_name),
+        ("unified", json!({"a/b.max": "1"}), no_name),
+        ("unified", json!({"..": "1"}), ""),
     ] {
         let mut bundle = lab.bundle(&["exit", "0"]);
         bundle.config["linux"]["resources"][field] = value.clone();
         let said = lab.run(&bundle, "a", &[]).fails();
-        assert!(said.contains(&format!("/linux/resources/{field}")), "{value}: {said}");
+        let well = said.contains(&format!("/linux/resources/{field}")) && said.contains(words);
+        assert!(well, "{value}: {said}");
     }
     for key in ["net/../kernel/shmmni", "net.../kernel.shmmni", "../kernel/shmmni", "net.ipv4/../x"]
     {

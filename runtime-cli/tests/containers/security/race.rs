@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -44,9 +45,10 @@ fn a_place_that_becomes_a_link(lab: &Lab) {
                 renameat2(AT_FDCWD, &place, AT_FDCWD, &link, flags).unwrap();
             }
         });
-        let result = make_containers(lab, &volume);
+        // Also when it fails: the scope waits for its thread.
+        let result = catch_unwind(AssertUnwindSafe(|| make_containers(lab, &volume)));
         over.store(true, Ordering::Relaxed);
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     });
     println!("  {made} containers were made and {refused} refused");
     assert!(made > 0, "the race was never tried");

@@ -1,0 +1,48 @@
+//! What confines the processes of a restored container, whatever the images say.
+
+use serde_json::{Value, json};
+
+use super::told::{Fake, images};
+use crate::harness::{Lab, Test, tests};
+
+pub(crate) const TESTS: &[Test] = tests![what_criu_leaves_of_privileges_is_looked_at];
+
+/// CVE-2026-92574: what confines the processes is not left to the images. Those of the
+/// program in CRIU's place have all that root has.
+fn what_criu_leaves_of_privileges_is_looked_at(lab: &Lab) {
+    let fake = Fake::new(lab);
+    images(lab);
+    fake.tell("says it all", "");
+    let features: Value = serde_json::from_str(&lab.runtime(&["features"]).ok()).unwrap();
+    let names = features["linux"]["capabilities"].as_array().unwrap();
+    let mut free = lab.bundle(&["sleep"]);
+    free.config["process"]["noNewPrivileges"] = json!(false);
+    for set in ["bounding", "effective", "permitted"] {
+        free.config["process"]["capabilities"][set] = json!(names);
+    }
+    fake.restore(&free, &[], "a").ok();
+    assert_eq!(lab.status("a"), "running");
+    lab.delete("a");
+    let filter = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        { "names": ["kexec_load"], "action": "SCMP_ACT_ERRNO" }
+    ] });
+    let some = json!(names[1..]);
+    for (pointer, value) in [
+        ("/process/capabilities/bounding", some.clone()),
+        ("/process/noNewPrivileges", json!(true)),
+        ("/linux/seccomp", filter),
+    ] {
+        let mut bundle = lab.bundle(&["sleep"]);
+        bundle.config = free.config.clone();
+        let (above, name) = pointer.rsplit_once('/').unwrap();
+        bundle.config.pointer_mut(above).unwrap()[name] = value;
+        if name == "bounding" {
+            bundle.config["process"]["capabilities"]["effective"] = some.clone();
+            bundle.config["process"]["capabilities"]["permitted"] = some.clone();
+        }
+        let message = fake.restore(&bundle, &[], "a").fails();
+        let words = "criu has left the processes with more privileges than the config gives";
+        assert_eq!(message, format!("{words} (config.json: {pointer})"));
+        assert_eq!(lab.on("a", &["state"], &[]).fails(), "container does not exist");
+    }
+}
