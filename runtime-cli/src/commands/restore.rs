@@ -7,9 +7,9 @@ use clap::Args;
 use orlop::bundle::Bundle;
 use orlop::container::{CreateOptions, RestoreOptions, Terminal};
 
-use super::Call;
 use super::bundle::{driver, rootless};
 use super::images::Images;
+use super::{Call, notify};
 use crate::foreground::{self, Foreground};
 
 #[derive(Debug, Args)]
@@ -57,6 +57,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
         pid_file: arguments.pid_file,
         no_pivot: arguments.no_pivot,
+        notify: notify::socket().is_some(),
         optional_cgroup: rootless(&call.globals.rootless)?,
         ..CreateOptions::default()
     };

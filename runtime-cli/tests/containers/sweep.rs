@@ -9,7 +9,8 @@
 pub(crate) mod tracer;
 
 use std::process::Command;
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 pub(crate) use tracer::Victim;
 use tracer::{Ending, Tracer};
 
+use crate::checkpoint::whole::{RESTORE, RUN, command_on, criu, quietly, save};
 use crate::harness::{Bundle, Lab, Output, Picture, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -31,6 +33,8 @@ pub(crate) const TESTS: &[Test] = tests![
     the_stage_of_run_is_killed,
     the_stage_of_start_is_killed,
     the_stage_of_exec_is_killed,
+    restore_is_killed,
+    restore_is_killed_while_it_waits,
 ];
 
 /// What is done to a container, after what was done before.
@@ -41,7 +45,12 @@ pub(crate) enum Step {
     Start,
     Exec,
     Delete,
+    /// Of a checkpoint that [`IMAGES`] has.
+    Restore,
 }
+
+/// Where a restore finds what was saved.
+const IMAGES: &str = "images";
 
 /// Who calls the runtime.
 #[derive(Clone, Copy)]
@@ -79,7 +88,7 @@ pub(crate) fn sweep_by(lab: &Lab, caller: Caller<'_>, bundle: Bundle, what: (Ste
     let (step, victim) = what;
     let mut sweep = Sweep { lab, caller, bundle, step, victim, left: 0, found: Vec::new() };
     let begun = Instant::now();
-    let every = std::env::var("ORLOP_TEST_EVERY").map_or(1, |every| every.parse().unwrap());
+    let every = every();
     let mut kills = 0;
     while sweep.found.len() < 5 && sweep.kills(kills * every) {
         kills += 1;
@@ -88,6 +97,10 @@ pub(crate) fn sweep_by(lab: &Lab, caller: Caller<'_>, bundle: Bundle, what: (Ste
     println!("  {step:?}, {victim:?}: {kills} kills, {left} left something, {took:.1?}");
     assert!(kills > 0 && left > 0, "nothing was swept");
     assert_eq!(sweep.found, [""; 0]);
+}
+
+fn every() -> usize {
+    std::env::var("ORLOP_TEST_EVERY").map_or(1, |every| every.parse().unwrap())
 }
 
 impl Sweep<'_> {
@@ -134,7 +147,12 @@ impl Sweep<'_> {
 
     fn killed(&self, name: &str, at: usize) -> Ending {
         let id = &*self.lab.id(name);
+        let images = self.lab.path(IMAGES);
+        let images = images.to_str().unwrap();
+        let restore = [&RESTORE as &[_], &["--image-path", images, "--work-path", images]].concat();
+        let restore = [&restore[..], &["--bundle", self.bundle(), id]].concat();
         let arguments: &[&str] = match self.step {
+            Step::Restore => &restore,
             Step::Create => &["create", "--bundle", self.bundle(), id],
             Step::Run => &["run", "--detach", "--bundle", self.bundle(), id],
             Step::Start => &["start", id],
@@ -214,6 +232,46 @@ fn the_stage_of_start_is_killed(lab: &Lab) {
 
 fn the_stage_of_run_is_killed(lab: &Lab) {
     sweep(lab, Step::Run, Victim::Stage);
+}
+
+/// CRIU and what it has brought back so far are the deletion's, too.
+fn restore_is_killed(lab: &Lab) {
+    criu(lab);
+    let bundle = lab.bundle(&["sleep"]);
+    quietly(command_on(lab, &bundle, &RUN, "saved"));
+    save(lab, &["--image-path", IMAGES], "saved");
+    sweep_of(lab, bundle, Step::Restore, Victim::Parent);
+}
+
+/// Between its calls, while CRIU works: a kill every few milliseconds.
+fn restore_is_killed_while_it_waits(lab: &Lab) {
+    criu(lab);
+    let bundle = lab.bundle(&["sleep"]);
+    quietly(command_on(lab, &bundle, &RUN, "saved"));
+    save(lab, &["--image-path", IMAGES], "saved");
+    let verb = [&RESTORE as &[_], &["--image-path", IMAGES, "--work-path", IMAGES]].concat();
+    let (mut kills, mut found) = (0, Vec::new());
+    for moment in (0..).step_by(15 * every()).map(Duration::from_millis) {
+        let picture = Picture::take(lab);
+        let running = lab.begin(command_on(lab, &bundle, &verb, "a"));
+        sleep(moment);
+        running.signal("SIGKILL");
+        let ended = running.end().code;
+        lab.delete("a");
+        let mut leaks = picture.leaks(lab);
+        if !leaks.is_empty() {
+            picture.sweep(lab);
+            leaks.truncate(4);
+            found.push(format!("after {moment:?}: {leaks:?}"));
+        }
+        if ended == 0 || found.len() == 5 {
+            break;
+        }
+        kills += 1;
+    }
+    println!("  {kills} kills");
+    assert!(kills > 3, "nothing was swept");
+    assert_eq!(found, [""; 0]);
 }
 
 fn the_stage_of_exec_is_killed(lab: &Lab) {

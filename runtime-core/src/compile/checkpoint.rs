@@ -11,7 +11,7 @@ use orlop_init::sys::abi::CLONE_NEWCGROUP;
 
 use super::mounts::{self, Entry};
 use super::namespaces;
-use super::{Context, Options, devices, in_bundle, keep_fds, linux_of, rootfs};
+use super::{Context, Options, devices, in_bundle, keep_fds, linux_of, notify, rootfs};
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::plan::{Builder, Gate, Op, Plan};
@@ -43,6 +43,8 @@ pub enum ExternalKind {
     Device,
     /// A masked path: if it is no directory, the host's null device is over it.
     Mask,
+    /// The directory of the socket by which the container says that it is ready.
+    Notify,
 }
 
 impl External {
@@ -77,6 +79,12 @@ pub fn externals(
             Ok(entry) => found.extend(of_entry(&context, &entry)),
             Err(error) => errors.push(error),
         }
+    }
+    if let Some(mount) = notify::mount(options).filter(|_| rootfs::takes_mounts(&context)) {
+        let at = mount.destination().display().to_string();
+        let source = mount.source().clone().unwrap_or_default();
+        let (kind, pointer) = (ExternalKind::Notify, String::new());
+        found.push(External { at, source, read_only: true, kind, pointer });
     }
     let outside = |path: &str, source: &str, kind, pointer: String| {
         let at = rootfs::clean(path)?;
@@ -154,7 +162,7 @@ pub fn mount_points(
     host: &HostFacts,
     options: &Options,
 ) -> Result<Option<Plan>, Vec<Error>> {
-    if spec.mounts().as_ref().is_none_or(Vec::is_empty) {
+    if spec.mounts().as_ref().is_none_or(Vec::is_empty) && options.notify.is_none() {
         return Ok(None);
     }
     let mut linux = linux_of(spec).into_owned();
@@ -168,7 +176,9 @@ pub fn mount_points(
     // A network device is where it was moved at the creation, or CRIU's to bring back.
     linux.set_time_offsets(None).set_net_devices(None);
     let mut plan = Builder::new();
-    let context = Context::new(spec, &linux, host, options, true);
+    let notify = notify::mount(options);
+    let mut context = Context::new(spec, &linux, host, options, true);
+    context.notify = notify.as_ref().filter(|_| rootfs::takes_mounts(&context));
     keep_fds(&mut plan, 0);
     namespaces::enter(&mut plan, &context);
     rootfs::prepare(&mut plan, &context);

@@ -129,7 +129,8 @@ impl Prepared {
         wanted.config_file = config_file(&bundle.spec)?;
         let label = labels::wanted(how, bundle, &compiled.host, &mut wanted)?;
         let given = namespaces(&bundle.spec, &mut wanted)?;
-        let options = compiled.options(folder.id(), bundle);
+        let notify = options.notify.then(|| folder.notify_socket());
+        let options = compile::Options { notify, ..compiled.options(folder.id(), bundle) };
         let externals = compile::externals(&bundle.spec, &compiled.host, &options);
         let externals = externals.map_err(Error::all)?;
         wanted.external_mounts = external_mounts(&externals)?;
@@ -206,6 +207,11 @@ impl<'a> Restoring<'a> {
         }
         folder.write(&record)?;
         folder.write_config(&bundle.raw)?;
+        // COMPAT(runc): the directory is there for the mount, and nobody listens in it:
+        // what is restored has been ready before.
+        if options.notify {
+            folder.make_notify()?;
+        }
         Ok(Self { store, bundle, prepared, record, folder, lock, undo })
     }
 
@@ -310,7 +316,8 @@ impl<'a> Restoring<'a> {
     /// The places of the mounts, made as the container's creation made them.
     fn make_mount_points(&self) -> Result<()> {
         let compiled = &self.prepared.compiled;
-        let options = compiled.options(&self.record.id, self.bundle);
+        let notify = self.record.notify.then(|| self.folder.notify_socket());
+        let options = compile::Options { notify, ..compiled.options(&self.record.id, self.bundle) };
         let plan = compile::mount_points(&self.bundle.spec, &compiled.host, &options);
         let Some(plan) = plan.map_err(Error::all)? else { return Ok(()) };
         let procs = if plan.writes_cgroups() { compiled.manager.procs()? } else { Vec::new() };

@@ -3,10 +3,11 @@
 mod confined;
 pub(crate) mod fake;
 mod hangs;
+mod ready;
 mod told;
 pub(crate) mod whole;
 
 use crate::harness::Test;
 
 pub(crate) const ROOMS: &[&[Test]] =
-    &[told::TESTS, confined::TESTS, hangs::TESTS, whole::TESTS];
+    &[told::TESTS, confined::TESTS, ready::TESTS, hangs::TESTS, whole::TESTS];

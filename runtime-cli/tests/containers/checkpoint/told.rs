@@ -92,7 +92,7 @@ fn has_not(said: &[String], fields: &[&str]) {
 }
 
 /// The pairs of two fields that stand one after the other.
-fn pairs(said: &[String], first: &str, second: &str) -> Vec<(String, String)> {
+pub(super) fn pairs(said: &[String], first: &str, second: &str) -> Vec<(String, String)> {
     let all = |field: &str| -> Vec<String> {
         let start = format!("{field}=");
         said.iter().filter_map(|line| line.strip_prefix(&start).map(str::to_owned)).collect()

@@ -142,7 +142,7 @@ fn a_terminal_comes_back(lab: &Lab) {
     lab.delete("a");
 }
 
-fn mountinfo(lab: &Lab) -> Vec<String> {
+pub(crate) fn mountinfo(lab: &Lab) -> Vec<String> {
     let text = lab.exec("a", &[], &["cat", "/proc/self/mountinfo"]).ok();
     let line = |line: &str| {
         let fields: Vec<_> = line.split(' ').collect();
