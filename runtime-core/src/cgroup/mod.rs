@@ -498,10 +498,15 @@ impl Manager {
     /// The first hierarchy's refusal, when all were tried; for a scope, systemd's.
     pub fn remove(&self) -> Result<()> {
         if let Self::Systemd(systemd) = self {
-            return systemd.remove();
+            // It leaves cgroups that the container made below its own, and those of v1
+            // that are ours.
+            systemd.end()?;
         }
-        self.v1().map_or(Ok(()), V1::remove)?;
-        self.v2().map_or(Ok(()), |v2| tree::remove(&v2.group.directory()))
+        let mut result = Ok(());
+        for group in self.groups() {
+            result = result.and(tree::remove(&group.directory()));
+        }
+        result
     }
 
     fn main(&self) -> Option<&Group> {

@@ -15,7 +15,7 @@ use super::directory::{Claim, Directory, Made, read_value, refused};
 use super::freezer::Freezer;
 use super::group::Group;
 use super::settings::{Bandwidth, PERIOD, QUOTA, Settings};
-use super::{FREEZING, bpf, empty_and_thawed, tree};
+use super::{FREEZING, bpf, empty_and_thawed};
 use crate::error::{Error, Kind, Place, Result};
 
 /// Where systemd mounts v2 beside v1, to have its own cgroups there too.
@@ -98,15 +98,6 @@ impl V1 {
         }
         made.keep();
         Ok(())
-    }
-
-    /// Removes them with all below them: the first refusal, when all were tried.
-    pub(super) fn remove(&self) -> Result<()> {
-        let mut result = Ok(());
-        for group in self.all() {
-            result = result.and(tree::remove(&group.directory()));
-        }
-        result
     }
 
     /// Whether each of them is free to be a new container's.

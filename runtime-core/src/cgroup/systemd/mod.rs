@@ -33,7 +33,6 @@ use super::empty_and_thawed;
 use super::freezer::Freezer;
 use super::group::Group;
 use super::settings::{Properties, Property, Settings};
-use super::tree;
 use super::v1::V1;
 use super::v2::V2;
 use crate::error::{Error, Kind, Result, excerpt};
@@ -106,14 +105,6 @@ impl Files {
         match self {
             Self::V2(_) => Ok(()),
             Self::V1(v1) => v1.complete(pid),
-        }
-    }
-
-    /// Removes what systemd leaves, which has forgotten the unit.
-    fn remove(&self) -> Result<()> {
-        match self {
-            Self::V2(v2) => tree::remove(&v2.group.directory()),
-            Self::V1(v1) => v1.remove(),
         }
     }
 }
@@ -263,11 +254,11 @@ impl Systemd {
         !self.unit.kept && !self.directory().exists()
     }
 
-    /// Removes the scope, whose processes have been killed.
+    /// Ends the scope, whose processes have been killed, and its cgroup with it.
     ///
     /// systemd needs nobody to notice that one is empty, and it costs both of us less
     /// when it is not asked. Where there is no cgroup it is: it may be about to make it.
-    pub(super) fn remove(&self) -> Result<()> {
+    pub(super) fn end(&self) -> Result<()> {
         let path = self.directory();
         if self.unit.kept || !path.exists() || !goes(&path, NOTICING) {
             match self.stop() {
@@ -275,9 +266,7 @@ impl Systemd {
                 _ => {}
             }
         }
-        // What systemd leaves: cgroups that the container made below its own, and those
-        // of v1 that are ours.
-        self.files.remove()
+        Ok(())
     }
 
     fn stop(&self) -> Result<()> {
