@@ -74,6 +74,8 @@ macro_rules! call {
 #[cfg(not(stage))]
 pub mod bpf;
 #[cfg(not(stage))]
+pub mod copy;
+#[cfg(not(stage))]
 pub mod program;
 pub mod signal;
 mod socket;

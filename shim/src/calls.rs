@@ -1,0 +1,420 @@
+//! The calls of a task service, and what follows when their steps are done.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use orlop::container::Store;
+use prost::Message;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::done::{deleted, unsigned, waited};
+use crate::messages::events::TaskExecAdded;
+use crate::messages::options::{self, Options};
+use crate::messages::task::{
+    CloseIoRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
+    PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest, StateResponse, UpdateTaskRequest,
+};
+use crate::messages::ttrpc::Request;
+use crate::messages::{Any, Empty};
+use crate::shim::{Ends, Shim, failed};
+use crate::stdio::Given;
+use crate::step::{Step, Work};
+use crate::task::{Caller, Phase, Process, Stdio, Task};
+use crate::ttrpc::{Code, Failure};
+use crate::work;
+
+/// An answer: now, or when a step is done.
+type Answer = Result<Option<Vec<u8>>, Failure>;
+
+/// What to do when a step is done.
+pub(crate) struct Later {
+    pub kind: Kind,
+    pub caller: Caller,
+    pub task: String,
+    pub exec: String,
+    /// Where the terminal comes from.
+    pub console: Option<UnixStream>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Create,
+    Start,
+    Delete,
+    Kill,
+    Pause,
+    Resume,
+    Update,
+}
+
+fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Failure> {
+    M::decode(payload)
+        .map_err(|error| Failure::new(Code::InvalidArgument, format!("the request: {error}")))
+}
+
+fn now(message: &impl Message) -> Answer {
+    Ok(Some(message.encode_to_vec()))
+}
+
+fn none_such(task: &str, exec: &str) -> Failure {
+    let words = match exec {
+        "" => format!("container {task} not found: not found"),
+        exec => format!("process {exec}: not found"),
+    };
+    Failure::new(Code::NotFound, words)
+}
+
+fn wrong(words: impl Into<String>) -> Failure {
+    Failure::new(Code::FailedPrecondition, words)
+}
+
+impl Shim {
+    pub(crate) fn call(&mut self, caller: Caller, request: &Request) -> Answer {
+        let Request { service, method, payload, .. } = request;
+        if !matches!(service.as_str(), "containerd.task.v2.Task" | "containerd.task.v3.Task") {
+            return Err(Failure::new(Code::Unimplemented, format!("service {service}")));
+        }
+        match method.as_str() {
+            "Create" => self.create(caller, decode(payload)?),
+            "Start" => self.start(caller, decode(payload)?),
+            "Exec" => self.exec(decode(payload)?),
+            "Delete" => self.request_delete(caller, decode(payload)?),
+            "State" => self.state(&decode(payload)?),
+            "Wait" => self.wait(caller, &decode(payload)?),
+            "Kill" => self.kill(caller, decode(payload)?),
+            "Pids" => self.pids(&decode(payload)?),
+            "Pause" => self.pause(caller, decode(payload)?, Kind::Pause),
+            "Resume" => self.pause(caller, decode(payload)?, Kind::Resume),
+            "Update" => self.update(caller, decode(payload)?),
+            "ResizePty" => self.resize(&decode(payload)?),
+            "CloseIO" => self.close_io(&decode(payload)?),
+            "Connect" => self.connect(&decode(payload)?),
+            "Shutdown" => self.shutdown(),
+            _ => Err(Failure::new(Code::Unimplemented, format!("method {method}"))),
+        }
+    }
+
+    pub(crate) fn process(&mut self, id: &str, exec: &str) -> Result<&mut Process, Failure> {
+        let process = self.tasks.get_mut(id).and_then(|task| task.process(exec));
+        process.ok_or_else(|| none_such(id, exec))
+    }
+
+    pub(crate) fn task(&mut self, id: &str) -> Result<&mut Task, Failure> {
+        self.tasks.get_mut(id).ok_or_else(|| none_such(id, ""))
+    }
+
+    pub(crate) fn root(&mut self, id: &str) -> Result<PathBuf, Failure> {
+        let namespace = self.namespace.clone();
+        Ok(work::root_of(&self.task(id)?.options, &namespace))
+    }
+
+    fn step(
+        &mut self,
+        kept: &[BorrowedFd<'_>],
+        later: Later,
+        work: Work<'_>,
+    ) -> Result<(), Failure> {
+        let step = Step::begin(kept, work).map_err(|error| failed(&error))?;
+        self.begin(step, later)
+    }
+
+    fn create(&mut self, caller: Caller, request: CreateTaskRequest) -> Answer {
+        let CreateTaskRequest { id, bundle, rootfs, checkpoint, options, .. } = request;
+        if self.tasks.contains_key(&id) {
+            return Err(Failure::new(Code::AlreadyExists, format!("task {id} already exists")));
+        }
+        if !checkpoint.is_empty() {
+            return Err(Failure::new(Code::InvalidArgument, "restoring is not supported"));
+        }
+        let options = options_of(options)?;
+        let bundle = PathBuf::from(bundle);
+        let text = serde_json::to_vec(&options).unwrap_or_default();
+        let written = std::fs::write(bundle.join("options.json"), text);
+        written.map_err(|error| failed(&error))?;
+        let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
+        let stdio = Stdio { stdin, stdout, stderr, terminal: request.terminal };
+        let root = work::root_of(&options, &self.namespace);
+        let init = Process::new(stdio.clone(), Vec::new());
+        let task = Task {
+            bundle: bundle.clone(),
+            rootfs: rootfs.clone(),
+            options: options.clone(),
+            paused: false,
+            init,
+            execs: std::collections::BTreeMap::new(),
+        };
+        self.tasks.insert(id.clone(), task);
+        let begun = self.streams_of(&id, "", &stdio).and_then(|Given { ends, ours, theirs }| {
+            let later = Later { console: ours, ..later(Kind::Create, caller, &id) };
+            let kept = kept(&ends, theirs.as_ref());
+            let creation = work::Creation {
+                id: id.clone(),
+                bundle,
+                root,
+                mounts: rootfs,
+                options,
+                ends: &ends,
+                console: theirs.as_ref(),
+            };
+            self.step(&kept, later, Box::new(move || work::create(creation)))
+        });
+        if let Err(failure) = begun {
+            self.forget(&id);
+            return Err(failure);
+        }
+        Ok(None)
+    }
+
+    fn start(&mut self, caller: Caller, request: ProcessRequest) -> Answer {
+        let ProcessRequest { id, exec_id } = request;
+        let root = self.root(&id)?;
+        let gone = self.task(&id)?.init.exit.is_some();
+        let process = self.process(&id, &exec_id)?;
+        let mut later = Later { exec: exec_id.clone(), ..later(Kind::Start, caller, &id) };
+        if exec_id.is_empty() {
+            if process.phase != Phase::Created {
+                return Err(wrong(format!("cannot start a container that is not created: {id}")));
+            }
+            self.step(
+                &[],
+                later,
+                Box::new({
+                    let id = id.clone();
+                    move || work::start(&root, &id)
+                }),
+            )?;
+        } else {
+            if gone {
+                return Err(wrong(format!("container {id} init process is not running")));
+            }
+            if process.phase != Phase::New {
+                return Err(wrong("cannot start a process that was started"));
+            }
+            let (stdio, spec) = (process.stdio.clone(), std::mem::take(&mut process.spec));
+            let Given { ends, ours, theirs } = self.streams_of(&id, &exec_id, &stdio)?;
+            later.console = ours;
+            let kept = kept(&ends, theirs.as_ref());
+            let work = || work::exec(&root, &id, &spec, &ends, theirs.as_ref());
+            self.step(&kept, later, Box::new(work))?;
+        }
+        self.process(&id, &exec_id)?.phase = Phase::Starting;
+        Ok(None)
+    }
+
+    fn exec(&mut self, request: ExecProcessRequest) -> Answer {
+        let ExecProcessRequest { id, exec_id, terminal, stdin, stdout, stderr, spec } = request;
+        let task = self.task(&id)?;
+        if exec_id.is_empty() {
+            return Err(Failure::new(Code::InvalidArgument, "an exec needs an id"));
+        }
+        if task.execs.contains_key(&exec_id) {
+            return Err(Failure::new(Code::AlreadyExists, format!("id {exec_id}: already exists")));
+        }
+        if task.paused || task.init.exit.is_some() {
+            return Err(wrong("cannot exec in a container that does not run"));
+        }
+        let spec = spec.map(|spec| spec.value).unwrap_or_default();
+        let mut document: serde_json::Value = serde_json::from_slice(&spec).map_err(|error| {
+            Failure::new(Code::InvalidArgument, format!("the process can't be read: {error}"))
+        })?;
+        document["terminal"] = terminal.into();
+        let spec = serde_json::to_vec(&document).unwrap_or_default();
+        let stdio = Stdio { stdin, stdout, stderr, terminal };
+        task.execs.insert(exec_id.clone(), Process::new(stdio, spec));
+        self.outbox.put(&TaskExecAdded { container_id: id, exec_id });
+        now(&Empty {})
+    }
+
+    fn request_delete(&mut self, caller: Caller, request: ProcessRequest) -> Answer {
+        let ProcessRequest { id, exec_id } = request;
+        let running = self.task(&id)?.execs.values().any(Process::is_running);
+        let process = self.process(&id, &exec_id)?;
+        if process.is_running() || (exec_id.is_empty() && running) {
+            return Err(wrong("cannot delete a running process"));
+        }
+        if process.deleter.is_some() || process.phase == Phase::Deleting {
+            return Err(wrong("it is being deleted"));
+        }
+        process.deleter = Some(caller);
+        self.drain(&id, &exec_id);
+        Ok(None)
+    }
+
+    /// The streams are at their end.
+    pub(crate) fn delete(&mut self, id: &str, exec: &str) {
+        let Ok(process) = self.process(id, exec) else { return };
+        let Some(caller) = process.deleter.take() else { return };
+        process.phase = Phase::Deleting;
+        if !exec.is_empty() {
+            let response = deleted(process);
+            let streams = process.all_streams();
+            self.cut(&streams);
+            if let Ok(task) = self.task(id) {
+                task.execs.remove(exec);
+            }
+            return self.reply(caller, Ok(response.encode_to_vec()));
+        }
+        let begun = self.root(id).and_then(|root| {
+            let bundle = self.task(id)?.bundle.clone();
+            let later = later(Kind::Delete, caller, id);
+            self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
+        });
+        if let Err(failure) = begun {
+            self.reply(caller, Err(failure));
+        }
+    }
+
+    fn state(&mut self, request: &ProcessRequest) -> Answer {
+        let ProcessRequest { id, exec_id } = request;
+        let task = self.task(id)?;
+        let (paused, bundle) = (task.paused, task.bundle.to_string_lossy().into_owned());
+        let process = task.process(exec_id).ok_or_else(|| none_such(id, exec_id))?;
+        let Stdio { stdin, stdout, stderr, terminal } = process.stdio.clone();
+        now(&StateResponse {
+            id: id.clone(),
+            bundle,
+            pid: unsigned(process.pid),
+            status: process.status(paused) as i32,
+            stdin,
+            stdout,
+            stderr,
+            terminal,
+            exit_status: process.exit.map_or(0, |exit| exit.status),
+            exited_at: process.exit.map(|exit| exit.at),
+            exec_id: exec_id.clone(),
+        })
+    }
+
+    fn wait(&mut self, caller: Caller, request: &ProcessRequest) -> Answer {
+        let process = self.process(&request.id, &request.exec_id)?;
+        if process.exit.is_none() {
+            process.waiters.push(caller);
+            return Ok(None);
+        }
+        now(&waited(process))
+    }
+
+    fn kill(&mut self, caller: Caller, request: KillRequest) -> Answer {
+        let KillRequest { id, exec_id, signal, all } = request;
+        if all && exec_id.is_empty() {
+            let root = self.root(&id)?;
+            let later = later(Kind::Kill, caller, &id);
+            let signal = i32::try_from(signal).unwrap_or_default();
+            let work = move || work::change(&root, &id, |container| container.signal_all(signal));
+            self.step(&[], later, Box::new(work))?;
+            return Ok(None);
+        }
+        let process = self.process(&id, &exec_id)?;
+        let gone = || Failure::new(Code::NotFound, "process already finished: not found");
+        if process.phase == Phase::New {
+            return Err(wrong("process not created"));
+        }
+        let pidfd = process.pidfd.as_ref().ok_or_else(gone)?;
+        let wanted = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
+        let wanted = wanted.ok_or_else(|| {
+            Failure::new(Code::InvalidArgument, format!("there is no signal {signal}"))
+        })?;
+        match pidfd_send_signal(pidfd, wanted) {
+            Ok(()) => now(&Empty {}),
+            Err(rustix::io::Errno::SRCH) => Err(gone()),
+            Err(error) => Err(failed(&error.into())),
+        }
+    }
+
+    fn pids(&mut self, request: &ProcessRequest) -> Answer {
+        let root = self.root(&request.id)?;
+        let pids = Store::new(root).open(&request.id).and_then(|found| found.processes());
+        let pids = pids.map_err(|error| Failure::new(Code::Unknown, error.to_string()))?;
+        let info = |pid| ProcessInfo { pid: unsigned(pid), info: None };
+        now(&PidsResponse { processes: pids.into_iter().map(info).collect() })
+    }
+
+    fn pause(&mut self, caller: Caller, request: ProcessRequest, kind: Kind) -> Answer {
+        let id = request.id;
+        let root = self.root(&id)?;
+        let later = later(kind, caller, &id);
+        let work = move || {
+            work::change(&root, &id, |container| match kind {
+                Kind::Pause => container.pause(),
+                _ => container.resume(),
+            })
+        };
+        self.step(&[], later, Box::new(work))?;
+        Ok(None)
+    }
+
+    fn update(&mut self, caller: Caller, request: UpdateTaskRequest) -> Answer {
+        let id = request.id;
+        let root = self.root(&id)?;
+        let resources = request.resources.map(|any| any.value).unwrap_or_default();
+        let resources = serde_json::from_slice(&resources).map_err(|error| {
+            Failure::new(Code::InvalidArgument, format!("the resources can't be read: {error}"))
+        })?;
+        let later = later(Kind::Update, caller, &id);
+        let work = move || work::change(&root, &id, |container| container.update(&resources));
+        self.step(&[], later, Box::new(work))?;
+        Ok(None)
+    }
+
+    fn resize(&mut self, request: &ResizePtyRequest) -> Answer {
+        let process = self.process(&request.id, &request.exec_id)?;
+        if let Some(terminal) = &process.terminal {
+            let number = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+            let size = rustix::termios::Winsize {
+                ws_row: number(request.height),
+                ws_col: number(request.width),
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            let done = rustix::termios::tcsetwinsize(terminal, size);
+            done.map_err(|error| failed(&error.into()))?;
+        }
+        now(&Empty {})
+    }
+
+    fn close_io(&mut self, request: &CloseIoRequest) -> Answer {
+        let process = self.process(&request.id, &request.exec_id)?;
+        if request.stdin {
+            process.held = None;
+        }
+        now(&Empty {})
+    }
+
+    fn connect(&mut self, request: &ProcessRequest) -> Answer {
+        let task_pid = self.tasks.get(&request.id).map_or(0, |task| unsigned(task.init.pid));
+        let shim_pid = std::process::id();
+        now(&ConnectResponse { shim_pid, task_pid, version: String::new() })
+    }
+
+    fn shutdown(&mut self) -> Answer {
+        if self.tasks.is_empty() {
+            self.ending = Some(std::time::Instant::now() + std::time::Duration::from_secs(3));
+        }
+        now(&Empty {})
+    }
+}
+
+fn later(kind: Kind, caller: Caller, id: &str) -> Later {
+    Later { kind, caller, task: id.to_owned(), exec: String::new(), console: None }
+}
+
+fn options_of(any: Option<Any>) -> Result<Options, Failure> {
+    let Some(any) = any else { return Ok(Options::default()) };
+    if any.name() != options::RUNC {
+        let words = format!("options of the type {:?} are not supported", any.type_url);
+        return Err(Failure::new(Code::InvalidArgument, words));
+    }
+    let options: Options = decode(&any.value)?;
+    let name = std::path::Path::new(&options.binary_name).file_name().unwrap_or_default();
+    if !options.binary_name.is_empty() && name != "orlop" {
+        let words = format!("{:?} can't be run: the runtime is in the shim", options.binary_name);
+        return Err(Failure::new(Code::InvalidArgument, words));
+    }
+    Ok(options)
+}
+
+/// What a step must have.
+fn kept<'a>(ends: &'a Ends, console: Option<&'a OwnedFd>) -> Vec<BorrowedFd<'a>> {
+    ends.iter().flatten().chain(console).map(AsFd::as_fd).collect()
+}

@@ -1,0 +1,192 @@
+//! What follows when a step is done or a process has ended, and what is told of it, in the
+//! order that clients go by: a start before an end, the end of the init after all others.
+
+use std::os::unix::net::UnixStream;
+
+use prost::Message;
+
+use crate::calls::{Kind, Later};
+use crate::messages::events::{
+    TaskCreate, TaskDelete, TaskExecStarted, TaskExit, TaskIo, TaskPaused, TaskResumed, TaskStart,
+};
+use crate::messages::task::{DeleteResponse, PidResponse, WaitResponse};
+use crate::messages::{Empty, Timestamp};
+use crate::shim::Shim;
+use crate::task::{Exit, Phase, Process, Stdio};
+use crate::ttrpc::Failure;
+
+impl Shim {
+    /// A step is done.
+    pub(crate) fn done(&mut self, later: Later, result: Result<i32, Failure>) {
+        let Later { kind, caller, task: id, exec, console } = later;
+        let result = match (kind, result) {
+            (Kind::Create, result) => self.created(&id, console, result),
+            (Kind::Start, result) => self.started(&id, &exec, console, result),
+            (Kind::Delete, result) => self.deleted(&id, result),
+            (Kind::Kill | Kind::Update, result) => result.map(|_| Empty {}.encode_to_vec()),
+            (Kind::Pause, result) => result.map(|_| {
+                self.set_paused(&id, true);
+                self.outbox.put(&TaskPaused { container_id: id });
+                Empty {}.encode_to_vec()
+            }),
+            (Kind::Resume, result) => result.map(|_| {
+                self.set_paused(&id, false);
+                self.outbox.put(&TaskResumed { container_id: id });
+                Empty {}.encode_to_vec()
+            }),
+        };
+        self.reply(caller, result);
+    }
+
+    fn set_paused(&mut self, id: &str, paused: bool) {
+        if let Some(task) = self.tasks.get_mut(id) {
+            task.paused = paused;
+        }
+    }
+
+    fn created(
+        &mut self,
+        id: &str,
+        console: Option<UnixStream>,
+        result: Result<i32, Failure>,
+    ) -> Result<Vec<u8>, Failure> {
+        let followed = result.and_then(|pid| self.follow(id, "", pid).map(|()| pid));
+        let followed = followed.and_then(|pid| self.take_terminal(id, "", console).map(|()| pid));
+        let pid = followed.inspect_err(|_| self.forget(id))?;
+        let task = self.task(id)?;
+        task.init.phase = Phase::Created;
+        let Stdio { stdin, stdout, stderr, terminal } = task.init.stdio.clone();
+        let event = TaskCreate {
+            container_id: id.to_owned(),
+            bundle: task.bundle.to_string_lossy().into_owned(),
+            rootfs: task.rootfs.clone(),
+            io: Some(TaskIo { stdin, stdout, stderr, terminal }),
+            checkpoint: String::new(),
+            pid: unsigned(pid),
+        };
+        self.outbox.put(&event);
+        Ok(PidResponse { pid: unsigned(pid) }.encode_to_vec())
+    }
+
+    fn started(
+        &mut self,
+        id: &str,
+        exec: &str,
+        console: Option<UnixStream>,
+        result: Result<i32, Failure>,
+    ) -> Result<Vec<u8>, Failure> {
+        let result = result.and_then(|pid| match exec {
+            "" => Ok(()),
+            _ => self.follow(id, exec, pid).and_then(|()| self.take_terminal(id, exec, console)),
+        });
+        let process = self.process(id, exec)?;
+        if let Err(failure) = result {
+            process.phase = Phase::Stopped;
+            if !exec.is_empty() {
+                process.exit = Some(Exit { status: 255, at: Timestamp::now() });
+                process.told = true;
+                let streams = process.all_streams();
+                self.cut(&streams);
+                self.process(id, exec)?.streams.clear();
+            }
+            self.ended(id, exec);
+            return Err(failure);
+        }
+        process.phase = Phase::Running;
+        let pid = unsigned(process.pid);
+        match exec {
+            "" => self.outbox.put(&TaskStart { container_id: id.to_owned(), pid }),
+            _ => self.outbox.put(&TaskExecStarted {
+                container_id: id.to_owned(),
+                exec_id: exec.to_owned(),
+                pid,
+            }),
+        }
+        // It may have been quicker.
+        self.ended(id, exec);
+        Ok(PidResponse { pid }.encode_to_vec())
+    }
+
+    fn deleted(&mut self, id: &str, result: Result<i32, Failure>) -> Result<Vec<u8>, Failure> {
+        if let Err(failure) = result {
+            // It may be tried again.
+            self.task(id)?.init.phase = Phase::Stopped;
+            return Err(failure);
+        }
+        let response = deleted(&self.task(id)?.init);
+        self.forget(id);
+        self.outbox.put(&TaskDelete {
+            container_id: id.to_owned(),
+            pid: response.pid,
+            exit_status: response.exit_status,
+            exited_at: response.exited_at,
+            id: String::new(),
+        });
+        Ok(response.encode_to_vec())
+    }
+
+    /// A process has ended, or its start is known to have happened: tells its end when both
+    /// are so, and that of the init after all others.
+    pub(crate) fn ended(&mut self, id: &str, exec: &str) {
+        self.tell(id, exec);
+        let Some(task) = self.tasks.get(id) else { return };
+        let last = task.init.exit.is_some() && !task.init.told;
+        if last && !exec.is_empty() {
+            self.tell(id, "");
+        }
+    }
+
+    fn tell(&mut self, id: &str, exec: &str) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let busy = task.execs.values().any(Process::is_running);
+        let Some(process) = task.process(exec) else { return };
+        let Some(exit) = process.exit else { return };
+        let waits = process.phase == Phase::Starting || (exec.is_empty() && busy);
+        if waits || (process.told && process.waiters.is_empty()) {
+            return;
+        }
+        process.phase = Phase::Stopped;
+        let answer = waited(process).encode_to_vec();
+        let waiters = std::mem::take(&mut process.waiters);
+        let event = TaskExit {
+            container_id: id.to_owned(),
+            id: if exec.is_empty() { id.to_owned() } else { exec.to_owned() },
+            pid: unsigned(process.pid),
+            exit_status: exit.status,
+            exited_at: Some(exit.at),
+        };
+        if !std::mem::replace(&mut process.told, true) {
+            self.outbox.put(&event);
+        }
+        for waiter in waiters {
+            self.reply(waiter, Ok(answer.clone()));
+        }
+    }
+
+    /// The shim knows nothing of the task any more.
+    pub(crate) fn forget(&mut self, id: &str) {
+        let Some(task) = self.tasks.remove(id) else { return };
+        for process in std::iter::once(&task.init).chain(task.execs.values()) {
+            let streams = process.all_streams();
+            self.cut(&streams);
+        }
+        self.exits.retain(|_, (task, _)| task != id);
+    }
+}
+
+pub(crate) fn unsigned(pid: i32) -> u32 {
+    u32::try_from(pid).unwrap_or_default()
+}
+
+pub(crate) fn waited(process: &Process) -> WaitResponse {
+    let exit = process.exit;
+    WaitResponse {
+        exit_status: exit.map_or(0, |exit| exit.status),
+        exited_at: exit.map(|exit| exit.at),
+    }
+}
+
+pub(crate) fn deleted(process: &Process) -> DeleteResponse {
+    let WaitResponse { exit_status, exited_at } = waited(process);
+    DeleteResponse { pid: unsigned(process.pid), exit_status, exited_at }
+}

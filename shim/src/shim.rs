@@ -1,0 +1,353 @@
+//! The server: one thread, one loop, and all that it looks after.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use prost::Message;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::calls::Later;
+use crate::messages::Timestamp;
+use crate::messages::ttrpc::Request;
+use crate::outbox::Outbox;
+use crate::poller::{Interest, Poller, Source};
+use crate::step::Step;
+use crate::stream::{Stream, Turn};
+use crate::task::{Caller, Exit, Task};
+use crate::ttrpc::connection::{Connection, Fate};
+use crate::ttrpc::frame::{self, Frame};
+use crate::ttrpc::{Code, Failure, answer};
+
+/// How long a deletion waits for what a process has written.
+const DRAINED: Duration = Duration::from_secs(10);
+
+pub(crate) struct Shim {
+    pub namespace: String,
+    poller: Poller,
+    listener: UnixListener,
+    /// Its path, which goes with the shim.
+    socket: PathBuf,
+    signals: SignalFd,
+    last: u32,
+    connections: BTreeMap<u32, Connection>,
+    pub steps: BTreeMap<u32, (Step, Later)>,
+    /// Whose end a pidfd tells.
+    pub exits: BTreeMap<u32, (String, String)>,
+    streams: BTreeMap<u32, (Stream, String, String)>,
+    pub tasks: BTreeMap<String, Task>,
+    pub outbox: Outbox,
+    /// Deletions that wait for streams, and until when.
+    pub drains: Vec<(Instant, String, String)>,
+    /// It ends when the events are sent, until then at most.
+    pub ending: Option<Instant>,
+}
+
+impl Shim {
+    pub(crate) fn new(
+        listener: UnixListener,
+        socket: PathBuf,
+        namespace: &str,
+        outbox: Outbox,
+    ) -> std::io::Result<Self> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+            set.add(signal);
+        }
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        listener.set_nonblocking(true)?;
+        let poller = Poller::new()?;
+        poller.add(&listener, Source::Listener, Interest::IN)?;
+        poller.add(&signals, Source::Signals, Interest::IN)?;
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            poller,
+            listener,
+            socket,
+            signals,
+            last: 0,
+            connections: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            outbox,
+            drains: Vec::new(),
+            ending: None,
+        })
+    }
+
+    /// Serves until it is told to end.
+    pub(crate) fn run(&mut self) {
+        loop {
+            let drains = self.drains.iter().map(|(deadline, ..)| *deadline);
+            let deadline = drains.chain(self.outbox.deadline).chain(self.ending).min();
+            let most = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            for source in self.poller.wait(most) {
+                self.serve(source);
+            }
+            self.drained();
+            self.publish();
+            if let Some(deadline) = self.ending
+                && (self.outbox.is_empty() || deadline <= Instant::now())
+                && self.connections.values().all(|connection| !connection.is_full())
+            {
+                break;
+            }
+        }
+        let _ = std::fs::remove_file(&self.socket);
+    }
+
+    fn serve(&mut self, source: Source) {
+        match source {
+            Source::Listener => self.accept(),
+            Source::Signals => self.signal(),
+            Source::Events => self.outbox.read(),
+            Source::Connection(number) => self.converse(number),
+            Source::Step(number) => self.finish(number),
+            Source::Exit(number) => self.exited(number),
+            Source::From(number) | Source::To(number) => self.pass(number, source),
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            let peer = rustix::net::sockopt::socket_peercred(&socket);
+            if !peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid()) {
+                continue;
+            }
+            let Ok(connection) = Connection::new(socket) else { continue };
+            let number = self.number();
+            // Edges: all is read that there is, and what is kept is sent when there is room.
+            let interest = Interest::IN | Interest::OUT | Interest::ET;
+            if self.poller.add(&connection, Source::Connection(number), interest).is_ok() {
+                self.connections.insert(number, connection);
+            }
+        }
+    }
+
+    fn converse(&mut self, number: u32) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        let mut fate = connection.flush();
+        if fate == Fate::Open {
+            fate = connection.read();
+        }
+        while let Some(frame) = self.connections.get_mut(&number).and_then(Connection::next) {
+            match frame {
+                Frame::Whole { stream, kind: frame::REQUEST, message } => {
+                    self.request(Caller { connection: number, stream }, &message);
+                }
+                Frame::TooLong { stream, kind: frame::REQUEST, length } => {
+                    let words = format!("a message of {length} bytes is too long");
+                    let failure = Failure::new(Code::ResourceExhausted, words);
+                    self.reply(Caller { connection: number, stream }, Err(failure));
+                }
+                // Calls are unary: nothing else is said to a server.
+                Frame::Whole { .. } | Frame::TooLong { .. } => {}
+            }
+        }
+        if fate == Fate::Closed {
+            self.connections.remove(&number);
+        }
+    }
+
+    fn request(&mut self, caller: Caller, message: &[u8]) {
+        let result = match Request::decode(message) {
+            Ok(request) => self.call(caller, &request),
+            Err(error) => {
+                let words = format!("the request can't be read: {error}");
+                Err(Failure::new(Code::InvalidArgument, words))
+            }
+        };
+        match result {
+            Ok(Some(payload)) => self.reply(caller, Ok(payload)),
+            Ok(None) => {}
+            Err(failure) => self.reply(caller, Err(failure)),
+        }
+    }
+
+    pub(crate) fn reply(&mut self, caller: Caller, result: Result<Vec<u8>, Failure>) {
+        let Some(connection) = self.connections.get_mut(&caller.connection) else { return };
+        if connection.send(&answer(caller.stream, result)) == Fate::Closed {
+            self.connections.remove(&caller.connection);
+        }
+    }
+
+    fn publish(&mut self) {
+        let fresh = self.outbox.push();
+        let Some(socket) = self.outbox.socket() else { return };
+        // Edges, since both are looked at every time.
+        if fresh {
+            let interest = Interest::IN | Interest::OUT | Interest::ET;
+            let _ = self.poller.add(socket, Source::Events, interest);
+        }
+    }
+
+    /// A number that nothing else has.
+    pub(crate) fn number(&mut self) -> u32 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Looks after a step.
+    pub(crate) fn begin(&mut self, step: Step, later: Later) -> Result<(), Failure> {
+        let number = self.number();
+        self.poller.add(&step, Source::Step(number), Interest::IN).map_err(|e| failed(&e))?;
+        self.steps.insert(number, (step, later));
+        Ok(())
+    }
+
+    fn finish(&mut self, number: u32) {
+        let Some((step, _)) = self.steps.get_mut(&number) else { return };
+        let Some(result) = step.read() else { return };
+        let Some((step, later)) = self.steps.remove(&number) else { return };
+        // Its end follows at once; what it has started is ours from then on.
+        let _ = waitid(Id::PIDFd(step.process.as_fd()), WaitPidFlag::WEXITED);
+        self.done(later, result);
+        self.reap();
+    }
+
+    fn signal(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 && self.ending.is_none() {
+                self.ending = Some(Instant::now() + Duration::from_secs(5));
+            }
+        }
+        self.reap();
+    }
+
+    /// Ends what has no other parent any more. While a step is on its way it may have
+    /// started what is not known yet.
+    fn reap(&mut self) {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while self.steps.is_empty()
+            && let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) =
+                waitid(Id::All, flags)
+        {
+            let known = self.exits.iter().find_map(|(number, (task, exec))| {
+                let process = self.tasks.get(task)?;
+                let process =
+                    if exec.is_empty() { Some(&process.init) } else { process.execs.get(exec) };
+                (process?.pid == pid.as_raw()).then_some(*number)
+            });
+            match known {
+                Some(number) => self.exited(number),
+                None => drop(waitid(Id::Pid(pid), WaitPidFlag::WEXITED)),
+            }
+        }
+    }
+
+    /// Looks after a process that is a child of ours, or will be.
+    pub(crate) fn follow(&mut self, task: &str, exec: &str, pid: i32) -> Result<(), Failure> {
+        let number = self.number();
+        let opened = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
+        let opened = opened.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let pidfd = opened.map_err(|error| failed(&error.into()))?;
+        self.poller.add(&pidfd, Source::Exit(number), Interest::IN).map_err(|e| failed(&e))?;
+        self.exits.insert(number, (task.to_owned(), exec.to_owned()));
+        if let Some(process) = self.tasks.get_mut(task).and_then(|task| task.process(exec)) {
+            process.pid = pid;
+            process.pidfd = Some(pidfd);
+        }
+        Ok(())
+    }
+
+    fn exited(&mut self, number: u32) {
+        let Some((id, exec)) = self.exits.get(&number).cloned() else { return };
+        let Some(process) = self.tasks.get_mut(&id).and_then(|task| task.process(&exec)) else {
+            self.exits.remove(&number);
+            return;
+        };
+        let Some(pidfd) = &process.pidfd else { return };
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        let status = match waitid(Id::PIDFd(pidfd.as_fd()), flags) {
+            Ok(WaitStatus::Exited(_, code)) => code,
+            Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
+            // Still the child of the step that started it.
+            Ok(_) | Err(nix::errno::Errno::ECHILD) => return,
+            Err(_) => 255,
+        };
+        self.poller.forget(pidfd);
+        process.pidfd = None;
+        let status = u32::try_from(status).unwrap_or(255);
+        process.exit = Some(Exit { status, at: Timestamp::now() });
+        self.exits.remove(&number);
+        self.ended(&id, &exec);
+    }
+
+    /// Looks after a stream of a process.
+    pub(crate) fn pump(&mut self, task: &str, exec: &str, stream: Stream) -> Result<(), Failure> {
+        let number = self.number();
+        let source = Source::From(number);
+        self.poller.add(&stream.from, source, Interest::IN).map_err(|e| failed(&e))?;
+        self.streams.insert(number, (stream, task.to_owned(), exec.to_owned()));
+        if let Some(process) = self.tasks.get_mut(task).and_then(|task| task.process(exec)) {
+            process.streams.push(number);
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, number: u32, source: Source) {
+        let Some((stream, task, exec)) = self.streams.get(&number) else { return };
+        let (from, to) = (Source::From(number), Source::To(number));
+        match (stream.pass(), source) {
+            (Turn::From, Source::From(_)) | (Turn::To, Source::To(_)) => {}
+            (Turn::To, _) => {
+                self.poller.forget(&stream.from);
+                let _ = self.poller.add(&stream.to, to, Interest::OUT);
+            }
+            (Turn::From, _) => {
+                self.poller.forget(&stream.to);
+                let _ = self.poller.add(&stream.from, from, Interest::IN);
+            }
+            (Turn::Over, _) => {
+                let (task, exec) = (task.clone(), exec.clone());
+                self.streams.remove(&number);
+                if let Some(process) = self.tasks.get_mut(&task).and_then(|t| t.process(&exec)) {
+                    process.streams.retain(|stream| *stream != number);
+                }
+            }
+        }
+    }
+
+    /// Closes streams whatever is in them.
+    pub(crate) fn cut(&mut self, streams: &[u32]) {
+        for stream in streams {
+            self.streams.remove(stream);
+        }
+    }
+
+    /// Goes on with deletions whose streams are at their end, or take too long.
+    fn drained(&mut self) {
+        let now = Instant::now();
+        let due = |shim: &mut Self, (deadline, task, exec): &(Instant, String, String)| {
+            let process = shim.tasks.get_mut(task).and_then(|task| task.process(exec));
+            *deadline <= now || process.is_none_or(|process| process.streams.is_empty())
+        };
+        for drain in std::mem::take(&mut self.drains) {
+            if due(self, &drain) {
+                self.delete(&drain.1, &drain.2);
+            } else {
+                self.drains.push(drain);
+            }
+        }
+    }
+
+    pub(crate) fn drain(&mut self, task: &str, exec: &str) {
+        self.drains.push((Instant::now() + DRAINED, task.to_owned(), exec.to_owned()));
+    }
+}
+
+pub(crate) fn failed(error: &std::io::Error) -> Failure {
+    let message = error.raw_os_error().map_or_else(|| error.to_string(), orlop::error::errno_text);
+    Failure::new(Code::Internal, message)
+}
+
+/// Ends of pipes for a process: closed here when it has them.
+pub(crate) type Ends = [Option<OwnedFd>; 3];

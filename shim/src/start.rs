@@ -1,0 +1,142 @@
+//! `start`: a socket, a server behind it, and where that is for containerd.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use orlop_init::sys::{self, Errno};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use crate::args::Args;
+use crate::messages::bootstrap::{BootstrapParams, BootstrapResult};
+use crate::outbox::Outbox;
+use crate::shim::Shim;
+
+/// Where containerd has its shims' sockets.
+const SOCKETS: &str = "/run/containerd/s";
+
+/// What tells which containers share a shim, the first that is there.
+const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
+
+pub(crate) fn start(args: &Args) -> Result<()> {
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input).context("reading what containerd says")?;
+    // What an older containerd says, options alone, can be read as these too, but does not
+    // name what the arguments name.
+    let params = BootstrapParams::decode(&*input)
+        .ok()
+        .filter(|params| params.instance_id == args.id && params.namespace == args.namespace);
+    let sockets = params.as_ref().map(|params| params.socket_dir.as_str());
+    let sockets = sockets.filter(|sockets| !sockets.is_empty()).unwrap_or(SOCKETS);
+    let group = group_of(Path::new("."), &args.id)?;
+    let path = socket_of(Path::new(sockets), args, &group);
+    let address = format!("unix://{}", path.display());
+    let events = params.as_ref().map(|params| params.ttrpc_address.clone());
+    let events = events.filter(|address| !address.is_empty());
+    let events = events.or_else(|| std::env::var("TTRPC_ADDRESS").ok()).unwrap_or_default();
+    let parent = std::os::unix::process::parent_id();
+    if let Some(listener) = bind(&path)? {
+        // Who is alone can be copied: the child serves, and the answer waits for nobody.
+        match sys::copy::fork_alone() {
+            Err(Errno(errno)) => bail!("forking: {}", orlop::error::errno_text(errno)),
+            Ok(0) => {
+                let served = serve(listener, path, args, (&events, parent));
+                sys::exit(i32::from(served.is_err()));
+            }
+            Ok(_) => {}
+        }
+    }
+    let reply = match params {
+        Some(_) => {
+            let protocol = "ttrpc".to_owned();
+            BootstrapResult { version: 3, address, protocol, ..Default::default() }.encode_to_vec()
+        }
+        None => address.into_bytes(),
+    };
+    let mut stdout = std::io::stdout();
+    stdout.write_all(&reply).and_then(|()| stdout.flush()).context("answering")
+}
+
+fn group_of(bundle: &Path, id: &str) -> Result<String> {
+    let path = bundle.join("config.json");
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        // A sandbox has none.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(id.to_owned()),
+        Err(error) => return Err(error).context("reading config.json"),
+    };
+    #[derive(serde::Deserialize)]
+    struct Config {
+        #[serde(default)]
+        annotations: Option<std::collections::BTreeMap<String, String>>,
+    }
+    let config: Config = serde_json::from_slice(&text).context("reading config.json")?;
+    let annotations = config.annotations.unwrap_or_default();
+    let group = GROUPS.iter().find_map(|name| annotations.get(*name));
+    Ok(group.map_or(id, String::as_str).to_owned())
+}
+
+fn socket_of(sockets: &Path, args: &Args, group: &str) -> PathBuf {
+    let name = Path::new(&args.address).join(&args.namespace).join(group);
+    let digest = Sha256::digest(name.as_os_str().as_encoded_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    sockets.join(hex)
+}
+
+/// The socket; none if somebody listens there already.
+fn bind(path: &Path) -> Result<Option<UnixListener>> {
+    if let Some(parent) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        made.with_context(|| format!("making {parent:?}"))?;
+    }
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).is_ok() {
+                return Ok(None);
+            }
+            fs::remove_file(path).with_context(|| format!("removing {path:?}"))?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    };
+    let listener = listener.with_context(|| format!("listening at {path:?}"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(Some(listener))
+}
+
+fn serve(
+    listener: UnixListener,
+    path: PathBuf,
+    args: &Args,
+    (events, parent): (&str, u32),
+) -> Result<()> {
+    let _ = rustix::process::setsid();
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    // containerd holds its end open; nobody reads where it is not.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let log = File::options().read(true).write(true).custom_flags(flags).open("log");
+    rustix::stdio::dup2_stderr(log.as_ref().unwrap_or(&null))?;
+    crate::log::start(log.unwrap_or(null), args.debug);
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    raise_oom_score(parent);
+    let result = Shim::new(listener, path, &args.namespace, Outbox::new(events, &args.namespace));
+    let mut shim = result.inspect_err(|error| ::log::error!("starting: {error}"))?;
+    shim.run();
+    Ok(())
+}
+
+/// The kernel shall rather end the shim than containerd.
+fn raise_oom_score(parent: u32) {
+    let path = "/proc/self/oom_score_adj";
+    let score = fs::read_to_string(format!("/proc/{parent}/oom_score_adj"));
+    let score = score.ok().and_then(|score| score.trim().parse::<i32>().ok());
+    if let Some(score) = score {
+        let _ = fs::write(path, (score + 1).min(1000).to_string());
+    }
+}

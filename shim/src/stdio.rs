@@ -1,0 +1,90 @@
+//! The streams of a process: what it is given, and what becomes of the other ends.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use crate::console;
+use crate::shim::{Ends, Shim, failed};
+use crate::stream::{self, Stream};
+use crate::task::Stdio;
+use crate::ttrpc::{Code, Failure};
+
+/// What a process is given: ends of pipes, or what its terminal is told through, which
+/// comes out at the other end.
+pub(crate) struct Given {
+    pub ends: Ends,
+    pub ours: Option<UnixStream>,
+    pub theirs: Option<OwnedFd>,
+}
+
+impl Shim {
+    /// Ends of pipes for a process and streams at the others; or both ends of what its
+    /// terminal comes through.
+    pub(crate) fn streams_of(
+        &mut self,
+        id: &str,
+        exec: &str,
+        stdio: &Stdio,
+    ) -> Result<Given, Failure> {
+        let at = |name: &str, error: &std::io::Error| {
+            Failure::new(Code::Internal, format!("{name:?}: {}", failed(error).message))
+        };
+        if stdio.terminal {
+            let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
+            ours.set_nonblocking(true).map_err(|error| failed(&error))?;
+            return Ok(Given {
+                ends: [None, None, None],
+                ours: Some(ours),
+                theirs: Some(theirs.into()),
+            });
+        }
+        let mut ends: Ends = [None, None, None];
+        if !stdio.stdin.is_empty() {
+            let fifo = stream::open_input(&stdio.stdin).map_err(|e| at(&stdio.stdin, &e))?;
+            let held = stream::hold_input(&stdio.stdin).map_err(|e| at(&stdio.stdin, &e))?;
+            let (reading, writing) = stream::pipe().map_err(|error| failed(&error))?;
+            ends[0] = Some(reading);
+            self.process(id, exec)?.held = Some(held);
+            self.pump(id, exec, Stream::new(fifo, writing, true))?;
+            // It ends with its writers, not with the process.
+            let process = self.process(id, exec)?;
+            process.input = process.streams.pop();
+        }
+        for (end, address) in [(1, &stdio.stdout), (2, &stdio.stderr)] {
+            if address.is_empty() {
+                continue;
+            }
+            let (output, fifo) = stream::open_output(address).map_err(|e| at(address, &e))?;
+            let (reading, writing) = stream::pipe().map_err(|error| failed(&error))?;
+            ends[end] = Some(writing);
+            self.pump(id, exec, Stream::new(reading, output, fifo))?;
+        }
+        Ok(Given { ends, ours: None, theirs: None })
+    }
+
+    pub(crate) fn take_terminal(
+        &mut self,
+        id: &str,
+        exec: &str,
+        console: Option<UnixStream>,
+    ) -> Result<(), Failure> {
+        let Some(console) = console else { return Ok(()) };
+        let master = console::receive(&console).map_err(|error| failed(&error))?;
+        let stdio = self.process(id, exec)?.stdio.clone();
+        let another = || master.try_clone().map_err(|error| failed(&error));
+        if !stdio.stdin.is_empty() {
+            let fifo = stream::open_input(&stdio.stdin).map_err(|error| failed(&error))?;
+            let held = stream::hold_input(&stdio.stdin).map_err(|error| failed(&error))?;
+            self.process(id, exec)?.held = Some(held);
+            self.pump(id, exec, Stream::new(fifo, another()?, false))?;
+            let process = self.process(id, exec)?;
+            process.input = process.streams.pop();
+        }
+        if !stdio.stdout.is_empty() {
+            let (output, _) = stream::open_output(&stdio.stdout).map_err(|error| failed(&error))?;
+            self.pump(id, exec, Stream::new(another()?, output, false))?;
+        }
+        self.process(id, exec)?.terminal = Some(master);
+        Ok(())
+    }
+}

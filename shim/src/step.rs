@@ -1,0 +1,121 @@
+//! A step that may take long: the library's work for one call, in a copy of the shim.
+//!
+//! Whatever it waits for, a hook or a mount, nobody else does. What it makes is its child
+//! first, and the shim's when it has ended: the shim is a subreaper. Its memory, config and
+//! all, ends with it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::signal::SigSet;
+use orlop_init::sys::{self, Errno};
+use prost::Message;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::ttrpc::{Code, Failure};
+
+/// What came of it.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Outcome {
+    /// The process that it started, if any.
+    #[prost(int32, tag = "1")]
+    pub pid: i32,
+    /// It has come to its end: nothing at all is what a killed one tells.
+    #[prost(bool, tag = "3")]
+    pub told: bool,
+    /// What went wrong, if anything.
+    #[prost(message, optional, tag = "2")]
+    pub failure: Option<Told>,
+}
+
+/// A failure on its way.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Told {
+    #[prost(enumeration = "Code", tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
+pub(crate) struct Step {
+    /// Its process, which is readable when that has ended.
+    pub process: OwnedFd,
+    told: UnixStream,
+    bytes: Vec<u8>,
+}
+
+/// What it is known by afterwards.
+pub(crate) type Work<'a> = Box<dyn FnOnce() -> Result<i32, Failure> + 'a>;
+
+impl Step {
+    /// Begins it. It has the descriptors in `kept` and no other of the shim's.
+    pub(crate) fn begin(kept: &[BorrowedFd<'_>], work: Work<'_>) -> std::io::Result<Self> {
+        let (told, tell) = UnixStream::pair()?;
+        told.set_nonblocking(true)?;
+        match sys::copy::fork_alone() {
+            Err(Errno(errno)) => Err(std::io::Error::from_raw_os_error(errno)),
+            Ok(0) => {
+                close_others(kept.iter().copied().chain([tell.as_fd()]).chain(crate::log::file()));
+                let _ = SigSet::empty().thread_set_mask();
+                let failed = |Failure { code, message }| Told { code: code as i32, message };
+                let outcome = match work() {
+                    Ok(pid) => Outcome { pid, failure: None, told: true },
+                    Err(failure) => Outcome { pid: 0, failure: Some(failed(failure)), told: true },
+                };
+                let sent = (&tell).write_all(&outcome.encode_to_vec());
+                sys::exit(i32::from(sent.is_err()))
+            }
+            Ok(pid) => {
+                let pid = Pid::from_raw(pid).ok_or(ErrorKind::InvalidData)?;
+                let process = pidfd_open(pid, PidfdFlags::empty())?;
+                Ok(Self { process, told, bytes: Vec::new() })
+            }
+        }
+    }
+
+    /// What it has told, if that is all.
+    pub(crate) fn read(&mut self) -> Option<Result<i32, Failure>> {
+        let mut buffer = [0; 4096];
+        loop {
+            match (&self.told).read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        let lost = || Failure::new(Code::Internal, "the process that did it was killed");
+        let outcome = match Outcome::decode(&*self.bytes) {
+            Ok(outcome) if outcome.told => outcome,
+            _ => return Some(Err(lost())),
+        };
+        Some(match outcome.failure {
+            None => Ok(outcome.pid),
+            Some(told) => Err(Failure { code: told.code(), message: told.message }),
+        })
+    }
+}
+
+impl AsFd for Step {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.told.as_fd()
+    }
+}
+
+/// Closes all but the standard streams and these. What the shim's objects own of the rest
+/// is not touched again: the process ends without their destructors.
+fn close_others<'a>(kept: impl Iterator<Item = BorrowedFd<'a>>) {
+    let mut numbers: Vec<u32> =
+        kept.filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).filter(|fd| *fd > 2).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers {
+        if number > first {
+            let _ = sys::close_range(first, number - 1, 0);
+        }
+        first = number + 1;
+    }
+    let _ = sys::close_range(first, u32::MAX, 0);
+}

@@ -1,0 +1,129 @@
+//! Streams: what a process writes goes to where the client reads, and back.
+//!
+//! The process has a pipe or a terminal, never the client's own end: a reader that is slow
+//! or gone stops its stream and nothing else, and a daemon that comes back finds it going on.
+
+use std::fs::{DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PIPE_BUF, PipeFlags, SpliceFlags, pipe_with, splice};
+
+/// Most of what goes at once: others wait meanwhile.
+const PORTION: usize = 64 << 10;
+
+pub(crate) struct Stream {
+    pub from: OwnedFd,
+    pub to: OwnedFd,
+    /// Both are pipes, and nothing is copied.
+    spliced: bool,
+}
+
+/// What it is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    From,
+    To,
+    /// It has come to its end.
+    Over,
+}
+
+impl Stream {
+    pub(crate) fn new(from: OwnedFd, to: OwnedFd, spliced: bool) -> Self {
+        Self { from, to, spliced }
+    }
+
+    /// Moves what can be moved now.
+    pub(crate) fn pass(&self) -> Turn {
+        if self.spliced { self.splice() } else { self.copy() }
+    }
+
+    fn splice(&self) -> Turn {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        match splice(&self.from, None, &self.to, None, PORTION, flags) {
+            Ok(0) => Turn::Over,
+            Ok(_) | Err(Errno::INTR) => Turn::From,
+            // Which of the two it was.
+            Err(Errno::AGAIN) if is_ready(self.to.as_fd(), PollFlags::OUT) => Turn::From,
+            Err(Errno::AGAIN) => Turn::To,
+            Err(_) => Turn::Over,
+        }
+    }
+
+    fn copy(&self) -> Turn {
+        // What is taken must go: so much fits where there is room at all (pipe(7)).
+        if !is_ready(self.to.as_fd(), PollFlags::OUT) {
+            return Turn::To;
+        }
+        let mut buffer = [0; PIPE_BUF];
+        let count = match rustix::io::read(&self.from, &mut buffer) {
+            // The last one who had the terminal has closed it.
+            Ok(0) | Err(Errno::IO) => return Turn::Over,
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Turn::From,
+            Err(_) => return Turn::Over,
+        };
+        match rustix::io::write(&self.to, &buffer[..count]) {
+            Ok(_) | Err(Errno::INTR) => Turn::From,
+            Err(_) => Turn::Over,
+        }
+    }
+}
+
+fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
+    let mut fds = [PollFd::new(&fd, what)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// A pipe for the process: reading end, writing end. Ours does not block.
+pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
+    Ok(pipe_with(PipeFlags::CLOEXEC)?)
+}
+
+/// A fifo's both ends, so that writers see no reader that is gone; or a file, to which is
+/// appended. And whether it is a pipe.
+pub(crate) fn open_output(address: &str) -> std::io::Result<(OwnedFd, bool)> {
+    if let Some(path) = address.strip_prefix("file://") {
+        let path = Path::new(path);
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+        }
+        let file = File::options().append(true).create(true).mode(0o644).open(path)?;
+        return Ok((file.into(), false));
+    }
+    let path = path_of(address)?;
+    let file = File::options().read(true).write(true).custom_flags(libc_nonblock()).open(path)?;
+    let fifo = file.metadata()?.file_type().is_fifo();
+    Ok((file.into(), fifo))
+}
+
+/// A fifo that the client writes to.
+pub(crate) fn open_input(address: &str) -> std::io::Result<OwnedFd> {
+    let path = path_of(address)?;
+    Ok(File::options().read(true).custom_flags(libc_nonblock()).open(path)?.into())
+}
+
+/// Its writing end, which keeps it from being at its end until it is closed.
+pub(crate) fn hold_input(address: &str) -> std::io::Result<OwnedFd> {
+    let path = path_of(address)?;
+    Ok(File::options().write(true).custom_flags(libc_nonblock()).open(path)?.into())
+}
+
+fn libc_nonblock() -> i32 {
+    rustix::fs::OFlags::NONBLOCK.bits().cast_signed()
+}
+
+fn path_of(address: &str) -> std::io::Result<&Path> {
+    match address.split_once("://") {
+        None => Ok(Path::new(address)),
+        Some(("fifo", path)) => Ok(Path::new(path)),
+        Some((scheme, _)) => {
+            let words = format!("streams of the kind {scheme:?} are not supported");
+            Err(std::io::Error::new(ErrorKind::Unsupported, words))
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the shim knows of a task and of its processes.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::messages::options::Options;
+use crate::messages::task::Status;
+use crate::messages::{Mount, Timestamp};
+
+/// Who waits for an answer: the connection, and the stream in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub connection: u32,
+    pub stream: u32,
+}
+
+/// A container with its processes.
+pub(crate) struct Task {
+    pub bundle: PathBuf,
+    pub rootfs: Vec<Mount>,
+    pub options: Options,
+    pub paused: bool,
+    pub init: Process,
+    pub execs: BTreeMap<String, Process>,
+}
+
+/// Where a client reads and writes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stdio {
+    pub stdin: String,
+    pub stdout: String,
+    pub stderr: String,
+    pub terminal: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A step makes it, or has still to begin.
+    New,
+    Created,
+    /// A step starts it.
+    Starting,
+    Running,
+    Stopped,
+    /// A step deletes it.
+    Deleting,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub status: u32,
+    pub at: Timestamp,
+}
+
+pub(crate) struct Process {
+    pub phase: Phase,
+    pub pid: i32,
+    /// Open until it is reaped.
+    pub pidfd: Option<OwnedFd>,
+    pub stdio: Stdio,
+    /// The process as JSON, of an exec that was not started.
+    pub spec: Vec<u8>,
+    /// The end of the fifo that keeps stdin open.
+    pub held: Option<OwnedFd>,
+    /// The terminal, for its size.
+    pub terminal: Option<OwnedFd>,
+    /// Streams of what it writes that are not at their end.
+    pub streams: Vec<u32>,
+    /// That of what it reads, which ends when nobody writes to it any more.
+    pub input: Option<u32>,
+    pub exit: Option<Exit>,
+    /// Its end has been told; nobody hears of it twice.
+    pub told: bool,
+    pub waiters: Vec<Caller>,
+    /// Who waits for its deletion until the streams are at their end.
+    pub deleter: Option<Caller>,
+}
+
+impl Process {
+    pub(crate) fn new(stdio: Stdio, spec: Vec<u8>) -> Self {
+        Self {
+            phase: Phase::New,
+            pid: 0,
+            pidfd: None,
+            stdio,
+            spec,
+            held: None,
+            terminal: None,
+            streams: Vec::new(),
+            input: None,
+            exit: None,
+            told: false,
+            waiters: Vec::new(),
+            deleter: None,
+        }
+    }
+
+    pub(crate) fn all_streams(&self) -> Vec<u32> {
+        self.streams.iter().copied().chain(self.input).collect()
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running) && self.exit.is_none()
+    }
+
+    pub(crate) fn status(&self, paused: bool) -> Status {
+        match self.phase {
+            _ if self.exit.is_some() => Status::Stopped,
+            Phase::New | Phase::Created => Status::Created,
+            Phase::Starting | Phase::Running if paused => Status::Paused,
+            Phase::Starting | Phase::Running => Status::Running,
+            Phase::Stopped | Phase::Deleting => Status::Stopped,
+        }
+    }
+}
+
+impl Task {
+    /// The init, or the exec of that name.
+    pub(crate) fn process(&mut self, exec: &str) -> Option<&mut Process> {
+        if exec.is_empty() { Some(&mut self.init) } else { self.execs.get_mut(exec) }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the steps do: calls of the library, in a process of their own.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use orlop::bundle::Bundle;
+use orlop::cgroup::Driver;
+use orlop::container::{CreateOptions, ExecOptions, Store, Terminal};
+use orlop::{Error, Kind};
+
+use crate::messages::Mount;
+use crate::messages::options::Options;
+use crate::rootfs;
+use crate::shim::Ends;
+use crate::ttrpc::{Code, Failure};
+
+/// Where runc under containerd keeps its containers, and whoever looks for them.
+const ROOT: &str = "/run/containerd/runc";
+
+/// The folder of the containers of a namespace.
+pub(crate) fn root_of(options: &Options, namespace: &str) -> PathBuf {
+    let root = if options.root.is_empty() { ROOT } else { &options.root };
+    Path::new(root).join(namespace)
+}
+
+fn driver(options: &Options) -> Driver {
+    if options.systemd_cgroup { Driver::Systemd } else { Driver::ByPath }
+}
+
+fn failed(error: &Error) -> Failure {
+    let code = match error.kind() {
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::WrongState => Code::FailedPrecondition,
+        Kind::InvalidConfig => Code::InvalidArgument,
+        Kind::Unsupported => Code::Unimplemented,
+        _ => Code::Unknown,
+    };
+    Failure::new(code, error.to_string())
+}
+
+fn because(what: &str, error: &Error) -> Failure {
+    let Failure { code, message } = failed(error);
+    // COMPAT(containerd): it takes "unimplemented" for a shim of an older protocol.
+    let code = if code == Code::Unimplemented { Code::Unknown } else { code };
+    Failure::new(code, format!("{what}: {message}"))
+}
+
+/// The streams of the process become those of this one, which it inherits.
+fn take_streams(ends: &Ends) -> Result<(), Failure> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    for (number, end) in (0..).zip(ends) {
+        let end = end.as_ref().map_or(null.as_fd(), AsFd::as_fd);
+        let duplicated = match number {
+            0 => rustix::stdio::dup2_stdin(end),
+            1 => rustix::stdio::dup2_stdout(end),
+            _ => rustix::stdio::dup2_stderr(end),
+        };
+        duplicated.map_err(|error| crate::shim::failed(&error.into()))?;
+    }
+    Ok(())
+}
+
+fn terminal(socket: Option<&OwnedFd>) -> orlop::Result<Terminal> {
+    let Some(socket) = socket else { return Ok(Terminal::None) };
+    let copy = socket.try_clone();
+    copy.map(Terminal::Stream)
+        .map_err(|error| Error::io(&error, "passing the terminal's socket on"))
+}
+
+pub(crate) struct Creation<'a> {
+    pub id: String,
+    pub bundle: PathBuf,
+    pub root: PathBuf,
+    pub mounts: Vec<Mount>,
+    pub options: Options,
+    pub ends: &'a Ends,
+    pub console: Option<&'a OwnedFd>,
+}
+
+pub(crate) fn create(creation: Creation<'_>) -> Result<i32, Failure> {
+    let Creation { id, bundle, root, mounts, options, ends, console } = creation;
+    take_streams(ends)?;
+    let rootfs = bundle.join("rootfs");
+    rootfs::mount_all(&mounts, &rootfs)?;
+    let create = || {
+        let bundle = Bundle::open(&bundle)?;
+        let create = CreateOptions {
+            cgroups: driver(&options),
+            terminal: terminal(console)?,
+            no_pivot: options.no_pivot_root,
+            no_new_keyring: options.no_new_keyring,
+            ..CreateOptions::default()
+        };
+        let (_, started) = Store::new(root).create(&id, &bundle, &create)?;
+        Ok(started.pid)
+    };
+    create().map_err(|error| {
+        rootfs::unmount(&rootfs);
+        because("OCI runtime create failed", &error)
+    })
+}
+
+pub(crate) fn start(root: &Path, id: &str) -> Result<i32, Failure> {
+    let started = Store::new(root).open(id).and_then(|container| container.start());
+    started.map(|()| 0).map_err(|error| because("OCI runtime start failed", &error))
+}
+
+pub(crate) fn exec(
+    root: &Path,
+    id: &str,
+    process: &[u8],
+    ends: &Ends,
+    console: Option<&OwnedFd>,
+) -> Result<i32, Failure> {
+    take_streams(ends)?;
+    let exec = || {
+        let process = Bundle::parse_process(process)?.value;
+        let options =
+            ExecOptions { process, terminal: terminal(console)?, ..ExecOptions::default() };
+        Ok(Store::new(root).open(id)?.exec(&options)?.pid)
+    };
+    exec().map_err(|error| because("OCI runtime exec failed", &error))
+}
+
+pub(crate) fn delete(root: &Path, id: &str, bundle: &Path) -> Result<i32, Failure> {
+    let deleted = Store::new(root).delete_force(id);
+    deleted.map_err(|error| failed(&error))?;
+    rootfs::unmount(&bundle.join("rootfs"));
+    Ok(0)
+}
+
+/// What is done to a container that runs.
+pub(crate) fn change(
+    root: &Path,
+    id: &str,
+    change: impl FnOnce(&orlop::container::Container) -> orlop::Result<()>,
+) -> Result<i32, Failure> {
+    let changed = Store::new(root).open(id).and_then(|container| change(&container));
+    changed.map(|()| 0).map_err(|error| failed(&error))
+}

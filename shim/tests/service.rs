@@ -1,0 +1,357 @@
+//! The built shim as containerd sees it: started, asked by ttrpc, and telling events, with
+//! real containers. Needs root.
+
+#[path = "../src/ttrpc/frame.rs"]
+#[allow(dead_code)] // the shim's other half
+mod frame;
+#[path = "../src/messages/mod.rs"]
+#[allow(dead_code)] // the same
+mod messages;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frame::{Decoder, Frame, REQUEST, RESPONSE};
+use messages::Any;
+use messages::bootstrap::{BootstrapParams, BootstrapResult};
+use messages::events::{ForwardRequest, TaskExit};
+use messages::options::{Options, RUNC};
+use messages::task::{
+    CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, ProcessRequest, StateResponse,
+    Status, WaitResponse,
+};
+use messages::ttrpc::{Request, Response};
+use prost::Message;
+use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::geteuid;
+use serde_json::{Value, json};
+
+const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-orlop-v1");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder, a daemon that takes events, and a shim that was started there.
+struct World {
+    folder: tempfile::TempDir,
+    events: Receiver<(String, Any)>,
+}
+
+/// A connection to the shim.
+struct Client {
+    socket: UnixStream,
+    decoder: Decoder,
+    stream: u32,
+}
+
+impl World {
+    /// None, and a word why, where it can't be tested.
+    fn new(test: &str) -> Option<Self> {
+        if !geteuid().is_root() {
+            println!("SKIP {test}: needs root");
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("daemon")).unwrap();
+        let (sender, events) = channel();
+        thread::spawn(move || take_events(&listener, &sender));
+        Some(Self { folder, events })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn id(&self, name: &str) -> String {
+        let folder = self.folder.path().file_name().unwrap().to_str().unwrap();
+        format!("{}-{name}", folder.trim_start_matches('.'))
+    }
+
+    /// A bundle whose container runs the shim's own program, the one static one that is
+    /// there for sure.
+    fn bundle(&self, name: &str, args: &[&str]) -> PathBuf {
+        let bundle = self.path(name);
+        let rootfs = bundle.join("rootfs");
+        for at in ["proc", "dev"] {
+            fs::create_dir_all(rootfs.join(at)).unwrap();
+        }
+        fs::copy(SHIM, rootfs.join("program")).unwrap();
+        let namespaces = ["pid", "mount", "uts"].map(|kind| json!({ "type": kind }));
+        let config = json!({
+            "ociVersion": "1.0.2",
+            "root": { "path": "rootfs" },
+            "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": args },
+            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+            "linux": { "namespaces": namespaces, "cgroupsPath": format!("/{}", self.id(name)) },
+        });
+        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+        bundle
+    }
+
+    fn start(&self, name: &str, stdin: &[u8]) -> Vec<u8> {
+        let id = self.id(name);
+        let mut command = Command::new(SHIM);
+        command.args(["-namespace", "test", "-address", "/daemon", "-id", &id, "start"]);
+        command.current_dir(self.path(name)).env("TTRPC_ADDRESS", self.path("daemon"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(stdin).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        output.stdout
+    }
+
+    /// A shim, as a daemon before 2.3 starts it.
+    fn serve(&self, name: &str) -> Client {
+        Client::to(&String::from_utf8(self.start(name, b"")).unwrap())
+    }
+
+    fn fifo(&self, name: &str) -> String {
+        let path = self.path(name);
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn creation(&self, name: &str) -> CreateTaskRequest {
+        let root = self.path("state").to_str().unwrap().to_owned();
+        let options = Options { root, ..Options::default() }.encode_to_vec();
+        CreateTaskRequest {
+            id: self.id(name),
+            bundle: self.path(name).to_str().unwrap().to_owned(),
+            options: Some(Any { type_url: RUNC.to_owned(), value: options }),
+            ..CreateTaskRequest::default()
+        }
+    }
+
+    fn of(&self, name: &str) -> ProcessRequest {
+        ProcessRequest { id: self.id(name), exec_id: String::new() }
+    }
+
+    /// The next event's topic and what it says.
+    fn event(&self) -> (String, Any) {
+        self.events.recv_timeout(PATIENCE).expect("an event")
+    }
+
+    fn topics(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.event().0).collect()
+    }
+}
+
+fn take_events(listener: &UnixListener, sender: &Sender<(String, Any)>) {
+    while let Ok((mut socket, _)) = listener.accept() {
+        let (mut decoder, mut buffer) = (Decoder::default(), [0; 4096]);
+        while let Ok(count) = socket.read(&mut buffer)
+            && count > 0
+        {
+            decoder.push(&buffer[..count]);
+            while let Some(Frame::Whole { stream, message, .. }) = decoder.next() {
+                let request = Request::decode(&*message).unwrap();
+                assert_eq!(request.service, "containerd.services.events.ttrpc.v1.Events");
+                let envelope = ForwardRequest::decode(&*request.payload).unwrap().envelope;
+                let envelope = envelope.unwrap();
+                assert_eq!(envelope.namespace, "test");
+                let _ = sender.send((envelope.topic, envelope.event.unwrap()));
+                let response = Response::default().encode_to_vec();
+                let _ = socket.write_all(&frame::encode(stream, RESPONSE, &response));
+            }
+        }
+    }
+}
+
+impl Client {
+    fn to(address: &str) -> Self {
+        let socket = UnixStream::connect(address.strip_prefix("unix://").unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, decoder: Decoder::default(), stream: 1 }
+    }
+
+    fn send(&mut self, method: &str, request: &impl Message) -> u32 {
+        let request = Request {
+            service: "containerd.task.v3.Task".to_owned(),
+            method: method.to_owned(),
+            payload: request.encode_to_vec(),
+            timeout_nano: 0,
+        };
+        let stream = self.stream;
+        self.stream += 2;
+        let bytes = frame::encode(stream, REQUEST, &request.encode_to_vec());
+        self.socket.write_all(&bytes).unwrap();
+        stream
+    }
+
+    fn receive(&mut self, wanted: u32) -> Result<Vec<u8>, (i32, String)> {
+        loop {
+            if let Some(Frame::Whole { stream, message, .. }) = self.decoder.next() {
+                assert_eq!(stream, wanted);
+                let response = Response::decode(&*message).unwrap();
+                return match response.status.filter(|status| status.code != 0) {
+                    Some(status) => Err((status.code, status.message)),
+                    None => Ok(response.payload),
+                };
+            }
+            let mut buffer = [0; 4096];
+            let count = self.socket.read(&mut buffer).expect("an answer");
+            assert_ne!(count, 0, "the shim has gone");
+            self.decoder.push(&buffer[..count]);
+        }
+    }
+
+    fn ask<M: Message + Default>(&mut self, method: &str, request: &impl Message) -> M {
+        let stream = self.send(method, request);
+        let payload = self.receive(stream).unwrap_or_else(|error| panic!("{method}: {error:?}"));
+        M::decode(&*payload).unwrap()
+    }
+
+    fn refused(&mut self, method: &str, request: &impl Message) -> (i32, String) {
+        let stream = self.send(method, request);
+        self.receive(stream).expect_err(method)
+    }
+}
+
+fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !there() {
+        assert!(begin.elapsed() < PATIENCE, "{what} does not come");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Ends the shim, and nothing is left of it and of its containers.
+fn end(world: &World, mut client: Client, address: &Path) {
+    let _: messages::Empty = client.ask("Shutdown", &world.of("none"));
+    until("the end of the socket", || !address.exists());
+    let left: Vec<_> = fs::read_dir(world.path("state/test")).into_iter().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn address_of(client: &Client) -> PathBuf {
+    client.socket.peer_addr().unwrap().as_pathname().unwrap().to_owned()
+}
+
+#[test]
+fn a_task_is_created_started_and_deleted() {
+    let Some(world) = World::new("a_task_is_created_started_and_deleted") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let stdout = world.fifo("stdout");
+    // Nobody reads yet, and nobody waits for that.
+    let mut held = fs::File::options().read(true).write(true).open(&stdout).unwrap();
+    let created: PidResponse =
+        client.ask("Create", &CreateTaskRequest { stdout: stdout.clone(), ..world.creation("a") });
+    let state: StateResponse = client.ask("State", &world.of("a"));
+    assert_eq!((state.pid, state.status()), (created.pid, Status::Created));
+    let mut waiter = Client::to(&format!("unix://{}", address.display()));
+    let waited = waiter.send("Wait", &world.of("a"));
+    let started: PidResponse = client.ask("Start", &world.of("a"));
+    assert_eq!(started.pid, created.pid);
+    let ended = WaitResponse::decode(&*waiter.receive(waited).unwrap()).unwrap();
+    assert_eq!(ended.exit_status, 0);
+    let mut text = [0; 64];
+    let count = held.read(&mut text).unwrap();
+    assert!(text[..count].starts_with(b"containerd-shim-orlop-v1 "));
+    let state: StateResponse = client.ask("State", &world.of("a"));
+    assert_eq!(state.status(), Status::Stopped);
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
+    let topics = world.topics(4);
+    assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
+    assert_eq!(client.refused("State", &world.of("a")).0, 5);
+    end(&world, client, &address);
+}
+
+#[test]
+fn the_end_of_the_init_is_told_after_that_of_all_others() {
+    let Some(world) = World::new("the_end_of_the_init_is_told_after_that_of_all_others") else {
+        return;
+    };
+    // It waits for its standard input, which nobody closes.
+    world.bundle("a", &["/program", "start"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let stdin = world.fifo("stdin");
+    let hold = fs::File::options().read(true).write(true).open(&stdin).unwrap();
+    let _: PidResponse =
+        client.ask("Create", &CreateTaskRequest { stdin: stdin.clone(), ..world.creation("a") });
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    for name in ["one", "two"] {
+        let process: Value = json!({ "user": {}, "cwd": "/", "args": ["/program", "start"] });
+        let spec = Some(Any { type_url: String::new(), value: process.to_string().into() });
+        let (id, exec_id) = (world.id("a"), name.to_owned());
+        let exec = ExecProcessRequest {
+            id,
+            exec_id,
+            stdin: stdin.clone(),
+            spec,
+            ..ExecProcessRequest::default()
+        };
+        let _: messages::Empty = client.ask("Exec", &exec);
+        assert_eq!(client.refused("Exec", &exec).0, 6);
+        let _: PidResponse =
+            client.ask("Start", &ProcessRequest { exec_id: name.to_owned(), ..world.of("a") });
+    }
+    assert_eq!(client.refused("Delete", &world.of("a")).0, 9);
+    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let _: messages::Empty = client.ask("Kill", &kill);
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 137);
+    assert_eq!(client.refused("Kill", &kill), (5, "process already finished: not found".into()));
+    let events: Vec<_> = (0..9).map(|_| world.event()).collect();
+    let exits = events[6..].iter().map(|(_, any)| TaskExit::decode(&*any.value).unwrap());
+    let exits: Vec<_> = exits.map(|exit| exit.id).collect();
+    assert_eq!(exits.last(), Some(&world.id("a")), "{events:?}");
+    for name in ["one", "two"] {
+        let exec = ProcessRequest { exec_id: name.to_owned(), ..world.of("a") };
+        let _: messages::task::DeleteResponse = client.ask("Delete", &exec);
+    }
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
+    drop(hold);
+    end(&world, client, &address);
+}
+
+#[test]
+fn what_fails_is_told_and_nothing_is_left_of_it() {
+    let Some(world) = World::new("what_fails_is_told_and_nothing_is_left_of_it") else { return };
+    world.bundle("a", &["/no/such/program"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let (_, error) = client.refused("Create", &world.creation("a"));
+    assert!(error.starts_with("OCI runtime create failed: "), "{error}");
+    assert!(error.contains("no such file or directory"), "{error}");
+    assert_eq!(client.refused("Start", &world.of("a")).0, 5);
+    assert_eq!(client.refused("NoSuchMethod", &world.of("a")).0, 12);
+    let checkpoint = CreateTaskRequest { checkpoint: "/x".into(), ..world.creation("a") };
+    assert_eq!(client.refused("Create", &checkpoint).1, "restoring is not supported");
+    // A frame that is no request, and one that is too long.
+    client.socket.write_all(&frame::encode(99, REQUEST, b"\xff\xff\xff")).unwrap();
+    assert_eq!(client.receive(99).unwrap_err().0, 3);
+    let long = vec![0; frame::LONGEST + 1];
+    client.socket.write_all(&frame::encode(101, REQUEST, &long)).unwrap();
+    assert_eq!(client.receive(101).unwrap_err().0, 8);
+    end(&world, client, &address);
+}
+
+#[test]
+fn daemons_of_all_ages_are_answered_in_their_own_words() {
+    let Some(world) = World::new("daemons_of_all_ages_are_answered_in_their_own_words") else {
+        return;
+    };
+    world.bundle("a", &["/program", "-v"]);
+    let old = String::from_utf8(world.start("a", b"")).unwrap();
+    let options = Any { type_url: RUNC.to_owned(), value: Options::default().encode_to_vec() };
+    // There is a shim now, which is the one that is told.
+    assert_eq!(world.start("a", &options.encode_to_vec()), old.as_bytes());
+    let params = BootstrapParams {
+        instance_id: world.id("a"),
+        namespace: "test".to_owned(),
+        ..BootstrapParams::default()
+    };
+    let result = BootstrapResult::decode(&*world.start("a", &params.encode_to_vec())).unwrap();
+    assert_eq!((result.version, &*result.address, &*result.protocol), (3, &*old, "ttrpc"));
+    let client = Client::to(&old);
+    let address = address_of(&client);
+    end(&world, client, &address);
+}
