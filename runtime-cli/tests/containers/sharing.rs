@@ -62,7 +62,7 @@ fn stays(lab: &Lab, output: &Output) {
 fn who_has_the_cgroup_next_outlives_the_first(lab: &Lab) {
     for (shared_pids, flags) in [(false, &[][..]), (true, &["--force"])] {
         taken_over(lab, shared_pids);
-        assert_eq!(lab.on("a", &["ps", "--format", "json"], &[]).ok().trim(), "[]");
+        assert_eq!(lab.on("a", &["ps", "--format", "json"], &[]).ok().trim(), "null");
         lab.on("a", &["kill", "--all"], &["KILL"]).ok();
         lab.on("a", &["kill", "--all"], &["TERM"]).ok();
         assert_eq!(lab.status("b"), "running");
