@@ -162,15 +162,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Parses; where that fails, finds out what the place is called.
 fn parse<T: DeserializeOwned>(bytes: &[u8], document: &Document) -> Result<Parsed<T>> {
     let text = readable(bytes, document.name)?;
-    let shape::Fitted { text, mut warnings } = shape::fitted(text, document.shape)?;
+    let text = shape::fitted(text, document.shape)?;
     let error = match serde_json::from_str(&text) {
-        Ok(value) => return Ok(Parsed { value, warnings }),
+        Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
         Err(error) => error,
     };
     if let Some(text) = respelled(&text, &error) {
-        let again = parse(text.as_bytes(), document)?;
-        warnings.extend(again.warnings);
-        return Ok(Parsed { value: again.value, warnings });
+        return parse(text.as_bytes(), document);
     }
     if pointer_at(&text, &error).starts_with(document.capabilities)
         && let Some((without, unknown)) = without_unknown(&text, document.capabilities)
@@ -178,8 +176,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], document: &Document) -> Result<Parse
         let value = serde_json::from_str(&without).map_err(|error| failure(&without, &error))?;
         // COMPAT(runc): the text.
         let names = unknown.join(" ");
-        warnings.push(format!("ignoring unknown or unavailable capabilities: [{names}]"));
-        return Ok(Parsed { value, warnings });
+        let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
+        return Ok(Parsed { value, warnings: vec![warning] });
     }
     Err(failure(&text, &error))
 }

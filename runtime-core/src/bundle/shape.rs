@@ -36,8 +36,8 @@ pub(super) enum Without {
     Refused(&'static str),
     /// The same with this.
     Given(&'static str),
-    /// None at all; this is said about it, if anything.
-    None(&'static str),
+    /// None at all.
+    None,
 }
 
 use Shape::{Any, List, Map, Object, With};
@@ -93,15 +93,7 @@ const LINUX: Shape = Object(&[
     ("resources", RESOURCES),
     ("namespaces", PLAINS),
     ("devices", PLAINS),
-    (
-        "seccomp",
-        // COMPAT(runc): without both it is no filter.
-        With(
-            &[("syscalls", List(&Object(&[("args", PLAINS)])))],
-            &["defaultAction", "syscalls"],
-            Without::None("ignored, since it has neither a default action nor rules"),
-        ),
-    ),
+    ("seccomp", Object(&[("syscalls", List(&Object(&[("args", PLAINS)])))])),
     ("intelRdt", PLAIN),
     ("memoryPolicy", PLAIN),
     ("personality", PLAIN),
@@ -114,7 +106,7 @@ pub(super) const RESOURCES: Shape = Object(&[
     ("memory", PLAIN),
     ("cpu", PLAIN),
     // The types' own is a limit of 0.
-    ("pids", With(&[], &["limit"], Without::None(""))),
+    ("pids", With(&[], &["limit"], Without::None)),
     (
         "blockIO",
         Object(&[
@@ -131,24 +123,17 @@ pub(super) const RESOURCES: Shape = Object(&[
     ("unified", Map(&Any, "\"\"")),
 ]);
 
-/// A document that the types read right, and what a person should know about it.
-#[derive(Debug)]
-pub(super) struct Fitted<'a> {
-    pub(super) text: Cow<'a, str>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Fits a document. One that can't be parsed may come back as it is.
+/// A document that the types read right. One that can't be parsed may come back as it is.
 ///
 /// # Errors
 /// The first array in the place of an object; an object that lacks what it must have.
-pub(super) fn fitted<'a>(text: &'a str, shape: &'static Shape) -> Result<Fitted<'a>> {
-    let (open, changes, warnings) = Default::default();
-    let mut walk = Walk { text, bytes: text.as_bytes(), open, changes, warnings };
+pub(super) fn fitted<'a>(text: &'a str, shape: &'static Shape) -> Result<Cow<'a, str>> {
+    let (open, changes) = Default::default();
+    let mut walk = Walk { text, bytes: text.as_bytes(), open, changes };
     walk.all(shape)?;
-    let Walk { mut changes, warnings, .. } = walk;
+    let Walk { mut changes, .. } = walk;
     if changes.is_empty() {
-        return Ok(Fitted { text: text.into(), warnings });
+        return Ok(text.into());
     }
     changes.sort_by_key(|(range, _)| (range.start, range.end));
     let mut fitted = String::with_capacity(text.len());
@@ -160,7 +145,7 @@ pub(super) fn fitted<'a>(text: &'a str, shape: &'static Shape) -> Result<Fitted<
         done = range.end;
     }
     fitted.push_str(&text[done..]);
-    Ok(Fitted { text: fitted.into(), warnings })
+    Ok(fitted.into())
 }
 
 /// A container around the place that was reached. There are no more than shapes in one
@@ -186,7 +171,6 @@ struct Walk<'a> {
     bytes: &'a [u8],
     open: Vec<Level>,
     changes: Vec<(Range<usize>, String)>,
-    warnings: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -291,10 +275,10 @@ impl Walk<'_> {
         let (fields, counting) = match level.shape {
             Map(value, _) => return Some(value),
             Object(fields) => (*fields, &[][..]),
-            With(fields, counting, without) => {
+            With(fields, counting, _) => {
                 let rest = bytes.get(range.end..).unwrap_or_default().trim_ascii_start();
                 let value = rest.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
-                (*fields, if is_nothing(value, *without) { &[][..] } else { *counting })
+                (*fields, if value.starts_with(b"null") { &[][..] } else { *counting })
             }
             _ => return Some(&Any),
         };
@@ -343,12 +327,7 @@ impl Walk<'_> {
                 let comma = if level.fields == 0 { "" } else { "," };
                 self.changes.push((first..first, format!("{field}{comma}")));
             }
-            Without::None(why) => {
-                self.replace(level.start..at + 1, "null");
-                if !why.is_empty() {
-                    self.warnings.push(format!("{}: {why}", self.pointer()));
-                }
-            }
+            Without::None => self.replace(level.start..at + 1, "null"),
         }
         Ok(())
     }
@@ -365,20 +344,6 @@ impl Walk<'_> {
         });
         steps.collect()
     }
-}
-
-/// Whether an object is without a field that has this value.
-fn is_nothing(value: &[u8], without: Without) -> bool {
-    let zero = match without {
-        Without::None(_) => {
-            value.starts_with(b"\"\"")
-                || value
-                    .strip_prefix(b"[")
-                    .is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"))
-        }
-        Without::Refused(_) | Without::Given(_) => false,
-    };
-    zero || value.starts_with(b"null")
 }
 
 /// A key without its quotes.
@@ -403,7 +368,7 @@ mod tests {
     use super::*;
 
     fn fit(text: &str) -> String {
-        fitted(text, &CONFIG).unwrap().text.into_owned()
+        fitted(text, &CONFIG).unwrap().into_owned()
     }
 
     fn refusal(text: &str) -> String {
@@ -502,19 +467,9 @@ mod tests {
             let text = format!(r#"{{"linux": {{"resources": {{"pids": {pids}, "cpu": {{}}}}}}}}"#);
             same(&text, r#"{"linux": {"resources": {"pids": null, "cpu": {}}}}"#);
         }
-        for seccomp in ["{}", r#"{"defaultAction": "", "syscalls": [ ], "flags": []}"#] {
-            let text = format!(r#"{{"linux": {{"seccomp": {seccomp}}}}}"#);
-            same(&text, r#"{"linux": {"seccomp": null}}"#);
-            assert_eq!(
-                fitted(&text, &CONFIG).unwrap().warnings,
-                ["/linux/seccomp: ignored, since it has neither a default action nor rules"]
-            );
-        }
-        for given in [
-            r#"{"linux": {"resources": {"pids": {"limit": 0}}}}"#,
-            r#"{"linux": {"seccomp": {"syscalls": [{}]}}}"#,
-            r#"{"linux": {"seccomp": {"defaultAction": "X"}}}"#,
-        ] {
+        for given in
+            [r#"{"linux": {"resources": {"pids": {"limit": 0}}}}"#, r#"{"linux": {"seccomp": {}}}"#]
+        {
             assert_eq!(fit(given), given);
         }
     }

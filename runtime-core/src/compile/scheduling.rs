@@ -157,9 +157,9 @@ fn scheduler(wanted: &Scheduler) -> Op {
 
 /// SPEC: no flags are defined yet.
 fn persona(plan: &mut Builder, wanted: &LinuxPersonality) {
-    if let Some(flags) = wanted.flags().as_ref().filter(|flags| !flags.is_empty()) {
-        // COMPAT(runc): the first words.
-        plan.warn(format!("ignoring unsupported personality flags: {flags:?}"));
+    if wanted.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        let what = "personality flags are not supported";
+        plan.error(Error::unsupported("/linux/personality/flags", what));
     }
     let persona = match wanted.domain() {
         LinuxPersonalityDomain::PerLinux => 0,

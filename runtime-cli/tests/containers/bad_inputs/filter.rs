@@ -46,7 +46,7 @@ fn row_34_profiles(lab: &Lab) {
             Case::patch("a default", seccomp(json!({"defaultAction": "FOO"})))
                 .fails("unknown variant `FOO`, expected one of * (config.json: /linux/seccomp/defaultAction)"),
             Case::patch("nothing", seccomp(json!({})))
-                .warns(&["/linux/seccomp: ignored, since it has neither a default action nor rules"]),
+                .fails("missing field `defaultAction` (config.json: /linux/seccomp)"),
             Case::patch("no default", seccomp(json!({"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]})))
                 .fails("missing field `defaultAction` (config.json: /linux/seccomp)"),
             Case::patch("an architecture", with("architectures", json!(["SCMP_ARCH_FOO"])))
