@@ -134,7 +134,7 @@ fn row_36_what_is_rarely_asked_for(lab: &Lab) {
             Case::patch("personality", linux("personality", json!({"domain": "FOO"})))
                 .fails("unknown variant `FOO`, expected * (config.json: /linux/personality/domain)"),
             Case::patch("flags of it", linux("personality", json!({"domain": "LINUX", "flags": ["x"]})))
-                .warns(&["ignoring unsupported personality flags: [\"x\"]"]),
+                .fails("personality flags are not supported (config.json: /linux/personality/flags)"),
             Case::patch("time", linux("timeOffsets", offset))
                 .fails("time offsets need a new time namespace (config.json: /linux/timeOffsets)"),
             Case::patch("another clock", linux("timeOffsets", json!({"realtime": {"secs": 1}})))
