@@ -48,17 +48,18 @@ fn a_checkpoint_that_hangs_is_ended_by_a_deletion(lab: &Lab) {
     assert_eq!(lab.runtime(&["list", "-q"]).ok(), "");
 }
 
-fn restore(lab: &Lab) -> Vec<String> {
+fn restore(lab: &Lab) -> [&'static str; 4] {
     let bundle = lab.bundle(&["sleep"]);
     images(lab);
     bundle.write();
-    ["restore", "--detach", "--bundle", bundle.path.to_str().unwrap()].map(str::to_owned).into()
+    // Few, and needed to the end of the test.
+    let path = bundle.path.to_str().unwrap().to_owned().leak();
+    ["restore", "--detach", "--bundle", path]
 }
 
 fn a_restore_that_hangs_is_ended_by_a_deletion(lab: &Lab) {
     let fake = Fake::new(lab);
     let verb = restore(lab);
-    let verb: Vec<_> = verb.iter().map(String::as_str).collect();
     let (running, criu) = hanging(lab, &fake, &verb);
     lab.delete("a");
     assert!(!lives(&criu));
@@ -85,7 +86,6 @@ fn a_checkpoint_that_is_interrupted_leaves_no_criu(lab: &Lab) {
 fn a_restore_that_is_interrupted_leaves_nothing(lab: &Lab) {
     let fake = Fake::new(lab);
     let verb = restore(lab);
-    let verb: Vec<_> = verb.iter().map(String::as_str).collect();
     let (running, criu) = hanging(lab, &fake, &verb);
     running.signal("SIGTERM");
     let said = running.end().fails();
@@ -99,7 +99,6 @@ fn criu_ends_with_whoever_started_it(lab: &Lab) {
     let fake = Fake::new(lab);
     lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
     let verb = restore(lab);
-    let verb: Vec<_> = verb.iter().map(String::as_str).collect();
     for verb in [&["checkpoint"][..], &verb] {
         let (running, criu) = hanging(lab, &fake, verb);
         running.signal("SIGKILL");
