@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use oci_spec::runtime::Mount;
 use orlop::Error;
-use serde::Deserialize;
+use orlop::bundle::parse_mounts;
 
 use super::Call;
 
@@ -25,14 +24,6 @@ pub(super) struct Arguments {
     file: PathBuf,
 }
 
-/// What the file may be.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum File {
-    Section { mounts: Vec<Mount> },
-    List(Vec<Mount>),
-}
-
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let Arguments { action, id, file } = call.parse()?;
     let add = match &*action {
@@ -41,10 +32,9 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         _ => bail!("mounts {action:?}: neither add nor remove"),
     };
     let container = call.open(&id)?;
-    let text = fs::read(&file).map_err(|error| Error::io(&error, "reading").at_path(&file))?;
-    let read = serde_json::from_slice(&text);
-    let (File::Section { mounts } | File::List(mounts)) =
-        read.with_context(|| format!("reading the mounts in {file:?}"))?;
+    let text =
+        fs::read_to_string(&file).map_err(|error| Error::io(&error, "reading").at_path(&file))?;
+    let mounts = parse_mounts(&text).with_context(|| format!("reading the mounts in {file:?}"))?;
     if add {
         container.add_mounts(&mounts)?;
     } else {

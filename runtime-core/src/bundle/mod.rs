@@ -15,14 +15,17 @@ mod pointer;
 mod resources;
 mod shape;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Process, Spec};
+use oci_spec::runtime::{Capability, Mount, Process, Spec};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 pub use self::resources::parse_resources;
 use self::shape::Shape;
@@ -46,6 +49,14 @@ const CONFIG_JSON: Document =
     Document { name: "config", shape: &shape::CONFIG, capabilities: "/process/capabilities" };
 const PROCESS_JSON: Document =
     Document { name: "process", shape: &shape::PROCESS, capabilities: "/capabilities" };
+const MOUNTS_JSON: Document =
+    Document { name: "list of mounts", shape: &shape::MOUNTS, capabilities: "/capabilities" };
+
+/// The part of a config that has the mounts.
+#[derive(Deserialize)]
+struct Section {
+    mounts: Vec<Mount>,
+}
 
 /// An opened bundle.
 #[derive(Debug, Clone)]
@@ -108,10 +119,10 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Parsed<Spec>> {
-        let read = |bytes: &[u8]| parse(bytes, &CONFIG_JSON);
-        match resources::with_names(bytes) {
-            Ok(named) => read(&named),
-            Err(error) => read(bytes).and(Err(error)),
+        let text = readable(bytes, CONFIG_JSON.name)?;
+        match resources::with_names(text) {
+            Ok(named) => parse(&named, &CONFIG_JSON),
+            Err(error) => parse::<Spec>(text, &CONFIG_JSON).and(Err(error)),
         }
     }
 
@@ -120,8 +131,24 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse_process(bytes: &[u8]) -> Result<Parsed<Process>> {
-        parse(bytes, &PROCESS_JSON)
+        parse(readable(bytes, PROCESS_JSON.name)?, &PROCESS_JSON)
     }
+}
+
+/// Reads mounts that are a document of their own: as a config has them, or the list alone.
+///
+/// # Errors
+/// The first thing that is wrong with it, with its place in such a config.
+pub fn parse_mounts(text: &str) -> Result<Vec<Mount>> {
+    let section = match text.trim_ascii_start().starts_with('[') {
+        true => {
+            serde_json::from_str::<&RawValue>(text).map_err(|error| failure(text, &error))?;
+            format!("{{\"mounts\":{text}}}").into()
+        }
+        false => Cow::from(text),
+    };
+    let section = readable(section.as_bytes(), MOUNTS_JSON.name)?;
+    parse::<Section>(section, &MOUNTS_JSON).map(|parsed| parsed.value.mounts)
 }
 
 /// A name as one step of a JSON pointer (RFC 6901).
@@ -160,15 +187,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Parses; where that fails, finds out what the place is called.
-fn parse<T: DeserializeOwned>(bytes: &[u8], document: &Document) -> Result<Parsed<T>> {
-    let text = readable(bytes, document.name)?;
+fn parse<T: DeserializeOwned>(text: &str, document: &Document) -> Result<Parsed<T>> {
     let text = shape::fitted(text, document.shape)?;
     let error = match serde_json::from_str(&text) {
         Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
         Err(error) => error,
     };
     if let Some(text) = respelled(&text, &error) {
-        return parse(text.as_bytes(), document);
+        return parse(&text, document);
     }
     if pointer_at(&text, &error).starts_with(document.capabilities)
         && let Some((without, unknown)) = without_unknown(&text, document.capabilities)
@@ -326,6 +352,23 @@ mod tests {
 
     fn with_process(more: &str) -> String {
         SMALL.replace(r#""cwd":"/""#, &format!(r#""cwd":"/",{more}"#))
+    }
+
+    #[test]
+    fn mounts_are_read_with_and_without_their_section() {
+        let found = parse_mounts(r#"{"a":1,"mounts":[{"destination":"/a","type":null}]}"#);
+        let found = found.unwrap();
+        assert_eq!(found, parse_mounts(r#" [{"destination": "/a"}]"#).unwrap());
+        assert_eq!(found.len(), 1);
+        for (text, wanted) in [
+            ("", "list of mounts is empty"),
+            ("1", "list of mounts must be a JSON object"),
+            ("{}", "missing field `mounts` at line 1 column 2"),
+            ("[], \"a\": 1", "trailing characters at line 1 column 3"),
+            ("[[1]]", "must be a JSON object, not an array (config.json: /mounts/0)"),
+        ] {
+            assert_eq!(parse_mounts(text).expect_err("must be refused").to_string(), wanted);
+        }
     }
 
     #[test]

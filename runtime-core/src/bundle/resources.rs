@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::shape::RESOURCES;
-use super::{Document, parse};
+use super::{Document, parse, readable};
 use crate::error::{Error, Result};
 
 /// SPEC: all of them (config-linux.md).
@@ -72,10 +72,11 @@ const NAMES: &[&str] = &[
 pub fn parse_resources(text: &str) -> Result<LinuxResources> {
     let document =
         Document { name: "the limits", shape: &RESOURCES, capabilities: "/capabilities" };
+    let text = readable(text.as_bytes(), document.name)?;
     let mut changed = false;
     let named = serde_json::from_str(text).map(|value| respelled(value, &mut changed));
     let named = named.ok().filter(|_| changed).map(|value| value.to_string());
-    parse(named.as_deref().unwrap_or(text).as_bytes(), &document).map(|parsed| parsed.value)
+    parse(named.as_deref().unwrap_or(text), &document).map(|parsed| parsed.value)
 }
 
 #[derive(Deserialize)]
@@ -97,8 +98,8 @@ struct Linux<'a> {
 /// # Errors
 /// Resources that can't be looked through, though whoever reads what is known may pass
 /// over that: a limit beside it would be none without a word.
-pub(super) fn with_names(config: &[u8]) -> Result<Cow<'_, [u8]>> {
-    let found = serde_json::from_slice::<Config>(config).ok().and_then(|config| config.linux);
+pub(super) fn with_names(config: &str) -> Result<Cow<'_, str>> {
+    let found = serde_json::from_str::<Config>(config).ok().and_then(|config| config.linux);
     let Some(resources) = found.and_then(|linux| linux.resources).map(RawValue::get) else {
         return Ok(config.into());
     };
@@ -113,7 +114,7 @@ pub(super) fn with_names(config: &[u8]) -> Result<Cow<'_, [u8]>> {
     let start = resources.as_ptr() as usize - config.as_ptr() as usize;
     let (before, after) = (&config[..start], &config[start + resources.len()..]);
     let lines = "\n".repeat(resources.matches('\n').count());
-    Ok([before, value.to_string().as_bytes(), lines.as_bytes(), after].concat().into())
+    Ok([before, &value.to_string(), &lines, after].concat().into())
 }
 
 /// The same with the specification's names, but for those that are a person's own. What
@@ -186,8 +187,8 @@ mod tests {
         let config = |resources: &str| {
             format!(r#"{{"a": 1, "a": 2, "linux": {{"resources":{resources}, "Devices": []}}}}"#)
         };
-        let found = with_names(config(given).as_bytes()).unwrap().into_owned();
-        let found: Value = serde_json::from_slice(&found).unwrap();
+        let config = config(given);
+        let found: Value = serde_json::from_str(&with_names(&config).unwrap()).unwrap();
         let resources = found["linux"]["resources"].clone();
         assert_eq!(serde_json::from_value::<LinuxResources>(resources).unwrap(), wanted);
     }
@@ -213,16 +214,16 @@ mod tests {
 
     #[test]
     fn the_rest_stays_as_it_is_written() {
-        let config = br#"{"A": 1, "A": 1.50, "linux": {"resources": {"PIDS": null} , "B":2}}"#;
-        let wanted = br#"{"A": 1, "A": 1.50, "linux": {"resources": {"pids":null} , "B":2}}"#;
+        let config = r#"{"A": 1, "A": 1.50, "linux": {"resources": {"PIDS": null} , "B":2}}"#;
+        let wanted = r#"{"A": 1, "A": 1.50, "linux": {"resources": {"pids":null} , "B":2}}"#;
         assert_eq!(&*with_names(config).unwrap(), wanted);
-        let config = b"{\"linux\": {\"resources\": {\n\"PIDS\":\nnull}},\n\"a\": 1}";
-        let lines = b"{\"linux\": {\"resources\": {\"pids\":null}\n\n},\n\"a\": 1}";
+        let config = "{\"linux\": {\"resources\": {\n\"PIDS\":\nnull}},\n\"a\": 1}";
+        let lines = "{\"linux\": {\"resources\": {\"pids\":null}\n\n},\n\"a\": 1}";
         assert_eq!(&*with_names(config).unwrap(), lines);
         let deep = "[".repeat(200) + &"]".repeat(200);
         let config = format!("{{\"linux\": {{\"resources\": {{\"a\": {deep}}}}}}}");
-        assert!(with_names(config.as_bytes()).is_err());
-        for same in [&wanted[..], b"{", b"{\"linux\": {\"Resources\": {\"CPU\": {}}}}", b"{}"] {
+        assert!(with_names(&config).is_err());
+        for same in [wanted, "{", "{\"linux\": {\"Resources\": {\"CPU\": {}}}}", "{}"] {
             assert!(matches!(with_names(same), Ok(Cow::Borrowed(found)) if found == same));
         }
     }

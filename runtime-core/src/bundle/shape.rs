@@ -45,10 +45,15 @@ use Shape::{Any, List, Map, Object, With};
 const PLAIN: Shape = Object(&[]);
 const PLAINS: Shape = List(&PLAIN);
 
+const LIST_OF_MOUNTS: Shape = List(&Object(&[("uidMappings", PLAINS), ("gidMappings", PLAINS)]));
+
+/// The mounts of a config alone.
+pub(super) const MOUNTS: Shape = Object(&[("mounts", LIST_OF_MOUNTS)]);
+
 /// A config.
 pub(super) const CONFIG: Shape = Object(&[
     ("root", PLAIN),
-    ("mounts", List(&Object(&[("uidMappings", PLAINS), ("gidMappings", PLAINS)]))),
+    ("mounts", LIST_OF_MOUNTS),
     ("process", PROCESS),
     (
         "hooks",

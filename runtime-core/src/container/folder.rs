@@ -1,5 +1,6 @@
 //! A container's folder: its files, and the lock.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{ErrorKind, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -208,17 +209,17 @@ impl Folder {
     pub(super) fn read(&self) -> Result<Record> {
         self.check()?;
         let path = self.path.join(STATE);
-        let bytes = fs::read(&path).map_err(|error| match gone(&error) {
+        let text = fs::read_to_string(&path).map_err(|error| match gone(&error) {
             true => self.does_not_exist(),
             false => Error::io(&error, "reading the container's state").at_path(&path),
         })?;
-        Record::parse(&bytes).map_err(|error| error.at_path(&path))
+        Record::parse(&text).map_err(|error| error.at_path(&path))
     }
 
     /// The same of a record that can't be read otherwise: a later version wrote it.
     pub(super) fn read_remains(&self) -> Option<Remains> {
-        let bytes = fs::read(self.path.join(STATE)).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        let text = fs::read_to_string(self.path.join(STATE)).ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     /// Replaces the record, at once and whole.
@@ -245,8 +246,11 @@ impl Folder {
 
     /// What was kept, to be changed.
     pub(super) fn config_value(&self) -> Result<Value> {
-        let broken = |error| Error::new(Kind::Internal, format!("changing the config: {error}"));
-        serde_json::from_slice(&self.read_config()?).map_err(broken)
+        let broken = |error: &dyn fmt::Display| {
+            Error::new(Kind::Internal, format!("changing the config: {error}"))
+        };
+        let text = String::from_utf8(self.read_config()?).map_err(|error| broken(&error))?;
+        serde_json::from_str(&text).map_err(|error| broken(&error))
     }
 
     pub(super) fn read_config(&self) -> Result<Vec<u8>> {

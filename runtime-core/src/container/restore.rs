@@ -462,7 +462,8 @@ fn in_time_namespace(bundle: &Bundle, pid: i32) -> Option<Vec<u8>> {
     if own == theirs || listed.into_iter().any(|one| one.typ() == LinuxNamespaceType::Time) {
         return None;
     }
-    let mut config: serde_json::Value = serde_json::from_slice(&bundle.raw).ok()?;
+    let text = std::str::from_utf8(&bundle.raw).ok()?;
+    let mut config: serde_json::Value = serde_json::from_str(text).ok()?;
     let namespaces = config.pointer_mut("/linux/namespaces")?.as_array_mut()?;
     namespaces.push(serde_json::json!({ "type": "time" }));
     serde_json::to_vec(&config).ok()

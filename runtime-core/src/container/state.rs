@@ -171,9 +171,9 @@ impl Record {
         }
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let broken = |what: String| Error::new(Kind::Internal, what);
-        let record: Self = serde_json::from_slice(bytes)
+        let record: Self = serde_json::from_str(text)
             .map_err(|error| broken(format!("the container's state can't be read: {error}")))?;
         if record.version > VERSION {
             let version = record.version;

@@ -49,7 +49,8 @@ pub(super) fn hand_on(
 
 /// SPEC: the container process state, with the container's state in it.
 fn message(listener: &Listener, pid: i32, state: &[u8]) -> Vec<u8> {
-    let state: serde_json::Value = serde_json::from_slice(state).unwrap_or_default();
+    let state = std::str::from_utf8(state).unwrap_or_default();
+    let state: serde_json::Value = serde_json::from_str(state).unwrap_or_default();
     let mut message = serde_json::json!({
         "ociVersion": state["ociVersion"],
         "fds": ["seccompFd"],
