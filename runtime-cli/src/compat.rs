@@ -113,6 +113,8 @@ pub(crate) struct NotExecuted(Error);
 /// [`NotExecuted`], if it is that.
 pub(crate) fn not_executed(error: Error) -> anyhow::Error {
     match error.place() {
+        // Of a config that is wrong nothing has been tried.
+        Some(_) if error.kind() == Kind::InvalidConfig => error.into(),
         Some(Place::Config(at)) if at == "/process/args" => NotExecuted(error).into(),
         _ => error.into(),
     }

@@ -38,6 +38,13 @@ fn row_08_no_program(lab: &Lab) {
             ),
         ],
     );
+    // In the foreground too it is the runtime that says so, and not the container.
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["process"]["args"] = json!([]);
+    assert_eq!(
+        refused(&lab.run(&bundle, "a", &[]), 1),
+        "orlop run failed: args must not be empty (config.json: /process/args)"
+    );
 }
 
 fn row_09_what_is_no_program(lab: &Lab) {
