@@ -76,7 +76,7 @@ impl Creation {
         let mut options = CreateOptions {
             terminal: self.console_socket.map_or(Terminal::None, Terminal::Socket),
             pid_file: self.pid_file,
-            pidfd_socket: self.pidfd_socket.filter(|path| !path.as_os_str().is_empty()),
+            pidfd_socket: self.pidfd_socket,
             notify: notify::socket().is_some(),
             ..self.planning.options(globals)?
         };

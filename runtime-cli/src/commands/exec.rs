@@ -95,7 +95,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         process,
         terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
         pid_file: arguments.pid_file,
-        pidfd_socket: arguments.pidfd_socket.filter(|path| !path.as_os_str().is_empty()),
+        pidfd_socket: arguments.pidfd_socket,
         preserve_fds: arguments.preserve_fds,
         cgroups: inner_cgroups(&arguments.cgroup)?,
         ignore_paused: arguments.ignore_paused,
