@@ -75,6 +75,8 @@ impl fmt::Display for OneLine<'_> {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // RFC 6901: the whole of it.
+            Self::Config(pointer) if pointer.is_empty() => f.write_str("config.json"),
             Self::Config(pointer) => write!(f, "config.json: {}", OneLine(pointer)),
             Self::Path(path) => write!(f, "{:?}", path),
         }
@@ -276,6 +278,11 @@ mod tests {
             "mounting tmpfs on \"/dev/shm\" (config.json: /mounts/3): invalid argument \
              (size= wants a number)"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_all_of_a_config_has_no_empty_place() {
+        assert_eq!(Error::config("", "too much").to_string(), "too much (config.json)");
     }
 
     #[test]

@@ -96,6 +96,8 @@ fn a_mount_of_the_config_is_removed_by_whatever_name(lab: &Lab) {
     let config = fs::read_to_string(kept.join("config.json")).unwrap();
     assert!(!config.contains("/tmp/link") && config.contains("/etc"), "{config}");
     mounts(lab, "remove", &json!([{ "destination": "/etc" }])).ok();
+    let again = mounts(lab, "remove", &json!([{ "destination": "/etc" }])).fails();
+    assert!(again.ends_with("(nothing is mounted there)"), "{again}");
     assert_eq!(count(lab, "/etc"), 0);
     lab.delete("a");
 }

@@ -111,6 +111,11 @@ fn hint(op: &Op, part: Part, errno: i32) -> &'static str {
         (Op::Stdio { .. }, Part::Open, abi::EACCES) => {
             "no device can be opened on a file system that is mounted \"nodev\""
         }
+        // One takes the place of each /dev/null of the host.
+        (Op::Stdio { .. }, Part::Open | Part::Verify, _) => {
+            "/dev/null in the container has to be the null device, character device 1:3"
+        }
+        (Op::Unmount { .. }, Part::Verify, abi::EINVAL) => "nothing is mounted there",
         _ => "",
     }
 }
@@ -270,5 +275,14 @@ mod tests {
     fn a_directory_reads_as_what_cannot_be_run_to_every_engine() {
         let text = program(Part::IsDirectory, abi::EISDIR, "exec: \"/etc\"").to_string();
         assert_eq!(text, "exec: \"/etc\": is a directory: permission denied");
+    }
+
+    #[test]
+    fn an_errno_that_says_little_has_a_hint() {
+        let stdio = Op::Stdio { uid: 0, gid: 0 };
+        assert!(hint(&stdio, Part::Open, abi::EACCES).contains("nodev"));
+        for (part, errno) in [(Part::Open, abi::ENOENT), (Part::Verify, abi::ENODEV)] {
+            assert!(hint(&stdio, part, errno).contains("/dev/null"));
+        }
     }
 }
