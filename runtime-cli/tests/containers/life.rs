@@ -34,6 +34,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_pid_file_is_written_through_no_link,
     a_pid_file_takes_the_place_of_no_special_file,
     a_pid_file_that_has_no_room_leaves_nothing,
+    a_pause_does_not_wait_for_what_is_killed,
     exec_passes_codes_and_detaches,
     an_exec_in_a_dying_container_ends,
     kill_all_reaches_every_process,
@@ -351,6 +352,23 @@ fn a_pid_file_that_has_no_room_leaves_nothing(lab: &Lab) {
     assert!(message.contains("writing the pid file"), "{message}");
     assert!(message.ends_with("no space left on device"), "{message}");
     assert_eq!(names, ["filler"]);
+}
+
+// Who kills it thaws it, and the kernel tells the one who freezes nothing of that.
+fn a_pause_does_not_wait_for_what_is_killed(lab: &Lab) {
+    let bundle = lab.bundle(&["sleep"]);
+    for round in 0..40 {
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let begun = Instant::now();
+        let mut command = lab.command(&["pause"]);
+        command.arg(lab.id("a"));
+        let pause = lab.begin(command);
+        sleep(Duration::from_micros(round * 150));
+        lab.on("a", &["kill"], &["KILL"]);
+        pause.end();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        lab.delete("a");
+    }
 }
 
 fn exec_passes_codes_and_detaches(lab: &Lab) {

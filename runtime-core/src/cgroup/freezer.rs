@@ -90,7 +90,11 @@ fn freeze_v1(cgroup: &Directory, deadline: Instant) -> Result<bool, Errno> {
     Ok(false)
 }
 
-/// v2 tells by an event on `cgroup.events` when the last process stands still.
+/// How long it may stay unnoticed that somebody has thawed what is being frozen.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// v2 tells by an event on `cgroup.events` when the last process stands still, and by
+/// none that it was told otherwise meanwhile: who kills a container thaws it.
 fn freeze_v2(cgroup: &Directory, deadline: Instant) -> Result<bool, Errno> {
     cgroup.write("cgroup.freeze", "1")?;
     let path = cgroup.path().join("cgroup.events");
@@ -103,11 +107,14 @@ fn freeze_v2(cgroup: &Directory, deadline: Instant) -> Result<bool, Errno> {
         if left.is_zero() {
             return Ok(false);
         }
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1))
+        let timeout = PollTimeout::try_from(left.min(GLANCE) + Duration::from_millis(1))
             .unwrap_or(PollTimeout::from(u16::MAX));
         match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
+        }
+        if cgroup.read("cgroup.freeze")?.trim_end() == "0" {
+            return Err(Errno::ECANCELED);
         }
         lseek(&events, 0, Whence::SeekSet)?;
     }

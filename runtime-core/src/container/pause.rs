@@ -14,7 +14,8 @@ impl Container {
     ///
     /// # Errors
     /// [`Kind::WrongState`] when it is neither running nor created; the freezer
-    /// did not get there in time (everything is thawed then).
+    /// did not get there in time, or somebody has thawed it meanwhile, as who kills it does
+    /// (everything is thawed then).
     pub fn pause(&self) -> Result<()> {
         let (_lock, container) = self.locked()?;
         // COMPAT(runc): its words.
