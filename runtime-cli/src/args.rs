@@ -152,6 +152,7 @@ pub(crate) fn parse<T: FromArgMatches>(
 }
 
 fn matches(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Usage> {
+    let arguments = without_empty_paths(&command, arguments);
     let command = command
         .help_template(HELP)
         .no_binary_name(true)
@@ -161,6 +162,47 @@ fn matches(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Usa
         .disable_version_flag(true)
         .mut_args(like_go);
     command.try_get_matches_from(arguments).map_err(|error| usage(&error))
+}
+
+/// COMPAT(runc): a path that is empty was not given, as scripts say it that pass on what
+/// they may not have (`--pid-file "$PID_FILE"`).
+pub(crate) fn without_empty_paths(command: &Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let has_empty = |one: &OsString| one.is_empty() || one.as_encoded_bytes().ends_with(b"=");
+    if !arguments.iter().any(has_empty) {
+        return arguments;
+    }
+    let mut kept = Vec::with_capacity(arguments.len());
+    let mut arguments = arguments.into_iter();
+    let path = ValueParser::path_buf().type_id();
+    let ends_options = command.get_positionals().any(Arg::is_trailing_var_arg_set);
+    while let Some(one) = arguments.next() {
+        let text = one.to_string_lossy();
+        // What follows may be another program's.
+        if text == "--" || !text.starts_with('-') && ends_options {
+            kept.push(one);
+            break;
+        }
+        let (name, own) = match text.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ => (&*text, None),
+        };
+        let is_named = |arg: &&Arg| match name.strip_prefix("--") {
+            Some(long) => arg.get_long() == Some(long),
+            None => arg.get_short().is_some_and(|short| name == format!("-{short}")),
+        };
+        let takes_next =
+            |arg: &&Arg| arg.get_action().takes_values() && !arg.is_require_equals_set();
+        let option = command.get_arguments().find(is_named).filter(takes_next);
+        let is_path = option.is_some_and(|arg| arg.get_value_parser().type_id() == path);
+        let next = if option.is_some() && own.is_none() { arguments.next() } else { None };
+        let empty = own == Some("") || next.as_ref().is_some_and(|next| next.is_empty());
+        if !(is_path && empty) {
+            kept.push(one);
+            kept.extend(next);
+        }
+    }
+    kept.extend(arguments);
+    kept
 }
 
 /// COMPAT(runc): a switch may be given a value (`--detach=false`), and an option
@@ -209,6 +251,14 @@ mod tests {
 
     fn globals(line: &str) -> anyhow::Result<Globals> {
         Globals::parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn an_empty_path_before_the_command_was_not_given() {
+        let line = ["--root", "", "--log=", "--debug", "create", "--bundle", ""];
+        let globals = Globals::parse(line.map(OsString::from).into_iter()).unwrap();
+        assert_eq!((globals.root, globals.log, globals.debug), (None, None, true));
+        assert_eq!(globals.rest, ["create", "--bundle", ""]);
     }
 
     // go-runc/runc.go (Runc.args): --root --debug --log --log-format

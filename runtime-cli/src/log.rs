@@ -33,7 +33,8 @@ pub(crate) fn start(file: Option<&Path>, format: &str, debug: bool) -> anyhow::R
 impl Logger {
     fn open(file: Option<&Path>, format: &str) -> anyhow::Result<Self> {
         let json = match format {
-            "text" => false,
+            // COMPAT(runc): an empty one was not given.
+            "" | "text" => false,
             "json" => true,
             _ => anyhow::bail!("invalid log-format: {format}"),
         };

@@ -32,7 +32,6 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use clap::builder::ValueParser;
 use clap::{Args, FromArgMatches};
 use orlop::container::{Container, Store};
 
@@ -242,7 +241,7 @@ impl Call {
     fn parse<T: FromArgMatches>(&mut self) -> anyhow::Result<T> {
         let name = format!("{} {}", compat::program(), self.command.name);
         let command = self.command.flags().display_name(&name).bin_name(name);
-        let arguments = without_empty_paths(&command, std::mem::take(&mut self.arguments));
+        let arguments = std::mem::take(&mut self.arguments);
         // Made for who asks alone: the others wait for every line.
         let asked = arguments.iter().any(|one| one == "-h" || one == "--help");
         let command = if asked { command.after_help(examples(self.command)) } else { command };
@@ -318,43 +317,6 @@ fn examples(command: &Command) -> String {
     text
 }
 
-/// COMPAT(runc): a path that is empty was not given, as scripts say it that pass on what
-/// they may not have (`--pid-file "$PID_FILE"`).
-fn without_empty_paths(command: &clap::Command, arguments: Vec<OsString>) -> Vec<OsString> {
-    let mut kept = Vec::with_capacity(arguments.len());
-    let mut arguments = arguments.into_iter();
-    let path = ValueParser::path_buf().type_id();
-    let ends_options = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
-    while let Some(one) = arguments.next() {
-        let text = one.to_string_lossy();
-        // What follows may be another program's.
-        if text == "--" || !text.starts_with('-') && ends_options {
-            kept.push(one);
-            break;
-        }
-        let (name, own) = match text.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
-            _ => (&*text, None),
-        };
-        let is_named = |arg: &&clap::Arg| match name.strip_prefix("--") {
-            Some(long) => arg.get_long() == Some(long),
-            None => arg.get_short().is_some_and(|short| name == format!("-{short}")),
-        };
-        let takes_next =
-            |arg: &&clap::Arg| arg.get_action().takes_values() && !arg.is_require_equals_set();
-        let option = command.get_arguments().find(is_named).filter(takes_next);
-        let is_path = option.is_some_and(|arg| arg.get_value_parser().type_id() == path);
-        let next = if option.is_some() && own.is_none() { arguments.next() } else { None };
-        let empty = own == Some("") || next.as_ref().is_some_and(|next| next.is_empty());
-        if !(is_path && empty) {
-            kept.push(one);
-            kept.extend(next);
-        }
-    }
-    kept.extend(arguments);
-    kept
-}
-
 /// Tells what a person should know though it is no failure.
 fn warn(warnings: &[String]) {
     for warning in warnings {
@@ -378,7 +340,7 @@ mod tests {
         let left = |name: &str, line: &[&str]| {
             let command = all().find(|command| command.name == name).unwrap().flags();
             let arguments = line.iter().map(OsString::from).collect();
-            without_empty_paths(&command, arguments).join(" ".as_ref()).into_string().unwrap()
+            args::without_empty_paths(&command, arguments).join(" ".as_ref()).into_string().unwrap()
         };
         assert_eq!(left("create", &["--pid-file", "", "-b", "", "--bundle=", "x"]), "x");
         assert_eq!(left("create", &["x", "--console-socket", ""]), "x");
