@@ -1,6 +1,8 @@
 //! The cases, from the lists in `cases/`: a change of the base config, what is
 //! done, and what must be seen.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -48,6 +50,34 @@ pub(crate) struct Case {
     /// What the program must print.
     #[serde(default)]
     pub(crate) expect: Value,
+}
+
+/// What ends a case that hangs. It is no measure of speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// For all of it.
+    pub(crate) case: Duration,
+    /// For each of its commands.
+    pub(crate) command: Duration,
+}
+
+impl Limits {
+    /// Of commands that wait for nothing.
+    pub(crate) const USUAL: Self =
+        Self { case: Duration::from_secs(60), command: Duration::from_secs(10) };
+
+    /// CRIU works for as long as there is something to save. In a loaded emulated machine
+    /// 162 saves and restores took 0.5 to 10.4 s each, and all of a case up to 39 s.
+    const WITH_CRIU: Self =
+        Self { case: Duration::from_secs(300), command: Duration::from_secs(60) };
+}
+
+impl Case {
+    /// How long it may take.
+    pub(crate) fn limits(&self) -> Limits {
+        let with_criu = self.needs.iter().any(|need| need == "criu");
+        if with_criu { Limits::WITH_CRIU } else { Limits::USUAL }
+    }
 }
 
 fn first_release() -> String {

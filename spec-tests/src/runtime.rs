@@ -12,8 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-/// The longest that a command may take; none waits for anything.
-const DEADLINE: Duration = Duration::from_secs(10);
+use crate::case::Limits;
 
 /// How the program is called.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -114,19 +113,30 @@ impl Runtime {
     /// Runs a command to its end. What it prints goes to files in `folder`, which
     /// a container that lives on may keep open.
     pub(crate) fn run(&self, folder: &Path, words: &[&str]) -> Result<Said> {
-        self.run_as(folder, words, "command")
+        self.run_as(folder, words, "command", Limits::USUAL.command)
     }
 
-    /// The same, with another name for the files.
-    pub(crate) fn run_as(&self, folder: &Path, words: &[&str], name: &str) -> Result<Said> {
+    /// The same, with another name for the files, and so long at most.
+    pub(crate) fn run_as(
+        &self,
+        folder: &Path,
+        words: &[&str],
+        name: &str,
+        deadline: Duration,
+    ) -> Result<Said> {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).args(words);
-        run(command, folder, name)
+        run(command, folder, name, deadline)
     }
 }
 
 /// Runs any command to its end, with its output in `NAME.out` and `NAME.err`.
-pub(crate) fn run(mut command: Command, folder: &Path, name: &str) -> Result<Said> {
+pub(crate) fn run(
+    mut command: Command,
+    folder: &Path,
+    name: &str,
+    deadline: Duration,
+) -> Result<Said> {
     let out = folder.join(format!("{name}.out"));
     let err = folder.join(format!("{name}.err"));
     // With nothing in it. A runtime may give what it finds there to a container's
@@ -141,11 +151,11 @@ pub(crate) fn run(mut command: Command, folder: &Path, name: &str) -> Result<Sai
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if begun.elapsed() > DEADLINE {
+        if begun.elapsed() > deadline {
             child.kill()?;
             child.wait()?;
             let said = fs::read_to_string(&err).unwrap_or_default();
-            bail!("\"{line}\" did not end within {DEADLINE:?}: {said}");
+            bail!("\"{line}\" did not end within {deadline:?}: {said}");
         }
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
@@ -188,6 +198,16 @@ mod tests {
         let said = runtime.run(folder.path(), &["echo yes; echo no >&2; exit 3"]).unwrap();
         assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (3, "yes\n", "no\n"));
         assert!(said.success().is_err());
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sleep");
+        command.arg("100");
+        let ended = run(command, folder.path(), "command", Duration::from_millis(100));
+        let error = ended.unwrap_err().to_string();
+        assert!(error.starts_with("\"sleep 100\" did not end within 100ms"), "{error}");
     }
 
     #[test]

@@ -25,9 +25,6 @@ use crate::story::{Places, Story};
 /// The argument that makes the program a worker.
 pub(crate) const NAME: &str = "run-one-case";
 
-/// How long a case may take.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
 /// What a worker is told, in one line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
@@ -91,7 +88,7 @@ fn begin() -> Result<Outcome> {
         return Ok(Outcome::Skipped(reason));
     }
     let places = Places::new(&order.folder)?;
-    watch(&places);
+    watch(&places, case.limits().case);
     let mut story = Story::new(&case, &order.runtime, &places);
     let prepared = story.prepare();
     let before = Before::new(places.tag(), places.state());
@@ -127,13 +124,13 @@ fn own_namespaces(order: &Order, network: bool) -> Result<()> {
 }
 
 /// Ends the case when its time is over, or when nobody waits for it any more.
-fn watch(places: &Places) {
+fn watch(places: &Places, deadline: Duration) {
     let before = Before::new(places.tag(), places.state());
     let run = places.folder().parent().map(Path::to_owned);
     std::thread::spawn(move || {
         let begun = Instant::now();
         let over = loop {
-            if let Some(over) = is_over(begun) {
+            if let Some(over) = is_over(begun, deadline) {
                 break over;
             }
         };
@@ -143,7 +140,7 @@ fn watch(places: &Places) {
         if let (Over::Alone, Some(run)) = (&over, run) {
             leftovers::remove(&run);
         }
-        say(&Outcome::Failed(format!("it did not end within {DEADLINE:?}")));
+        say(&Outcome::Failed(format!("it did not end within {deadline:?}")));
         exit(1);
     });
 }
@@ -155,8 +152,8 @@ enum Over {
 }
 
 /// Waits for the end of the time or of the standard input.
-fn is_over(begun: Instant) -> Option<Over> {
-    let left = DEADLINE.saturating_sub(begun.elapsed());
+fn is_over(begun: Instant, deadline: Duration) -> Option<Over> {
+    let left = deadline.saturating_sub(begun.elapsed());
     let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
     let input = std::io::stdin();
     let mut waited = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];

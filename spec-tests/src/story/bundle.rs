@@ -67,7 +67,8 @@ impl Story<'_> {
     pub(super) fn shell(&self, script: &str) -> Result<String> {
         let mut command = Command::new("sh");
         command.args(["-e", "-c", script]).current_dir(self.places.folder());
-        runtime::run(command, self.places.folder(), "shell")?.success()
+        let deadline = self.case.limits().command;
+        runtime::run(command, self.places.folder(), "shell", deadline)?.success()
     }
 
     /// Starts the process whose namespaces can be joined, and waits until it has

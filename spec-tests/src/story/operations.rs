@@ -26,7 +26,7 @@ impl Story<'_> {
         all.extend(words);
         all.push(self.places.tag());
         let name = words.first().copied().unwrap_or_default();
-        self.runtime.run_as(self.places.folder(), &all, name)
+        self.runtime.run_as(self.places.folder(), &all, name, self.case.limits().command)
     }
 
     pub(super) fn create(&mut self, end: End) -> Result<()> {
@@ -68,7 +68,8 @@ impl Story<'_> {
         let state = self.places.state();
         let root = state.to_str().context("a path in UTF-8")?;
         let words = ["--root", root, "kill", self.places.tag(), signal];
-        judge(&self.runtime.run_as(self.places.folder(), &words, "kill")?, end)
+        let deadline = self.case.limits().command;
+        judge(&self.runtime.run_as(self.places.folder(), &words, "kill", deadline)?, end)
     }
 
     /// Creating it fails, or else starting it: the specification leaves open when
