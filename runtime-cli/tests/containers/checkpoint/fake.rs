@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
@@ -117,7 +117,26 @@ impl Fake {
         }
     }
 
+    /// Mounts cgroup v2 without options, as CRIU does: the machine's own are gone.
+    fn take_options(&self) {
+        if self.told("takes options").is_none() {
+            return;
+        }
+        if self.told("takes them later").is_some() {
+            fs::write(self.folder.join("waits"), "").unwrap();
+            while self.told("go").is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        let at = self.folder.join("cgroup2");
+        fs::create_dir_all(&at).unwrap();
+        let kind = Some("cgroup2");
+        mount(kind, &at, kind, MsFlags::empty(), None::<&str>).unwrap();
+        umount2(&at, MntFlags::MNT_DETACH).unwrap();
+    }
+
     fn dump(&self, kind: u64, request: &Request) -> bool {
+        self.take_options();
         if self.told("works for ever").is_some() {
             self.hang();
         }
@@ -136,6 +155,7 @@ impl Fake {
 
     /// Mounts what it was told, and has the probe sleep there.
     fn restore(&self, request: &Request) -> bool {
+        self.take_options();
         let root = request.text("2.13").unwrap();
         let none = None::<&str>;
         let nothing = self.told("mounts nothing").is_some();

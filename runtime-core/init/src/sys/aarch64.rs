@@ -167,6 +167,8 @@ pub(super) mod nr {
     #[cfg(not(stage))]
     pub(in crate::sys) const FGETXATTR: usize = 10;
     #[cfg(not(stage))]
+    pub(in crate::sys) const FREMOVEXATTR: usize = 16;
+    #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 280;
     pub(in crate::sys) const CLONE: usize = 220;
     pub(in crate::sys) const EXECVE: usize = 221;

@@ -169,6 +169,8 @@ pub(super) mod nr {
     #[cfg(not(stage))]
     pub(in crate::sys) const FGETXATTR: usize = 193;
     #[cfg(not(stage))]
+    pub(in crate::sys) const FREMOVEXATTR: usize = 199;
+    #[cfg(not(stage))]
     pub(in crate::sys) const BPF: usize = 321;
     pub(in crate::sys) const CLONE: usize = 56;
     pub(in crate::sys) const EXECVE: usize = 59;
