@@ -11,6 +11,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use crate::harness::{Bundle, Lab, Test, tests, until};
+use crate::live_mounts::{MOST, with_usual_descriptors};
 use crate::sweep::{Caller, Step, Victim, sweep_by};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -24,6 +25,7 @@ pub(crate) const TESTS: &[Test] = tests![
     what_a_container_mounts_goes_with_it,
     hooks_see_the_mounts,
     the_hosts_own_root_is_refused,
+    as_many_are_changed_later_as_can_be_held,
     a_deletion_elsewhere_takes_the_root_away_here,
     what_others_mount_there_goes_with_it,
     a_record_is_not_needed_to_take_the_root_away,
@@ -408,6 +410,34 @@ fn the_hosts_own_root_is_refused(lab: &Lab) {
     assert!(lab.run(&bundle, "a", &[]).fails().ends_with(text));
     umount2(&place, MntFlags::MNT_DETACH).unwrap();
     world.is_as_before();
+}
+
+/// With the descriptors that a process has by default.
+fn as_many_are_changed_later_as_can_be_held(lab: &Lab) {
+    let world = World::new();
+    let mut bundle = bundle(lab);
+    // Those that change nothing later.
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|one| ["/proc", "/dev"].contains(&one["destination"].as_str().unwrap()));
+    bundle.mount("/work", "tmpfs", "tmpfs", &[]);
+    for number in 0..MOST {
+        bundle.mount(&format!("/work/{number}"), "tmpfs", "tmpfs", &["ro"]);
+    }
+    with_usual_descriptors(&lab.start_of("run", &bundle, "a", &["--detach"]), lab).ok();
+    let mounts = world.holds(lab, &["a"]);
+    let read_only = |line: &&String| {
+        point(line).contains("/rootfs/work/") && line.split(' ').nth(5).unwrap().starts_with("ro")
+    };
+    assert_eq!(mounts.iter().filter(read_only).count(), MOST);
+    lab.delete("a");
+    world.is_as_before();
+    bundle.mount("/work/more", "tmpfs", "tmpfs", &["ro"]);
+    let run = lab.start_of("run", &bundle, "a", &["--detach"]);
+    let error = with_usual_descriptors(&run, lab).fails();
+    let text = format!("more than {MOST} mounts are covered or changed later");
+    assert!(error.contains(&text), "{error}");
+    world.is_as_before();
+    assert_eq!(fs::read_dir(lab.root()).unwrap().count(), 0);
 }
 
 /// Who is in another mount namespace has a mount of another number there.

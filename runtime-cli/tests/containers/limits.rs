@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = tests![
     limits_are_in_the_files,
     their_names_are_known_in_any_case,
     update_changes_them,
+    updates_of_memory_go_by_the_last_one,
     update_keeps_the_other_half_of_a_cpu_limit,
     a_paused_container_is_resumed_or_deleted,
     devices_are_forbidden,
@@ -86,6 +87,41 @@ fn update_changes_them(lab: &Lab) {
     assert_eq!(value(lab, "memory.limit_in_bytes", "memory.max"), "52428800");
     lab.on("a", &["update", "--pids-limit", "-1"], &[]).ok();
     assert_eq!(value(lab, "pids.max", "pids.max"), "max");
+    lab.delete("a");
+}
+
+/// v2 limits swap alone, where the configuration limits both together: who names one of
+/// the two means the other as it was last said.
+fn updates_of_memory_go_by_the_last_one(lab: &Lab) {
+    if !lab.view.is_v2() {
+        lab.skip("needs cgroup v2");
+    }
+    if !controllers().contains("memory") {
+        lab.skip("cgroup v2 has no memory controller");
+    }
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    let mega = |number: u64| (number << 20).to_string();
+    let none = || "max".to_owned();
+    for (flags, memory, swap) in [
+        (&["--memory", "64M"][..], mega(64), none()),
+        (&["--memory-swap", "96M"], mega(64), mega(32)),
+        (&["--memory", "80M"], mega(80), mega(16)),
+        (&["--memory-reservation", "20M"], mega(80), mega(16)),
+        (&["--memory", "40M", "--memory-swap", "40M"], mega(40), mega(0)),
+        (&["--memory-swap", "-1"], mega(40), none()),
+        (&["--memory-swap", "48M"], mega(40), mega(8)),
+        (&["--memory", "-1"], none(), none()),
+        (&["--memory", "32M"], mega(32), none()),
+    ] {
+        lab.on("a", &[&["update"], flags].concat(), &[]).ok();
+        let seen = ["memory.max", "memory.swap.max"].map(|name| file(lab, name).unwrap());
+        assert_eq!(seen, [memory, swap], "{flags:?}");
+    }
+    // One that is refused is none that the next goes by.
+    let said = lab.on("a", &["update", "--memory-swap", "16M"], &[]).fails();
+    assert!(said.contains("memory+swap limit should be >= memory limit"), "{said}");
+    lab.on("a", &["update", "--memory", "16M"], &[]).ok();
+    assert_eq!(file(lab, "memory.swap.max").unwrap(), "max");
     lab.delete("a");
 }
 

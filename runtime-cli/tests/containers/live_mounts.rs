@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::process::Command;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 
 use crate::extras::mounts;
-use crate::harness::{Lab, Test, tests};
+use crate::harness::{Lab, Output, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     what_somebody_else_has_mounted_is_not_removed,
@@ -17,7 +18,19 @@ pub(crate) const TESTS: &[Test] = tests![
     a_mount_by_a_link_is_taken_back,
     cgroups_of_v1_are_mounted_all_or_none,
     what_cannot_be_kept_is_not_changed,
+    as_many_are_added_as_can_be_held,
 ];
+
+/// How many mounts the stage can hold.
+pub(crate) const MOST: usize = 768;
+
+/// A command to its end, with the descriptors that a process has by default.
+pub(crate) fn with_usual_descriptors(runtime: &Command, lab: &Lab) -> Output {
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=1024:1024").arg(runtime.get_program()).args(runtime.get_args());
+    command.envs(runtime.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    lab.begin(command).end()
+}
 
 fn table(lab: &Lab) -> String {
     lab.exec("a", &[], &["cat", "/proc/1/mountinfo"]).ok()
@@ -207,4 +220,26 @@ fn what_cannot_be_kept_is_not_changed(lab: &Lab) {
     }
     lab.delete("a");
     umount2(&lab.root(), MntFlags::MNT_DETACH).unwrap();
+}
+
+fn as_many_are_added_as_can_be_held(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.mount("/work", "tmpfs", "tmpfs", &[]);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let before = table(lab);
+    let file = lab.path("many.json");
+    let change = |action: &str, number: usize| {
+        let list: Vec<_> = (0..number).map(|number| tmpfs(&format!("/work/{number}"))).collect();
+        fs::write(&file, json!({ "mounts": list }).to_string()).unwrap();
+        let words = ["mounts", action, &lab.id("a"), file.to_str().unwrap()];
+        with_usual_descriptors(&lab.command(&words), lab)
+    };
+    let said = change("add", MOST + 1).fails();
+    assert!(said.contains(&format!("(config.json: /mounts/{MOST})")), "{said}");
+    assert_eq!(table(lab), before);
+    change("add", MOST).ok();
+    assert_eq!(table(lab).lines().count(), before.lines().count() + MOST);
+    change("remove", MOST).ok();
+    assert_eq!(table(lab), before);
+    lab.delete("a");
 }

@@ -8,6 +8,7 @@
 
 pub(crate) mod tracer;
 
+use std::fs;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ pub(crate) use tracer::Victim;
 use tracer::{Ending, Tracer};
 
 use crate::checkpoint::whole::{RESTORE, RUN, command_on, criu, quietly, save};
-use crate::harness::{Bundle, Lab, Output, Picture, Test, tests};
+use crate::harness::{Bundle, Lab, Output, Picture, Test, processes, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     create_is_killed,
@@ -30,6 +31,7 @@ pub(crate) const TESTS: &[Test] = tests![
     exec_is_killed,
     delete_is_killed,
     delete_with_hooks_is_killed,
+    an_addition_of_mounts_is_killed,
     the_stage_of_run_is_killed,
     the_stage_of_start_is_killed,
     the_stage_of_exec_is_killed,
@@ -45,12 +47,17 @@ pub(crate) enum Step {
     Start,
     Exec,
     Delete,
+    /// `mounts add` of [`ADDED`].
+    AddMounts,
     /// Of a checkpoint that [`IMAGES`] has.
     Restore,
 }
 
 /// Where a restore finds what was saved.
 const IMAGES: &str = "images";
+
+/// Where mounts are added.
+const ADDED: [&str; 2] = ["/work", "/tmp"];
 
 /// Who calls the runtime.
 #[derive(Clone, Copy)]
@@ -114,6 +121,9 @@ impl Sweep<'_> {
         let left = picture.now(self.lab).iter().any(|leak| !leak.starts_with("a keyring"));
         self.left += usize::from(left);
         let mut wrong = Vec::new();
+        if self.step == Step::AddMounts {
+            wrong.extend(self.mounts(&name));
+        }
         if self.step == Step::Run && self.victim == Victim::Stage && ending.code != 0 {
             // Its creator lives, and takes back what it made.
             wrong.extend(picture.leaks(self.lab));
@@ -137,10 +147,10 @@ impl Sweep<'_> {
 
     fn prepare(&self, name: &str) {
         let id = self.lab.id(name);
-        if matches!(self.step, Step::Start | Step::Exec | Step::Delete) {
+        if matches!(self.step, Step::Start | Step::Exec | Step::Delete | Step::AddMounts) {
             self.call(&["create", "--bundle", self.bundle(), &id]).ok();
         }
-        if matches!(self.step, Step::Exec | Step::Delete) {
+        if matches!(self.step, Step::Exec | Step::Delete | Step::AddMounts) {
             self.call(&["start", &id]).ok();
         }
     }
@@ -158,6 +168,7 @@ impl Sweep<'_> {
             Step::Start => &["start", id],
             Step::Exec => &["exec", "--detach", id, "/bin/probe", "sleep"],
             Step::Delete => &["delete", "--force", id],
+            Step::AddMounts => &["mounts", "add", id, &self.list()],
         };
         let command = (self.caller.runtime)(arguments);
         let mut tracer = Tracer::start(&command, self.caller.user, self.victim, at);
@@ -167,6 +178,45 @@ impl Sweep<'_> {
             tracer.add(Pid::from_raw(pid.try_into().unwrap()));
         }
         tracer.end()
+    }
+
+    /// What is wrong after an addition of mounts that was killed: they are all there or
+    /// none is, and the next addition and removal work as ever.
+    fn mounts(&self, name: &str) -> Option<String> {
+        // The stage takes back what its launcher did not accept.
+        until("the end of the stage", || processes().len() == 1);
+        let id = &*self.lab.id(name);
+        let pid = self.lab.state(name)["pid"].to_string();
+        let table = || {
+            let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+            ADDED.map(|at| text.lines().filter(|line| line.split(' ').nth(4) == Some(at)).count())
+        };
+        let first = table();
+        if ![[0, 0], [1, 1]].contains(&first) {
+            return Some(format!("{first:?} of {ADDED:?} are mounted"));
+        }
+        let list = self.list();
+        for (action, wanted) in [("add", first.map(|one| one + 1)), ("remove", first)] {
+            let said = self.call(&["mounts", action, id, &list]);
+            if said.code != 0 || table() != wanted {
+                return Some(format!("{first:?}, {action}: {:?}, {}", table(), said.stderr));
+            }
+        }
+        if first == [1, 1] {
+            let said = self.call(&["mounts", "remove", id, &list]);
+            if said.code != 0 || table() != [0, 0] {
+                return Some(format!("{first:?} stay: {:?}, {}", table(), said.stderr));
+            }
+        }
+        None
+    }
+
+    /// A file with what is mounted at [`ADDED`].
+    fn list(&self) -> String {
+        let file = self.lab.path("mounts.json");
+        let mounts = ADDED.map(|at| json!({ "destination": at, "type": "tmpfs" }));
+        fs::write(&file, json!({ "mounts": mounts }).to_string()).unwrap();
+        file.to_str().unwrap().to_owned()
     }
 
     fn call(&self, arguments: &[&str]) -> Output {
@@ -224,6 +274,10 @@ fn exec_is_killed(lab: &Lab) {
 
 fn delete_is_killed(lab: &Lab) {
     sweep(lab, Step::Delete, Victim::Parent);
+}
+
+fn an_addition_of_mounts_is_killed(lab: &Lab) {
+    sweep(lab, Step::AddMounts, Victim::Parent);
 }
 
 fn the_stage_of_start_is_killed(lab: &Lab) {

@@ -17,7 +17,7 @@ mod view;
 
 pub(crate) use bundle::Bundle;
 pub(crate) use lab::Lab;
-pub(crate) use oracle::{Picture, cgroups};
+pub(crate) use oracle::{Picture, cgroups, processes};
 pub(crate) use output::Output;
 pub(crate) use runtime::{ORLOP, Running, until};
 pub(crate) use session::Session;

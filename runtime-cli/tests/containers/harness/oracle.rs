@@ -139,7 +139,7 @@ fn mounts() -> BTreeSet<String> {
 }
 
 /// Everyone below the process that takes the orphans, but for us.
-fn processes() -> Vec<Pid> {
+pub(crate) fn processes() -> Vec<Pid> {
     let mut found = below(getppid());
     found.retain(|pid| *pid != getpid());
     found
