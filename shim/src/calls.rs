@@ -13,10 +13,12 @@ use crate::messages::events::TaskExecAdded;
 use crate::messages::options::{self, Options};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
-    PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest, StateResponse, UpdateTaskRequest,
+    PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest, StateResponse, StatsResponse,
+    UpdateTaskRequest,
 };
 use crate::messages::ttrpc::Request;
 use crate::messages::{Any, Empty};
+use crate::metrics;
 use crate::shim::{Ends, Shim, failed};
 use crate::stdio::Given;
 use crate::step::{Step, Work};
@@ -88,6 +90,7 @@ impl Shim {
             "Resume" => self.pause(caller, decode(payload)?, Kind::Resume),
             "Update" => self.update(caller, decode(payload)?),
             "ResizePty" => self.resize(&decode(payload)?),
+            "Stats" => self.stats(&decode(payload)?),
             "CloseIO" => self.close_io(&decode(payload)?),
             "Connect" => self.connect(&decode(payload)?),
             "Shutdown" => self.shutdown(),
@@ -141,6 +144,7 @@ impl Shim {
             rootfs: rootfs.clone(),
             options: options.clone(),
             paused: false,
+            memory: None,
             init,
             execs: std::collections::BTreeMap::new(),
         };
@@ -328,6 +332,13 @@ impl Shim {
         let pids = pids.map_err(|error| Failure::new(Code::Unknown, error.to_string()))?;
         let info = |pid| ProcessInfo { pid: unsigned(pid), info: None };
         now(&PidsResponse { processes: pids.into_iter().map(info).collect() })
+    }
+
+    fn stats(&mut self, request: &ProcessRequest) -> Answer {
+        let root = self.root(&request.id)?;
+        let stats = Store::new(root).open(&request.id).and_then(|container| container.stats());
+        let stats = stats.map_err(|error| work::failed(&error))?;
+        now(&StatsResponse { stats: Some(metrics::metrics(&stats.cgroup)) })
     }
 
     fn pause(&mut self, caller: Caller, request: ProcessRequest, kind: Kind) -> Answer {

@@ -53,6 +53,9 @@ impl Shim {
         let followed = result.and_then(|pid| self.follow(id, "", pid).map(|()| pid));
         let followed = followed.and_then(|pid| self.take_terminal(id, "", console).map(|()| pid));
         let pid = followed.inspect_err(|_| self.forget(id))?;
+        if let Err(failure) = self.watch(id) {
+            log::warn!("the memory of {id} is not watched: {}", failure.message);
+        }
         let task = self.task(id)?;
         task.init.phase = Phase::Created;
         let Stdio { stdin, stdout, stderr, terminal } = task.init.stdio.clone();
@@ -145,6 +148,10 @@ impl Shim {
         if waits || (process.told && process.waiters.is_empty()) {
             return;
         }
+        if exec.is_empty() {
+            self.unwatch(id);
+        }
+        let Ok(process) = self.process(id, exec) else { return };
         process.phase = Phase::Stopped;
         let answer = waited(process).encode_to_vec();
         let waiters = std::mem::take(&mut process.waiters);

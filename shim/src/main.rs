@@ -13,6 +13,7 @@ mod console;
 mod done;
 mod log;
 mod messages;
+mod metrics;
 mod outbox;
 mod poller;
 mod remove;

@@ -8,7 +8,7 @@ use rustix::event::{Timespec, epoll};
 
 pub(crate) use epoll::EventFlags as Interest;
 
-/// What a descriptor is. The number is that of one connection, step, process or stream;
+/// What a descriptor is. The number is that of one connection, step, process, task or stream;
 /// none is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
@@ -23,6 +23,8 @@ pub(crate) enum Source {
     Step(u32),
     /// A process has ended.
     Exit(u32),
+    /// There was not enough memory for a task.
+    Memory(u32),
     /// What a stream comes from, and where it goes.
     From(u32),
     To(u32),
@@ -37,8 +39,9 @@ impl Source {
             Self::Connection(number) => (3, number),
             Self::Step(number) => (4, number),
             Self::Exit(number) => (5, number),
-            Self::From(number) => (6, number),
-            Self::To(number) => (7, number),
+            Self::Memory(number) => (6, number),
+            Self::From(number) => (7, number),
+            Self::To(number) => (8, number),
         };
         kind << 32 | u64::from(number)
     }
@@ -52,7 +55,8 @@ impl Source {
             3 => Self::Connection(own),
             4 => Self::Step(own),
             5 => Self::Exit(own),
-            6 => Self::From(own),
+            6 => Self::Memory(own),
+            7 => Self::From(own),
             _ => Self::To(own),
         }
     }

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use orlop::container::Store;
 use prost::Message;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::calls::Later;
 use crate::messages::Timestamp;
+use crate::messages::events::TaskOOM;
 use crate::messages::ttrpc::Request;
 use crate::outbox::Outbox;
 use crate::poller::{Interest, Poller, Source};
@@ -23,6 +25,7 @@ use crate::task::{Caller, Exit, Task};
 use crate::ttrpc::connection::{Connection, Fate};
 use crate::ttrpc::frame::{self, Frame};
 use crate::ttrpc::{Code, Failure, answer};
+use crate::work;
 
 /// How long a deletion waits for what a process has written.
 const DRAINED: Duration = Duration::from_secs(10);
@@ -112,6 +115,7 @@ impl Shim {
             Source::Connection(number) => self.converse(number),
             Source::Step(number) => self.finish(number),
             Source::Exit(number) => self.exited(number),
+            Source::Memory(number) => self.starved(number),
             Source::From(number) | Source::To(number) => self.pass(number, source),
         }
     }
@@ -279,6 +283,40 @@ impl Shim {
         process.exit = Some(Exit { status, at: Timestamp::now() });
         self.exits.remove(&number);
         self.ended(&id, &exec);
+    }
+
+    /// Looks after the memory of a task, where there is such a thing.
+    pub(crate) fn watch(&mut self, id: &str) -> Result<(), Failure> {
+        let root = self.root(id)?;
+        let memory = Store::new(root).open(id).and_then(|container| container.out_of_memory());
+        let memory = memory.map_err(|error| work::failed(&error))?;
+        let Some(memory) = memory else { return Ok(()) };
+        let number = self.number();
+        let source = Source::Memory(number);
+        self.poller.add(memory.readable(), source, Interest::IN).map_err(|e| failed(&e))?;
+        self.task(id)?.memory = Some((number, memory));
+        Ok(())
+    }
+
+    fn starved(&mut self, number: u32) {
+        let of = |task: &Task| task.memory.as_ref().is_some_and(|(own, _)| *own == number);
+        let Some((id, task)) = self.tasks.iter_mut().find(|(_, task)| of(task)) else { return };
+        let happened = task.memory.as_mut().is_some_and(|(_, memory)| memory.count() > 0);
+        if happened {
+            self.outbox.put(&TaskOOM { container_id: id.clone() });
+        }
+    }
+
+    /// What was told of the memory until the end, and nothing more: the file goes with the
+    /// cgroup, which looks as if something had happened.
+    pub(crate) fn unwatch(&mut self, id: &str) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        let Some((_, mut memory)) = task.memory.take() else { return };
+        // A step has its copy, which would go on telling.
+        self.poller.forget(memory.readable());
+        if memory.count() > 0 {
+            self.outbox.put(&TaskOOM { container_id: id.to_owned() });
+        }
     }
 
     /// Looks after a stream of a process.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use orlop::cgroup::OutOfMemory;
+
 use crate::messages::options::Options;
 use crate::messages::task::Status;
 use crate::messages::{Mount, Timestamp};
@@ -21,6 +23,8 @@ pub(crate) struct Task {
     pub rootfs: Vec<Mount>,
     pub options: Options,
     pub paused: bool,
+    /// What the kernel tells of its memory; the number is that of the poller.
+    pub memory: Option<(u32, OutOfMemory)>,
     pub init: Process,
     pub execs: BTreeMap<String, Process>,
 }

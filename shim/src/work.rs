@@ -27,7 +27,7 @@ fn driver(options: &Options) -> Driver {
     if options.systemd_cgroup { Driver::Systemd } else { Driver::ByPath }
 }
 
-fn failed(error: &Error) -> Failure {
+pub(crate) fn failed(error: &Error) -> Failure {
     let code = match error.kind() {
         Kind::NotFound => Code::NotFound,
         Kind::AlreadyExists => Code::AlreadyExists,

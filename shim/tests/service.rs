@@ -24,7 +24,7 @@ use messages::events::{ForwardRequest, TaskExit};
 use messages::options::{Options, RUNC};
 use messages::task::{
     CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, ProcessRequest, StateResponse,
-    Status, WaitResponse,
+    StatsResponse, Status, WaitResponse,
 };
 use messages::ttrpc::{Request, Response};
 use prost::Message;
@@ -310,6 +310,64 @@ fn the_end_of_the_init_is_told_after_that_of_all_others() {
     let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
     drop(hold);
     end(&world, client, &address);
+}
+
+/// What ended by the kernel for want of memory is told so before its end, and can be seen
+/// afterwards.
+#[test]
+fn memory_that_has_run_out_is_told_before_the_end() {
+    let test = "memory_that_has_run_out_is_told_before_the_end";
+    let Some(world) = World::new(test) else { return };
+    let unified = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+    let memory = unified.is_ok_and(|all| all.split_whitespace().any(|one| one == "memory"));
+    if !memory && !Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists() {
+        println!("SKIP {test}: there is no memory controller");
+        return;
+    }
+    let config = world.bundle("a", &["/program", "start"]).join("config.json");
+    let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    spec["linux"]["resources"] = json!({ "memory": { "limit": 32 << 20 } });
+    fs::write(&config, spec.to_string()).unwrap();
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let stdin = world.fifo("stdin");
+    let _: PidResponse =
+        client.ask("Create", &CreateTaskRequest { stdin: stdin.clone(), ..world.creation("a") });
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let (limit, kills, pids) = memory_of(&mut client, &world.of("a"));
+    assert_eq!((limit, kills, pids), (32 << 20, 0, 1));
+    // It keeps all that it reads.
+    let mut stdin = fs::File::options().write(true).open(stdin).unwrap();
+    let writer = thread::spawn(move || while stdin.write_all(&[0; 1 << 16]).is_ok() {});
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 137);
+    assert!(memory_of(&mut client, &world.of("a")).1 > 0);
+    let mut topics = world.topics(4);
+    topics.dedup();
+    while topics.last().unwrap() != "/tasks/exit" {
+        topics.push(world.event().0);
+        topics.dedup();
+    }
+    assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit"]);
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
+    writer.join().unwrap();
+    assert_eq!(world.event().0, "/tasks/delete");
+    assert_eq!(client.refused("Stats", &world.of("a")).0, 5);
+    end(&world, client, &address);
+}
+
+/// The limit, what was ended for want of memory, and the processes.
+fn memory_of(client: &mut Client, task: &ProcessRequest) -> (u64, u64, u64) {
+    let any = client.ask::<StatsResponse>("Stats", task).stats.unwrap();
+    if any.type_url == "io.containerd.cgroups.v2.Metrics" {
+        let found = messages::metrics_v2::Metrics::decode(&*any.value).unwrap();
+        let limit = found.memory.unwrap().usage_limit;
+        return (limit, found.memory_events.unwrap().oom_kill, found.pids.unwrap().current);
+    }
+    assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
+    let found = messages::metrics_v1::Metrics::decode(&*any.value).unwrap();
+    let limit = found.memory.unwrap().usage.unwrap().limit;
+    (limit, found.memory_oom_control.unwrap().oom_kill, found.pids.unwrap().current)
 }
 
 #[test]

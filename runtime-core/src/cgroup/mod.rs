@@ -49,7 +49,7 @@ pub use group::{Group, Mode, Record};
 pub use inner::Inner;
 pub use oom::OutOfMemory;
 pub use settings::{Missing, Properties, Settings, Write};
-pub use stats::Stats;
+pub use stats::{BlockEntry, HugePages, MemoryUse, Pressure, Rdma, Stall, Stats};
 pub use systemd::{Scope, Systemd, Unit};
 pub use v1::V1;
 pub use v2::V2;

@@ -48,6 +48,15 @@ impl Container {
         Ok(Stats { cgroup, intel_rdt: class.transpose()?.unwrap_or_default() })
     }
 
+    /// Begins to count how often the kernel ends processes of it for want of memory;
+    /// `None` without the memory controller.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn out_of_memory(&self) -> Result<Option<OutOfMemory>> {
+        self.record.manager().out_of_memory()
+    }
+
     /// Begins to watch it. Without the memory controller nothing is told of memory.
     ///
     /// # Errors
@@ -58,7 +67,7 @@ impl Container {
             Error::new(Kind::WrongState, text)
         };
         let init = self.init()?.ok_or_else(not_running)?;
-        Ok(Watch { init, out_of_memory: self.record.manager().out_of_memory()? })
+        Ok(Watch { init, out_of_memory: self.out_of_memory()? })
     }
 }
 

@@ -110,6 +110,10 @@ event!(TaskExecStarted, "/tasks/exec-started", {
     #[prost(uint32, tag = "3")]
     pub pid: u32,
 });
+event!(TaskOOM, "/tasks/oom", {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+});
 event!(TaskPaused, "/tasks/paused", {
     #[prost(string, tag = "1")]
     pub container_id: String,

@@ -148,6 +148,12 @@ pub(crate) struct PidsResponse {
     pub processes: Vec<ProcessInfo>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StatsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub stats: Option<Any>,
+}
+
 /// `containerd.v1.types.ProcessInfo`
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ProcessInfo {

@@ -4,7 +4,8 @@
 //! file: `v1.rs` and `v2.rs` read them, `text.rs` knows how such files are written.
 //!
 //! COMPAT(runc): the names, and what is left out when it is nothing, are those of the
-//! statistics that `runc events` prints, which engines read.
+//! statistics that `runc events` prints, which engines read. What it has no name for is
+//! not written: fields that say so are for callers of the library.
 
 mod text;
 pub(super) mod v1;
@@ -17,6 +18,9 @@ use serde::Serialize;
 /// Statistics of a cgroup and of all below it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Stats {
+    /// Whether they are of a cgroup v2. Not written.
+    #[serde(skip)]
+    pub unified: bool,
     /// Time of the processors.
     pub cpu: Cpu,
     /// Which processors and memory nodes; v1 only.
@@ -29,6 +33,9 @@ pub struct Stats {
     pub blkio: BlockIo,
     /// Huge pages, by their size (`2MB`).
     pub hugetlb: BTreeMap<String, HugePages>,
+    /// Devices for remote DMA: what is used, and the most that may be. Not written.
+    #[serde(skip)]
+    pub rdma: Vec<Rdma>,
 }
 
 /// Time of the processors.
@@ -78,6 +85,12 @@ pub struct Throttling {
     /// For how long all in all, in nanoseconds.
     #[serde(skip_serializing_if = "is_nothing")]
     pub throttled_time: u64,
+    /// Periods with more than the quota (`cpu.max.burst`); v2 only. Not written.
+    #[serde(skip)]
+    pub bursts: u64,
+    /// By how much all in all, in nanoseconds. Not written.
+    #[serde(skip)]
+    pub burst_time: u64,
 }
 
 /// The files of a v1 cpuset (cpuset(7)).
@@ -130,6 +143,13 @@ pub struct Memory {
     /// `memory.stat` as the kernel has it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
+    /// Swap alone; v2 only. Not written.
+    #[serde(skip)]
+    pub swap_alone: MemoryUse,
+    /// How often the limits were met, and processes ended: `memory.events` (v2) or
+    /// `memory.oom_control` (v1) as the kernel has it. Not written.
+    #[serde(skip)]
+    pub events: BTreeMap<String, u64>,
     /// How long tasks waited for memory; v2 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
@@ -222,6 +242,17 @@ pub struct HugePages {
     pub max: u64,
     /// How often the limit was met.
     pub failcnt: u64,
+}
+
+/// A device for remote DMA; `u64::MAX` for no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rdma {
+    /// Its name.
+    pub device: String,
+    /// Handles, and the most of them.
+    pub handles: (u64, u64),
+    /// Objects, and the most of them.
+    pub objects: (u64, u64),
 }
 
 /// How long tasks stood still for want of something (Linux, accounting/psi.rst).

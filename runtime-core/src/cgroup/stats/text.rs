@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use nix::errno::Errno;
 
-use super::{BlockEntry, Pressure, Stall};
+use super::{BlockEntry, Pressure, Rdma, Stall};
 use crate::cgroup::directory::{Directory, kind_of};
 use crate::error::{Error, Kind, Result};
 
@@ -44,6 +44,18 @@ impl Files<'_> {
         Ok(self.parse(file, number)?.unwrap_or(0))
     }
 
+    /// What is used of each device for remote DMA. The limits name every device.
+    pub(super) fn rdma(&self) -> Result<Vec<Rdma>> {
+        let Some(mut devices) = self.parse("rdma.max", rdma)? else { return Ok(Vec::new()) };
+        let used = self.parse("rdma.current", rdma)?.unwrap_or_default();
+        for device in &mut devices {
+            let used = used.iter().find(|used| used.device == device.device);
+            let (handles, objects) = used.map_or((0, 0), |used| (used.handles.1, used.objects.1));
+            (device.handles.0, device.objects.0) = (handles, objects);
+        }
+        Ok(devices)
+    }
+
     /// A table of keys and numbers.
     pub(super) fn table(&self, file: &str) -> Result<Option<BTreeMap<String, u64>>> {
         self.parse(file, table)
@@ -61,6 +73,23 @@ pub(super) fn table(text: &str) -> Option<BTreeMap<String, u64>> {
     let line = |line: &str| {
         let (key, value) = line.split_once(' ')?;
         Some((key.to_owned(), value.parse().ok()?))
+    };
+    text.lines().map(line).collect()
+}
+
+/// `mlx4_0 hca_handle=2 hca_object=max` in each line, as the most of each.
+fn rdma(text: &str) -> Option<Vec<Rdma>> {
+    let line = |line: &str| {
+        let mut words = line.split(' ');
+        let mut device = Rdma { device: words.next()?.to_owned(), ..Rdma::default() };
+        for word in words {
+            match word.split_once('=')? {
+                ("hca_handle", value) => device.handles.1 = number(value)?,
+                ("hca_object", value) => device.objects.1 = number(value)?,
+                _ => {}
+            }
+        }
+        Some(device)
     };
     text.lines().map(line).collect()
 }

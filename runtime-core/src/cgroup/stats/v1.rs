@@ -24,6 +24,7 @@ pub(in crate::cgroup) fn add(
             "memory" => stats.memory = memory(files)?,
             "pids" => stats.pids = pids(files)?,
             "blkio" => stats.blkio = block_io(files)?,
+            "rdma" => stats.rdma = files.rdma()?,
             "hugetlb" => {
                 for size in huge_pages {
                     let of = |name: &str| files.number(&format!("hugetlb.{size}.{name}"));
@@ -106,7 +107,8 @@ fn memory(files: &Files<'_>) -> Result<Memory> {
         kernel: of("memory.kmem")?,
         kernel_tcp: of("memory.kmem.tcp")?,
         raw,
-        psi: None,
+        events: files.table("memory.oom_control")?.unwrap_or_default(),
+        ..Memory::default()
     })
 }
 

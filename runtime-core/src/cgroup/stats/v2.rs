@@ -12,10 +12,12 @@ const REQUESTS: [(&str, &str); 2] = [("rios", "Read"), ("wios", "Write")];
 pub(in crate::cgroup) fn stats(cgroup: &Directory, huge_pages: &[String]) -> Result<Stats> {
     let files = &Files(cgroup);
     let mut stats = Stats {
+        unified: true,
         cpu: cpu(files)?,
         memory: memory(files)?,
         pids: pids(files)?,
         blkio: block_io(files)?,
+        rdma: files.rdma()?,
         ..Stats::default()
     };
     for size in huge_pages {
@@ -41,6 +43,8 @@ fn cpu(files: &Files<'_>) -> Result<Cpu> {
             periods: of("nr_periods"),
             throttled_periods: of("nr_throttled"),
             throttled_time: nanoseconds("throttled_usec"),
+            bursts: of("nr_bursts"),
+            burst_time: nanoseconds("burst_usec"),
         },
         psi: files.parse("cpu.pressure", pressure)?,
     })
@@ -50,19 +54,19 @@ fn memory(files: &Files<'_>) -> Result<Memory> {
     let Some(raw) = files.table("memory.stat")? else { return Ok(Memory::default()) };
     let usage = memory_use(files, "memory")?;
     // COMPAT(runc): both together, as v1 counts; the most of a sum is not known.
-    let swap = match files.parse("memory.swap.current", number)? {
-        None => MemoryUse { limit: usage.limit, usage: usage.usage, ..MemoryUse::default() },
-        Some(swap) => MemoryUse {
-            limit: files.number("memory.swap.max")?.saturating_add(usage.limit),
-            usage: usage.usage.saturating_add(swap),
-            ..MemoryUse::default()
-        },
+    let swap_alone = memory_use(files, "memory.swap")?;
+    let swap = MemoryUse {
+        limit: swap_alone.limit.saturating_add(usage.limit),
+        usage: swap_alone.usage.saturating_add(usage.usage),
+        ..MemoryUse::default()
     };
     Ok(Memory {
         cache: raw.get("file").copied().unwrap_or(0),
         usage,
         swap,
         raw,
+        swap_alone,
+        events: files.table("memory.events")?.unwrap_or_default(),
         psi: files.parse("memory.pressure", pressure)?,
         ..Memory::default()
     })
