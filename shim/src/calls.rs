@@ -13,8 +13,8 @@ use crate::messages::events::TaskExecAdded;
 use crate::messages::options::{self, Options};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
-    PidsResponse, ProcessInfo, ProcessRequest, ResizePtyRequest, StateResponse, StatsResponse,
-    UpdateTaskRequest,
+    PidsResponse, ProcessDetails, ProcessInfo, ProcessRequest, ResizePtyRequest, StateResponse,
+    StatsResponse, UpdateTaskRequest,
 };
 use crate::messages::ttrpc::Request;
 use crate::messages::{Any, Empty};
@@ -48,6 +48,8 @@ pub(crate) enum Kind {
     Pause,
     Resume,
     Update,
+    /// What a creation has made is of no use.
+    Undo,
 }
 
 fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Failure> {
@@ -168,6 +170,14 @@ impl Shim {
             return Err(failure);
         }
         Ok(None)
+    }
+
+    /// Takes back what a creation has made. Nobody waits for that.
+    pub(crate) fn undo(&mut self, id: &str) -> Result<(), Failure> {
+        let (root, bundle) = (self.root(id)?, self.task(id)?.bundle.clone());
+        self.forget(id);
+        let later = later(Kind::Undo, Caller { connection: 0, stream: 0 }, id);
+        self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
     }
 
     fn start(&mut self, caller: Caller, request: ProcessRequest) -> Answer {
@@ -330,7 +340,16 @@ impl Shim {
         let root = self.root(&request.id)?;
         let pids = Store::new(root).open(&request.id).and_then(|found| found.processes());
         let pids = pids.map_err(|error| Failure::new(Code::Unknown, error.to_string()))?;
-        let info = |pid| ProcessInfo { pid: unsigned(pid), info: None };
+        let execs = &self.task(&request.id)?.execs;
+        let info = |pid: i32| {
+            let is_it = |exec: &Process| exec.pid == pid && exec.exit.is_none();
+            let exec = execs.iter().find(|(_, exec)| is_it(exec));
+            let info = exec.map(|(exec_id, _)| Any {
+                type_url: ProcessDetails::NAME.to_owned(),
+                value: ProcessDetails { exec_id: exec_id.clone() }.encode_to_vec(),
+            });
+            ProcessInfo { pid: unsigned(pid), info }
+        };
         now(&PidsResponse { processes: pids.into_iter().map(info).collect() })
     }
 

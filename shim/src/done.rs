@@ -20,6 +20,12 @@ impl Shim {
     pub(crate) fn done(&mut self, later: Later, result: Result<i32, Failure>) {
         let Later { kind, caller, task: id, exec, console } = later;
         let result = match (kind, result) {
+            (Kind::Undo, result) => {
+                if let Err(failure) = result {
+                    log::error!("taking {id} back: {}", failure.message);
+                }
+                return;
+            }
             (Kind::Create, result) => self.created(&id, console, result),
             (Kind::Start, result) => self.started(&id, &exec, console, result),
             (Kind::Delete, result) => self.deleted(&id, result),
@@ -50,9 +56,12 @@ impl Shim {
         console: Option<UnixStream>,
         result: Result<i32, Failure>,
     ) -> Result<Vec<u8>, Failure> {
-        let followed = result.and_then(|pid| self.follow(id, "", pid).map(|()| pid));
-        let followed = followed.and_then(|pid| self.take_terminal(id, "", console).map(|()| pid));
-        let pid = followed.inspect_err(|_| self.forget(id))?;
+        let pid = result.inspect_err(|_| self.forget(id))?;
+        let taken = self.follow(id, "", pid).and_then(|()| self.take_terminal(id, "", console));
+        if let Err(failure) = taken {
+            self.undo(id)?;
+            return Err(failure);
+        }
         if let Err(failure) = self.watch(id) {
             log::warn!("the memory of {id} is not watched: {}", failure.message);
         }

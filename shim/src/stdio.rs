@@ -3,7 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
+use rustix::fs::{Gid, Uid, fchown};
+
 use crate::console;
+use crate::messages::options::Options;
 use crate::shim::{Ends, Shim, failed};
 use crate::stream::{self, Stream};
 use crate::task::Stdio;
@@ -38,12 +41,21 @@ impl Shim {
                 theirs: Some(theirs.into()),
             });
         }
+        let Options { io_uid, io_gid, .. } = self.task(id)?.options;
+        let owned = |end: OwnedFd| {
+            // It is root's already.
+            if (io_uid, io_gid) != (0, 0) {
+                let (uid, gid) = (Uid::from_raw(io_uid), Gid::from_raw(io_gid));
+                fchown(&end, Some(uid), Some(gid)).map_err(|errno| failed(&errno.into()))?;
+            }
+            Ok(Some(end))
+        };
         let mut ends: Ends = [None, None, None];
         if !stdio.stdin.is_empty() {
             let fifo = stream::open_input(&stdio.stdin).map_err(|e| at(&stdio.stdin, &e))?;
             let held = stream::hold_input(&stdio.stdin).map_err(|e| at(&stdio.stdin, &e))?;
             let (reading, writing) = stream::pipe().map_err(|error| failed(&error))?;
-            ends[0] = Some(reading);
+            ends[0] = owned(reading)?;
             self.process(id, exec)?.held = Some(held);
             self.pump(id, exec, Stream::new(fifo, writing, true))?;
             // It ends with its writers, not with the process.
@@ -56,7 +68,7 @@ impl Shim {
             }
             let (output, fifo) = stream::open_output(address).map_err(|e| at(address, &e))?;
             let (reading, writing) = stream::pipe().map_err(|error| failed(&error))?;
-            ends[end] = Some(writing);
+            ends[end] = owned(writing)?;
             self.pump(id, exec, Stream::new(reading, output, fifo))?;
         }
         Ok(Given { ends, ours: None, theirs: None })

@@ -10,6 +10,7 @@ mod messages;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,8 +24,8 @@ use messages::bootstrap::{BootstrapParams, BootstrapResult};
 use messages::events::{ForwardRequest, TaskExit};
 use messages::options::{Options, RUNC};
 use messages::task::{
-    CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, ProcessRequest, StateResponse,
-    StatsResponse, Status, WaitResponse,
+    CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, PidsResponse, ProcessDetails,
+    ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
 };
 use messages::ttrpc::{Request, Response};
 use prost::Message;
@@ -118,7 +119,8 @@ impl World {
 
     fn creation(&self, name: &str) -> CreateTaskRequest {
         let root = self.path("state").to_str().unwrap().to_owned();
-        let options = Options { root, ..Options::default() }.encode_to_vec();
+        let options = Options { root, io_uid: 1000, io_gid: 1001, ..Options::default() };
+        let options = options.encode_to_vec();
         CreateTaskRequest {
             id: self.id(name),
             bundle: self.path(name).to_str().unwrap().to_owned(),
@@ -245,6 +247,9 @@ fn a_task_is_created_started_and_deleted() {
         client.ask("Create", &CreateTaskRequest { stdout: stdout.clone(), ..world.creation("a") });
     let state: StateResponse = client.ask("State", &world.of("a"));
     assert_eq!((state.pid, state.status()), (created.pid, Status::Created));
+    // The pipe is the owner's that was asked for; the runtime gives it to the user then.
+    let owner = fs::metadata(format!("/proc/{}/fd/1", created.pid)).unwrap();
+    assert_eq!((owner.uid(), owner.gid()), (0, 1001));
     let mut waiter = Client::to(&format!("unix://{}", address.display()));
     let waited = waiter.send("Wait", &world.of("a"));
     let started: PidResponse = client.ask("Start", &world.of("a"));
@@ -293,6 +298,14 @@ fn the_end_of_the_init_is_told_after_that_of_all_others() {
         let _: PidResponse =
             client.ask("Start", &ProcessRequest { exec_id: name.to_owned(), ..world.of("a") });
     }
+    let found: PidsResponse = client.ask("Pids", &world.of("a"));
+    let details = found.processes.iter().filter_map(|process| process.info.as_ref());
+    let mut execs: Vec<_> = details
+        .inspect(|any| assert_eq!(any.type_url, ProcessDetails::NAME))
+        .map(|any| ProcessDetails::decode(&*any.value).unwrap().exec_id)
+        .collect();
+    execs.sort();
+    assert_eq!((found.processes.len(), execs), (3, vec!["one".to_owned(), "two".to_owned()]));
     assert_eq!(client.refused("Delete", &world.of("a")).0, 9);
     let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
     let _: messages::Empty = client.ask("Kill", &kill);

@@ -154,6 +154,17 @@ pub(crate) struct StatsResponse {
     pub stats: Option<Any>,
 }
 
+/// What is known of a process that is an exec.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ProcessDetails {
+    #[prost(string, tag = "1")]
+    pub exec_id: String,
+}
+
+impl ProcessDetails {
+    pub(crate) const NAME: &'static str = "containerd.runc.v1.ProcessDetails";
+}
+
 /// `containerd.v1.types.ProcessInfo`
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ProcessInfo {

@@ -116,3 +116,42 @@ fn huge(files: &Files<'_>, size: &str) -> Result<Option<HugePages>> {
     let events = files.table(&format!("hugetlb.{size}.events"))?.unwrap_or_default();
     Ok(Some(HugePages { usage, max: 0, failcnt: events.get("max").copied().unwrap_or(0) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::stats::Rdma;
+
+    #[test]
+    fn swap_and_memory_are_told_alone_and_together() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("cpu.stat", "usage_usec 7\nnr_bursts 2\nburst_usec 3\n"),
+            ("memory.stat", "anon 1\nfile 2\n"),
+            ("memory.current", "100\n"),
+            ("memory.max", "1000\n"),
+            ("memory.swap.current", "20\n"),
+            ("memory.swap.max", "max\n"),
+            ("memory.events", "low 0\noom_kill 4\n"),
+            ("rdma.max", "a hca_handle=5 hca_object=max\nb hca_handle=max hca_object=max\n"),
+            ("rdma.current", "a hca_handle=1 hca_object=2\n"),
+        ] {
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
+        let cgroup = Directory::open(folder.path().to_owned()).unwrap();
+        let found = stats(&cgroup, &[]).unwrap();
+        assert_eq!((found.cpu.throttling.bursts, found.cpu.throttling.burst_time), (2, 3000));
+        let memory = &found.memory;
+        assert_eq!((memory.usage.usage, memory.usage.limit), (100, 1000));
+        assert_eq!((memory.swap_alone.usage, memory.swap_alone.limit), (20, u64::MAX));
+        assert_eq!((memory.swap.usage, memory.swap.limit), (120, u64::MAX));
+        assert_eq!(memory.events["oom_kill"], 4);
+        let device =
+            |device: &str, handles, objects| Rdma { device: device.to_owned(), handles, objects };
+        let max = u64::MAX;
+        assert_eq!(found.rdma, [device("a", (1, 5), (2, max)), device("b", (0, max), (0, max))]);
+        // What has no name in runc's statistics is not written.
+        let written = serde_json::to_value(&found).unwrap();
+        assert!(written["memory"].get("events").is_none() && written.get("rdma").is_none());
+    }
+}
