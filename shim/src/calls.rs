@@ -10,7 +10,6 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::done::{deleted, unsigned, waited};
 use crate::messages::events::TaskExecAdded;
-use crate::messages::options::{self, Options};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
     PidsResponse, ProcessDetails, ProcessInfo, ProcessRequest, ResizePtyRequest, StateResponse,
@@ -19,6 +18,7 @@ use crate::messages::task::{
 use crate::messages::ttrpc::Request;
 use crate::messages::{Any, Empty};
 use crate::metrics;
+use crate::options;
 use crate::shim::{Ends, Shim, failed};
 use crate::stdio::Given;
 use crate::step::{Step, Work};
@@ -132,7 +132,7 @@ impl Shim {
         if !checkpoint.is_empty() {
             return Err(Failure::new(Code::InvalidArgument, "restoring is not supported"));
         }
-        let options = options_of(options)?;
+        let options = options::of(options)?;
         let bundle = PathBuf::from(bundle);
         let text = serde_json::to_vec(&options).unwrap_or_default();
         let written = std::fs::write(bundle.join("options.json"), text);
@@ -427,21 +427,6 @@ impl Shim {
 
 fn later(kind: Kind, caller: Caller, id: &str) -> Later {
     Later { kind, caller, task: id.to_owned(), exec: String::new(), console: None }
-}
-
-fn options_of(any: Option<Any>) -> Result<Options, Failure> {
-    let Some(any) = any else { return Ok(Options::default()) };
-    if any.name() != options::RUNC {
-        let words = format!("options of the type {:?} are not supported", any.type_url);
-        return Err(Failure::new(Code::InvalidArgument, words));
-    }
-    let options: Options = decode(&any.value)?;
-    let name = std::path::Path::new(&options.binary_name).file_name().unwrap_or_default();
-    if !options.binary_name.is_empty() && name != "orlop" {
-        let words = format!("{:?} can't be run: the runtime is in the shim", options.binary_name);
-        return Err(Failure::new(Code::InvalidArgument, words));
-    }
-    Ok(options)
 }
 
 /// What a step must have.

@@ -14,6 +14,7 @@ mod done;
 mod log;
 mod messages;
 mod metrics;
+mod options;
 mod outbox;
 mod poller;
 mod remove;

@@ -23,8 +23,20 @@ pub(crate) fn root_of(options: &Options, namespace: &str) -> PathBuf {
     Path::new(root).join(namespace)
 }
 
-fn driver(options: &Options) -> Driver {
-    if options.systemd_cgroup { Driver::Systemd } else { Driver::ByPath }
+/// A cgroup that is written as a unit is systemd's, whatever is said: dockerd, where
+/// systemd makes its cgroups, cannot tell a runtime of another name.
+fn driver(options: &Options, bundle: &Bundle) -> Driver {
+    let linux = bundle.spec.linux().as_ref();
+    let path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+    let unit = path.is_some_and(|path| is_unit(&path.to_string_lossy()));
+    if options.systemd_cgroup || unit { Driver::Systemd } else { Driver::ByPath }
+}
+
+/// `slice:prefix:name`
+fn is_unit(path: &str) -> bool {
+    let parts: Vec<_> = path.split(':').collect();
+    let is_slice = |slice: &str| slice.is_empty() || slice.ends_with(".slice");
+    !path.contains('/') && parts.len() == 3 && is_slice(parts[0])
 }
 
 pub(crate) fn failed(error: &Error) -> Failure {
@@ -87,7 +99,7 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<i32, Failure> {
     let create = || {
         let bundle = Bundle::open(&bundle)?;
         let create = CreateOptions {
-            cgroups: driver(&options),
+            cgroups: driver(&options, &bundle),
             terminal: terminal(console)?,
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
@@ -139,4 +151,19 @@ pub(crate) fn change(
 ) -> Result<i32, Failure> {
     let changed = Store::new(root).open(id).and_then(|container| change(&container));
     changed.map(|()| 0).map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_told_from_a_path() {
+        for unit in ["system.slice:docker:0a", ":docker:0a", "a-b.slice::x"] {
+            assert!(is_unit(unit), "{unit}");
+        }
+        for path in ["/system.slice:docker:0a", "/a/b", "a:b", "a:b:c", "a.slice:b:c:d", ""] {
+            assert!(!is_unit(path), "{path}");
+        }
+    }
 }
