@@ -4,15 +4,18 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use orlop::host::Cgroups;
 use orlop_init::sys::{self, Errno};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::args::Args;
+use crate::messages::Any;
 use crate::messages::bootstrap::{BootstrapParams, BootstrapResult};
+use crate::messages::options::{GENERIC, Options, RUNC};
 use crate::outbox::Outbox;
 use crate::shim::Shim;
 
@@ -30,6 +33,7 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     let params = BootstrapParams::decode(&*input)
         .ok()
         .filter(|params| params.instance_id == args.id && params.namespace == args.namespace);
+    let options = options_of(params.as_ref(), &input)?;
     let sockets = params.as_ref().map(|params| params.socket_dir.as_str());
     let sockets = sockets.filter(|sockets| !sockets.is_empty()).unwrap_or(SOCKETS);
     let group = group_of(Path::new("."), &args.id)?;
@@ -44,10 +48,17 @@ pub(crate) fn start(args: &Args) -> Result<()> {
         match sys::copy::fork_alone() {
             Err(Errno(errno)) => bail!("forking: {}", orlop::error::errno_text(errno)),
             Ok(0) => {
-                let served = serve(listener, path, args, (&events, parent));
+                let served = serve(listener, path.clone(), args, (&events, parent));
                 sys::exit(i32::from(served.is_err()));
             }
-            Ok(_) => {}
+            Ok(server) => {
+                // Before there is any container, which would be born where it is.
+                if let Err(error) = join(server, &options.shim_cgroup) {
+                    end(server);
+                    let _ = fs::remove_file(&path);
+                    return Err(error);
+                }
+            }
         }
     }
     let reply = match params {
@@ -59,6 +70,53 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     };
     let mut stdout = std::io::stdout();
     stdout.write_all(&reply).and_then(|()| stdout.flush()).context("answering")
+}
+
+/// What containerd says of the runtime, in either way; and the host.
+fn options_of(params: Option<&BootstrapParams>, input: &[u8]) -> Result<Options> {
+    let any = match params {
+        Some(params) => params.extensions.iter().find_map(|extension| extension.value.clone()),
+        None => Any::decode(input).ok(),
+    };
+    let any = any.filter(|any| matches!(any.name(), RUNC | GENERIC));
+    crate::options::of(any).map_err(|failure| anyhow!(failure.message))
+}
+
+/// Puts the server into a cgroup, in every hierarchy that has it.
+fn join(server: i32, cgroup: &str) -> Result<()> {
+    if cgroup.is_empty() {
+        return Ok(());
+    }
+    let path = Path::new(cgroup.trim_start_matches('/'));
+    if path.components().any(|part| part == Component::ParentDir) {
+        bail!("the shim's cgroup {cgroup:?} leads out of the hierarchy");
+    }
+    let mounts = match Cgroups::probe()? {
+        Cgroups::None => Vec::new(),
+        Cgroups::Unified { mount, .. } => vec![mount],
+        Cgroups::Legacy { hierarchies } => {
+            hierarchies.into_iter().map(|hierarchy| hierarchy.mount).collect()
+        }
+    };
+    let mut joined = false;
+    for procs in mounts.iter().map(|mount| mount.join(path).join("cgroup.procs")) {
+        match fs::write(&procs, server.to_string()) {
+            Ok(()) => joined = true,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("joining {procs:?}")),
+        }
+    }
+    if !joined {
+        bail!("there is no cgroup {cgroup:?} for the shim");
+    }
+    Ok(())
+}
+
+fn end(server: i32) {
+    if let Some(server) = rustix::process::Pid::from_raw(server) {
+        let _ = rustix::process::kill_process(server, rustix::process::Signal::KILL);
+        let _ = rustix::process::waitpid(Some(server), rustix::process::WaitOptions::empty());
+    }
 }
 
 fn group_of(bundle: &Path, id: &str) -> Result<String> {

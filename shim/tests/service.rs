@@ -24,8 +24,8 @@ use messages::bootstrap::{BootstrapParams, BootstrapResult};
 use messages::events::{ForwardRequest, TaskExit};
 use messages::options::{Options, RUNC};
 use messages::task::{
-    CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, PidsResponse, ProcessDetails,
-    ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
+    ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
+    ProcessDetails, ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
 };
 use messages::ttrpc::{Request, Response};
 use prost::Message;
@@ -94,6 +94,12 @@ impl World {
     }
 
     fn start(&self, name: &str, stdin: &[u8]) -> Vec<u8> {
+        let output = self.try_start(name, stdin);
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        output.stdout
+    }
+
+    fn try_start(&self, name: &str, stdin: &[u8]) -> std::process::Output {
         let id = self.id(name);
         let mut command = Command::new(SHIM);
         command.args(["-namespace", "test", "-address", "/daemon", "-id", &id, "start"]);
@@ -101,9 +107,7 @@ impl World {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(stdin).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        output.stdout
+        child.wait_with_output().unwrap()
     }
 
     /// A shim, as a daemon before 2.3 starts it.
@@ -403,6 +407,31 @@ fn what_fails_is_told_and_nothing_is_left_of_it() {
     client.socket.write_all(&frame::encode(101, REQUEST, &long)).unwrap();
     assert_eq!(client.receive(101).unwrap_err().0, 8);
     end(&world, client, &address);
+}
+
+#[test]
+fn a_shim_has_its_cgroup_from_the_start() {
+    let Some(world) = World::new("a_shim_has_its_cgroup_from_the_start") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let table = "/sys/fs/cgroup/pids";
+    let hierarchy = if Path::new(table).is_dir() { table } else { "/sys/fs/cgroup" };
+    let shim_cgroup = format!("/{}", world.id("cgroup"));
+    let options = Options { shim_cgroup: shim_cgroup.clone(), ..Options::default() };
+    let any = Any { type_url: RUNC.to_owned(), value: options.encode_to_vec() };
+    let refused = world.try_start("a", &any.encode_to_vec());
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains(&format!("there is no cgroup {shim_cgroup:?} for the shim")), "{said}");
+    assert!(!refused.status.success() && refused.stdout.is_empty());
+    let cgroup = PathBuf::from(format!("{hierarchy}{shim_cgroup}"));
+    fs::create_dir(&cgroup).unwrap();
+    let mut client =
+        Client::to(&String::from_utf8(world.start("a", &any.encode_to_vec())).unwrap());
+    let address = address_of(&client);
+    let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
+    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+    assert_eq!(processes, format!("{}\n", shim.shim_pid));
+    end(&world, client, &address);
+    until("the end of the cgroup", || fs::remove_dir(&cgroup).is_ok());
 }
 
 #[test]
