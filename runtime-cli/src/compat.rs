@@ -28,9 +28,6 @@ const NO_SUCH: &str = "container does not exist";
 /// A signal for a container whose init process is gone.
 const NOT_RUNNING: &str = "container not running";
 
-/// The newest specification that we follow.
-pub(crate) const SPEC: &str = "1.3.0";
-
 /// What this program is, behind its name, when help is asked for.
 pub(crate) const ABOUT: &str = "in the place of runc - Open Container Initiative runtime";
 
@@ -50,7 +47,7 @@ pub(crate) fn version() -> String {
 
 fn version_of(program: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    format!("{program} version {version}\ncommit: {}\nspec: {SPEC}\n", commit())
+    format!("{program} version {version}\ncommit: {}\nspec: {}\n", commit(), orlop::features::SPEC)
 }
 
 /// The commit that this was built from, as the build was told.

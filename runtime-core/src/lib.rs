@@ -41,6 +41,7 @@ pub mod compile;
 pub mod container;
 mod criu;
 pub mod error;
+pub mod features;
 pub mod host;
 pub mod launch;
 pub mod plan;

@@ -11,6 +11,7 @@ mod args;
 mod calls;
 mod console;
 mod done;
+mod info;
 mod log;
 mod messages;
 mod metrics;
@@ -38,7 +39,7 @@ fn begin() -> u8 {
             println!("containerd-shim-orlop-v1 {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        _ if args.info => anyhow::bail!("-info is not supported"),
+        _ if args.info => info::info(),
         "start" => start::start(&args),
         "delete" => remove::remove(&args),
         action => anyhow::bail!("there is nothing called {action:?} to do"),

@@ -22,6 +22,7 @@ use frame::{Decoder, Frame, REQUEST, RESPONSE};
 use messages::Any;
 use messages::bootstrap::{BootstrapParams, BootstrapResult};
 use messages::events::{ForwardRequest, TaskExit};
+use messages::info::{FEATURES, RuntimeInfo};
 use messages::options::{Options, RUNC};
 use messages::task::{
     ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
@@ -432,6 +433,17 @@ fn a_shim_has_its_cgroup_from_the_start() {
     assert_eq!(processes, format!("{}\n", shim.shim_pid));
     end(&world, client, &address);
     until("the end of the cgroup", || fs::remove_dir(&cgroup).is_ok());
+}
+
+#[test]
+fn what_the_runtime_can_do_is_told_before_there_is_a_task() {
+    let output = Command::new(SHIM).arg("-info").stdin(Stdio::null()).output().unwrap();
+    let info = RuntimeInfo::decode(&*output.stdout).unwrap();
+    assert_eq!((&*info.name, info.options), ("io.containerd.orlop.v1", None));
+    let features = info.features.unwrap();
+    assert_eq!(features.type_url, FEATURES);
+    let features: Value = serde_json::from_slice(&features.value).unwrap();
+    assert_eq!(features["linux"]["mountExtensions"]["idmap"]["enabled"], true);
 }
 
 #[test]

@@ -14,7 +14,6 @@ use orlop::host::Cgroups;
 use serde::Serialize;
 
 use super::Call;
-use crate::compat;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -176,7 +175,7 @@ fn spec(unified: bool, rootless: Option<(u32, u32)>) -> Spec {
         namespaces.push("user");
     }
     Spec {
-        oci_version: compat::SPEC,
+        oci_version: orlop::features::SPEC,
         process: Process {
             terminal: true,
             user: User { uid: 0, gid: 0 },

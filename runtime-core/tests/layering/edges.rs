@@ -8,6 +8,7 @@ use super::source::{self, Source};
 /// stage's package shares: the plan's format, the messages, the system calls.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("features", &[]),
     ("bundle", &["error"]),
     ("host", &["error", "init"]),
     ("plan", &["error", "init"]),

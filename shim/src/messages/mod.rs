@@ -4,6 +4,7 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod events;
+pub(crate) mod info;
 pub(crate) mod metrics_v1;
 pub(crate) mod metrics_v2;
 pub(crate) mod options;
