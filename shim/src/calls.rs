@@ -9,6 +9,7 @@ use prost::Message;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::done::{deleted, unsigned, waited};
+use crate::logger::Wait;
 use crate::messages::events::TaskExecAdded;
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest,
@@ -151,9 +152,10 @@ impl Shim {
             execs: std::collections::BTreeMap::new(),
         };
         self.tasks.insert(id.clone(), task);
-        let begun = self.streams_of(&id, "", &stdio).and_then(|Given { ends, ours, theirs }| {
+        let begun = self.streams_of(&id, "", &stdio).and_then(|given| {
+            let Given { ends, ours, theirs, wait } = given;
             let later = Later { console: ours, ..later(Kind::Create, caller, &id) };
-            let kept = kept(&ends, theirs.as_ref());
+            let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
             let creation = work::Creation {
                 id: id.clone(),
                 bundle,
@@ -162,6 +164,7 @@ impl Shim {
                 options,
                 ends: &ends,
                 console: theirs.as_ref(),
+                wait: wait.as_ref(),
             };
             self.step(&kept, later, Box::new(move || work::create(creation)))
         });
@@ -206,10 +209,13 @@ impl Shim {
                 return Err(wrong("cannot start a process that was started"));
             }
             let (stdio, spec) = (process.stdio.clone(), std::mem::take(&mut process.spec));
-            let Given { ends, ours, theirs } = self.streams_of(&id, &exec_id, &stdio)?;
+            let Given { ends, ours, theirs, wait } = self.streams_of(&id, &exec_id, &stdio)?;
             later.console = ours;
-            let kept = kept(&ends, theirs.as_ref());
-            let work = || work::exec(&root, &id, &spec, &ends, theirs.as_ref());
+            let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
+            let work = || {
+                wait.as_ref().map_or(Ok(()), Wait::wait)?;
+                work::exec(&root, &id, &spec, &ends, theirs.as_ref())
+            };
             self.step(&kept, later, Box::new(work))?;
         }
         self.process(&id, &exec_id)?.phase = Phase::Starting;
@@ -264,8 +270,9 @@ impl Shim {
             let response = deleted(process);
             let streams = process.all_streams();
             self.cut(&streams);
-            if let Ok(task) = self.task(id) {
-                task.execs.remove(exec);
+            let removed = self.task(id).ok().and_then(|task| task.execs.remove(exec));
+            if let Some(logger) = removed.and_then(|process| process.logger) {
+                self.release(logger);
             }
             return self.reply(caller, Ok(response.encode_to_vec()));
         }
@@ -430,6 +437,11 @@ fn later(kind: Kind, caller: Caller, id: &str) -> Later {
 }
 
 /// What a step must have.
-fn kept<'a>(ends: &'a Ends, console: Option<&'a OwnedFd>) -> Vec<BorrowedFd<'a>> {
-    ends.iter().flatten().chain(console).map(AsFd::as_fd).collect()
+fn kept<'a>(
+    ends: &'a Ends,
+    console: Option<&'a OwnedFd>,
+    wait: Option<&'a Wait>,
+) -> Vec<BorrowedFd<'a>> {
+    let wait = wait.into_iter().flat_map(Wait::descriptors);
+    ends.iter().flatten().chain(console).chain(wait).map(AsFd::as_fd).collect()
 }

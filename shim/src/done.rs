@@ -99,7 +99,11 @@ impl Shim {
                 process.told = true;
                 let streams = process.all_streams();
                 self.cut(&streams);
-                self.process(id, exec)?.streams.clear();
+                let process = self.process(id, exec)?;
+                process.streams.clear();
+                if let Some(logger) = process.logger.take() {
+                    self.release(logger);
+                }
             }
             self.ended(id, exec);
             return Err(failure);
@@ -182,9 +186,9 @@ impl Shim {
     /// The shim knows nothing of the task any more.
     pub(crate) fn forget(&mut self, id: &str) {
         let Some(task) = self.tasks.remove(id) else { return };
-        for process in std::iter::once(&task.init).chain(task.execs.values()) {
-            let streams = process.all_streams();
-            self.cut(&streams);
+        for process in std::iter::once(task.init).chain(task.execs.into_values()) {
+            self.cut(&process.all_streams());
+            process.logger.into_iter().for_each(|logger| self.release(logger));
         }
         self.exits.retain(|_, (task, _)| task != id);
     }

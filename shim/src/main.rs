@@ -13,6 +13,7 @@ mod console;
 mod done;
 mod info;
 mod log;
+mod logger;
 mod messages;
 mod metrics;
 mod options;

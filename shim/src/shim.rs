@@ -14,6 +14,7 @@ use prost::Message;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::calls::Later;
+use crate::logger::Logger;
 use crate::messages::Timestamp;
 use crate::messages::events::TaskOOM;
 use crate::messages::ttrpc::Request;
@@ -29,6 +30,8 @@ use crate::work;
 
 /// How long a deletion waits for what a process has written.
 const DRAINED: Duration = Duration::from_secs(10);
+/// How long a logger has for its end.
+const LOGGED: Duration = Duration::from_secs(12);
 
 pub(crate) struct Shim {
     pub namespace: String,
@@ -45,6 +48,8 @@ pub(crate) struct Shim {
     streams: BTreeMap<u32, (Stream, String, String)>,
     pub tasks: BTreeMap<String, Task>,
     pub outbox: Outbox,
+    /// Loggers that shall end, and until when.
+    loggers: Vec<(Instant, Logger)>,
     /// Deletions that wait for streams, and until when.
     pub drains: Vec<(Instant, String, String)>,
     /// It ends when the events are sent, until then at most.
@@ -81,6 +86,7 @@ impl Shim {
             streams: BTreeMap::new(),
             tasks: BTreeMap::new(),
             outbox,
+            loggers: Vec::new(),
             drains: Vec::new(),
             ending: None,
         })
@@ -90,12 +96,15 @@ impl Shim {
     pub(crate) fn run(&mut self) {
         loop {
             let drains = self.drains.iter().map(|(deadline, ..)| *deadline);
-            let deadline = drains.chain(self.outbox.deadline).chain(self.ending).min();
+            let loggers = self.loggers.iter().map(|(deadline, _)| *deadline);
+            let deadline =
+                drains.chain(loggers).chain(self.outbox.deadline).chain(self.ending).min();
             let most = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             for source in self.poller.wait(most) {
                 self.serve(source);
             }
             self.drained();
+            self.end_loggers();
             self.publish();
             if let Some(deadline) = self.ending
                 && (self.outbox.is_empty() || deadline <= Instant::now())
@@ -332,7 +341,7 @@ impl Shim {
     }
 
     fn pass(&mut self, number: u32, source: Source) {
-        let Some((stream, task, exec)) = self.streams.get(&number) else { return };
+        let Some((stream, task, exec)) = self.streams.get_mut(&number) else { return };
         let (from, to) = (Source::From(number), Source::To(number));
         match (stream.pass(), source) {
             (Turn::From, Source::From(_)) | (Turn::To, Source::To(_)) => {}
@@ -375,6 +384,23 @@ impl Shim {
                 self.drains.push(drain);
             }
         }
+    }
+
+    /// Nothing more is written to it.
+    pub(crate) fn release(&mut self, logger: Logger) {
+        logger.signal(Signal::SIGTERM);
+        self.loggers.push((Instant::now() + LOGGED, logger));
+    }
+
+    fn end_loggers(&mut self) {
+        let now = Instant::now();
+        self.loggers.retain(|(deadline, logger)| {
+            let late = *deadline <= now;
+            if late {
+                logger.signal(Signal::SIGKILL);
+            }
+            !late
+        });
     }
 
     pub(crate) fn drain(&mut self, task: &str, exec: &str) {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use rustix::fs::{Gid, Uid, fchown};
 
 use crate::console;
+use crate::logger::{Begun, Program, Wait};
 use crate::messages::options::Options;
 use crate::shim::{Ends, Shim, failed};
 use crate::stream::{self, Stream};
@@ -18,6 +19,8 @@ pub(crate) struct Given {
     pub ends: Ends,
     pub ours: Option<UnixStream>,
     pub theirs: Option<OwnedFd>,
+    /// A logger is to be waited for.
+    pub wait: Option<Wait>,
 }
 
 impl Shim {
@@ -32,6 +35,7 @@ impl Shim {
         let at = |name: &str, error: &std::io::Error| {
             Failure::new(Code::Internal, format!("{name:?}: {}", failed(error).message))
         };
+        let (logs, wait) = self.logger_of(id, exec, stdio)?;
         if stdio.terminal {
             let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
             ours.set_nonblocking(true).map_err(|error| failed(&error))?;
@@ -39,6 +43,7 @@ impl Shim {
                 ends: [None, None, None],
                 ours: Some(ours),
                 theirs: Some(theirs.into()),
+                wait,
             });
         }
         let Options { io_uid, io_gid, .. } = self.task(id)?.options;
@@ -62,6 +67,10 @@ impl Shim {
             let process = self.process(id, exec)?;
             process.input = process.streams.pop();
         }
+        if let Some([out, error]) = logs {
+            (ends[1], ends[2]) = (owned(out)?, owned(error)?);
+            return Ok(Given { ends, ours: None, theirs: None, wait });
+        }
         for (end, address) in [(1, &stdio.stdout), (2, &stdio.stderr)] {
             if address.is_empty() {
                 continue;
@@ -71,7 +80,30 @@ impl Shim {
             ends[end] = owned(writing)?;
             self.pump(id, exec, Stream::new(reading, output, fifo))?;
         }
-        Ok(Given { ends, ours: None, theirs: None })
+        Ok(Given { ends, ours: None, theirs: None, wait })
+    }
+
+    /// Begins the logger, if the address is that of one: the ends for a process without a
+    /// terminal, and what to wait for.
+    fn logger_of(
+        &mut self,
+        id: &str,
+        exec: &str,
+        stdio: &Stdio,
+    ) -> Result<(Option<[OwnedFd; 2]>, Option<Wait>), Failure> {
+        let Some(program) = Program::of(&stdio.stdout) else { return Ok((None, None)) };
+        let whose = if exec.is_empty() { id } else { exec };
+        let Begun { mut logger, writing, wait } = program.begin(whose, &self.namespace)?;
+        let [out, error] = writing;
+        let ends = match stdio.terminal {
+            true => {
+                logger.writing = Some(out);
+                None
+            }
+            false => Some([out, error]),
+        };
+        self.process(id, exec)?.logger = Some(logger);
+        Ok((ends, Some(wait)))
     }
 
     pub(crate) fn take_terminal(
@@ -92,7 +124,14 @@ impl Shim {
             let process = self.process(id, exec)?;
             process.input = process.streams.pop();
         }
-        if !stdio.stdout.is_empty() {
+        // It is written to by the shim, which waits for nobody.
+        rustix::io::ioctl_fionbio(&master, true).map_err(|errno| failed(&errno.into()))?;
+        let logger = self.process(id, exec)?.logger.as_mut();
+        let log = logger.and_then(|logger| logger.writing.take());
+        if let Some(log) = log {
+            rustix::io::ioctl_fionbio(&log, true).map_err(|errno| failed(&errno.into()))?;
+            self.pump(id, exec, Stream::new(another()?, log, false))?;
+        } else if !stdio.stdout.is_empty() {
             let (output, _) = stream::open_output(&stdio.stdout).map_err(|error| failed(&error))?;
             self.pump(id, exec, Stream::new(another()?, output, false))?;
         }

@@ -21,6 +21,8 @@ pub(crate) struct Stream {
     pub to: OwnedFd,
     /// Both are pipes, and nothing is copied.
     spliced: bool,
+    /// What was taken and has not gone yet.
+    rest: Vec<u8>,
 }
 
 /// What it is waiting for.
@@ -34,11 +36,11 @@ pub(crate) enum Turn {
 
 impl Stream {
     pub(crate) fn new(from: OwnedFd, to: OwnedFd, spliced: bool) -> Self {
-        Self { from, to, spliced }
+        Self { from, to, spliced, rest: Vec::new() }
     }
 
     /// Moves what can be moved now.
-    pub(crate) fn pass(&self) -> Turn {
+    pub(crate) fn pass(&mut self) -> Turn {
         if self.spliced { self.splice() } else { self.copy() }
     }
 
@@ -54,23 +56,31 @@ impl Stream {
         }
     }
 
-    fn copy(&self) -> Turn {
-        // What is taken must go: so much fits where there is room at all (pipe(7)).
-        if !is_ready(self.to.as_fd(), PollFlags::OUT) {
-            return Turn::To;
+    fn copy(&mut self) -> Turn {
+        if self.rest.is_empty() {
+            if !is_ready(self.to.as_fd(), PollFlags::OUT) {
+                return Turn::To;
+            }
+            let mut buffer = [0; PIPE_BUF];
+            match rustix::io::read(&self.from, &mut buffer) {
+                // The last one who had the terminal has closed it.
+                Ok(0) | Err(Errno::IO) => return Turn::Over,
+                Ok(count) => self.rest.extend_from_slice(&buffer[..count]),
+                Err(Errno::AGAIN | Errno::INTR) => return Turn::From,
+                Err(_) => return Turn::Over,
+            }
         }
-        let mut buffer = [0; PIPE_BUF];
-        let count = match rustix::io::read(&self.from, &mut buffer) {
-            // The last one who had the terminal has closed it.
-            Ok(0) | Err(Errno::IO) => return Turn::Over,
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Turn::From,
-            Err(_) => return Turn::Over,
-        };
-        match rustix::io::write(&self.to, &buffer[..count]) {
-            Ok(_) | Err(Errno::INTR) => Turn::From,
-            Err(_) => Turn::Over,
+        while !self.rest.is_empty() {
+            match rustix::io::write(&self.to, &self.rest) {
+                Ok(count) => drop(self.rest.drain(..count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Turn::To,
+                // A file: what has no room is lost, and the process goes on.
+                Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => self.rest.clear(),
+                Err(_) => return Turn::Over,
+            }
         }
+        Turn::From
     }
 }
 
@@ -125,5 +135,51 @@ fn path_of(address: &str) -> std::io::Result<&Path> {
             let words = format!("streams of the kind {scheme:?} are not supported");
             Err(std::io::Error::new(ErrorKind::Unsupported, words))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nonblocking() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
+    }
+
+    fn read(from: &OwnedFd) -> usize {
+        let mut buffer = vec![0; PORTION];
+        rustix::io::read(from, &mut buffer).unwrap_or(0)
+    }
+
+    #[test]
+    fn a_file_without_room_stops_nobody() {
+        let (from, into) = nonblocking();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut stream = Stream::new(from, full.into(), false);
+        for _ in 0..3 {
+            rustix::io::write(&into, b"text").unwrap();
+            assert_eq!(stream.pass(), Turn::From);
+        }
+        assert_eq!(stream.pass(), Turn::From);
+        drop(into);
+        assert_eq!(stream.pass(), Turn::Over);
+    }
+
+    #[test]
+    fn what_has_been_taken_goes_when_there_is_room() {
+        let ((from, into), (out, to)) = (nonblocking(), nonblocking());
+        let mut filled = 0;
+        while let Ok(count) = rustix::io::write(&to, &[0; PIPE_BUF]) {
+            filled += count;
+        }
+        let mut stream = Stream::new(from, to, false);
+        stream.rest = b"first".to_vec();
+        rustix::io::write(&into, b"second").unwrap();
+        assert_eq!(stream.pass(), Turn::To);
+        while filled > 0 {
+            filled -= read(&out);
+        }
+        assert_eq!((stream.pass(), read(&out)), (Turn::From, 5));
+        assert_eq!((stream.pass(), read(&out)), (Turn::From, 6));
     }
 }

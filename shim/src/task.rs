@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use orlop::cgroup::OutOfMemory;
 
+use crate::logger::Logger;
 use crate::messages::options::Options;
 use crate::messages::task::Status;
 use crate::messages::{Mount, Timestamp};
@@ -67,6 +68,8 @@ pub(crate) struct Process {
     pub spec: Vec<u8>,
     /// The end of the fifo that keeps stdin open.
     pub held: Option<OwnedFd>,
+    /// Who reads what it writes, in the place of a client.
+    pub logger: Option<Logger>,
     /// The terminal, for its size.
     pub terminal: Option<OwnedFd>,
     /// Streams of what it writes that are not at their end.
@@ -90,6 +93,7 @@ impl Process {
             stdio,
             spec,
             held: None,
+            logger: None,
             terminal: None,
             streams: Vec::new(),
             input: None,

@@ -8,6 +8,7 @@ use orlop::cgroup::Driver;
 use orlop::container::{CreateOptions, ExecOptions, Store, Terminal};
 use orlop::{Error, Kind};
 
+use crate::logger::Wait;
 use crate::messages::Mount;
 use crate::messages::options::Options;
 use crate::rootfs;
@@ -89,10 +90,12 @@ pub(crate) struct Creation<'a> {
     pub options: Options,
     pub ends: &'a Ends,
     pub console: Option<&'a OwnedFd>,
+    pub wait: Option<&'a Wait>,
 }
 
 pub(crate) fn create(creation: Creation<'_>) -> Result<i32, Failure> {
-    let Creation { id, bundle, root, mounts, options, ends, console } = creation;
+    let Creation { id, bundle, root, mounts, options, ends, console, wait } = creation;
+    wait.map_or(Ok(()), Wait::wait)?;
     take_streams(ends)?;
     let rootfs = bundle.join("rootfs");
     rootfs::mount_all(&mounts, &rootfs)?;

@@ -388,6 +388,60 @@ fn memory_of(client: &mut Client, task: &ProcessRequest) -> (u64, u64, u64) {
     (limit, found.memory_oom_control.unwrap().oom_kill, found.pids.unwrap().current)
 }
 
+/// The address of a shell that reads what is written from 3, what is written of errors
+/// from 4, and has 5 to say that it is ready.
+fn shell(scheme: &str, script: &str) -> String {
+    let script: String = script.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("{scheme}:///bin/sh?-c={script}")
+}
+
+#[test]
+fn a_logger_is_given_what_is_written_and_nobody_else_waits_for_it() {
+    let test = "a_logger_is_given_what_is_written_and_nobody_else_waits_for_it";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let folder = world.folder.path().display();
+    let script = format!(
+        "cd {folder}; until [ -e go ]; do sleep 0.01; done; printf x >&5; exec 5>&-;
+         echo $CONTAINER_ID $CONTAINER_NAMESPACE >log; cat <&3 >>log; echo end >>log"
+    );
+    let stdout = shell("binary-v2", &script);
+    let created = client.send("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    let mut other = Client::to(&format!("unix://{}", address.display()));
+    let _: ConnectResponse = other.ask("Connect", &world.of("a"));
+    fs::write(world.path("go"), "").unwrap();
+    client.receive(created).unwrap();
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    let read = || fs::read_to_string(world.path("log")).unwrap_or_default();
+    until("what was written", || read().contains("containerd-shim-orlop-v1 "));
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
+    assert!(read().starts_with(&format!("{} test\ncontainerd-shim", world.id("a"))), "{}", read());
+    end(&world, client, &address);
+}
+
+#[test]
+fn a_logger_that_is_none_is_told() {
+    let Some(world) = World::new("a_logger_that_is_none_is_told") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    for (stdout, wanted) in [
+        ("binary:///no/such", "the logger \"/no/such\": no such file or directory"),
+        ("binary-v2:///bin/true", "the logger \"/bin/true\": it has ended before it was ready"),
+        ("tcp://a", "\"tcp://a\": streams of the kind \"tcp\" are not supported"),
+    ] {
+        let stdout = stdout.to_owned();
+        let request = CreateTaskRequest { stdout, ..world.creation("a") };
+        assert_eq!(client.refused("Create", &request).1, wanted);
+        assert_eq!(client.refused("State", &world.of("a")).0, 5);
+    }
+    end(&world, client, &address);
+}
+
 #[test]
 fn what_fails_is_told_and_nothing_is_left_of_it() {
     let Some(world) = World::new("what_fails_is_told_and_nothing_is_left_of_it") else { return };
