@@ -4,6 +4,8 @@
 
 #[path = "../fuzz/doors/config.rs"]
 mod config;
+#[path = "../fuzz/doors/frames.rs"]
+mod frames;
 #[path = "../fuzz/doors/mount_options.rs"]
 mod mount_options;
 #[path = "../fuzz/doors/plan_reader.rs"]
@@ -185,6 +187,18 @@ fn no_mount_breaks_the_compiler() {
         .map(|option| format!("bind\n/a\n/b\n{option}").into_bytes())
         .collect();
     storm(mount_options::run, &[seeds, words].concat(), bytes);
+}
+
+#[test]
+fn no_bytes_break_the_decoder_of_frames() {
+    let frame = |length: u32, stream: u32, message: &[u8]| {
+        let (length, stream) = (length.to_be_bytes(), stream.to_be_bytes());
+        [&length[..], &stream[..], &[1, 0], message].concat()
+    };
+    let frames = [frame(3, 1, b"one"), frame(0, 3, b""), frame(5, 5, b"short")];
+    let long = [frame((4 << 20) + 1, 7, &[0; 64]), frames[0].clone()].concat();
+    let seeds = [frames.concat(), long].map(|bytes| [&[3][..], &bytes].concat());
+    storm(frames::run, &seeds, bytes);
 }
 
 #[test]
