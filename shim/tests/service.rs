@@ -19,7 +19,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use frame::{Decoder, Frame, REQUEST, RESPONSE};
-use messages::Any;
 use messages::bootstrap::{BootstrapParams, BootstrapResult};
 use messages::events::{ForwardRequest, TaskExit};
 use messages::info::{FEATURES, RuntimeInfo};
@@ -29,6 +28,7 @@ use messages::task::{
     ProcessDetails, ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
 };
 use messages::ttrpc::{Request, Response};
+use messages::{Any, Mount};
 use prost::Message;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::geteuid;
@@ -270,6 +270,50 @@ fn a_task_is_created_started_and_deleted() {
     let topics = world.topics(4);
     assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
     assert_eq!(client.refused("State", &world.of("a")).0, 5);
+    end(&world, client, &address);
+}
+
+#[test]
+fn a_root_is_mounted_in_parts_and_nothing_of_it_stays() {
+    let Some(world) = World::new("a_root_is_mounted_in_parts_and_nothing_of_it_stays") else {
+        return;
+    };
+    let rootfs = world.bundle("a", &["/data/program", "-v"]).join("rootfs");
+    let (image, data) = (world.path("image"), world.path("data"));
+    fs::rename(&rootfs, &image).unwrap();
+    fs::create_dir(&rootfs).unwrap();
+    fs::create_dir_all(&data).unwrap();
+    fs::create_dir(image.join("data")).unwrap();
+    fs::rename(image.join("program"), data.join("program")).unwrap();
+    let bind = |source: &Path, target: &str| Mount {
+        kind: "bind".to_owned(),
+        source: source.to_str().unwrap().to_owned(),
+        target: target.to_owned(),
+        options: if target.is_empty() {
+            vec!["rbind".into()]
+        } else {
+            vec!["ro".into(), "bind".into()]
+        },
+    };
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let lost = vec![bind(&image, ""), bind(&data, "/none")];
+    let mounted = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.contains(rootfs.to_str().unwrap())
+    };
+    let (_, error) =
+        client.refused("Create", &CreateTaskRequest { rootfs: lost, ..world.creation("a") });
+    assert!(error.ends_with("/none: no such file or directory") && !mounted(), "{error}");
+    let parts = vec![bind(&image, ""), bind(&data, "/data")];
+    let _: PidResponse =
+        client.ask("Create", &CreateTaskRequest { rootfs: parts, ..world.creation("a") });
+    assert!(fs::write(rootfs.join("data/file"), "").is_err() && mounted());
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
+    assert!(!mounted());
     end(&world, client, &address);
 }
 
