@@ -6,21 +6,26 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::execve;
 use orlop_init::sys::abi::SIGPIPE;
 use orlop_init::sys::{self, Errno};
 use percent_encoding::percent_decode_str;
+use rustix::event::PollFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::shim::failed;
-use crate::stream::pipe;
+use crate::stream::{is_ready, pipe};
 use crate::ttrpc::{Code, Failure};
 
 /// Where a logger finds what it is given: what is written, what is written of errors, and
 /// where it says that it is ready.
 const PLACES: [i32; 3] = [3, 4, 5];
+
+/// How long a logger has until it is ready.
+const READY: Duration = Duration::from_secs(30);
 
 /// Which of them, by its address.
 pub(crate) struct Program<'a> {
@@ -146,6 +151,11 @@ fn become_it(
 }
 
 impl Logger {
+    /// Whether it has read all, and gone.
+    pub(crate) fn has_ended(&self) -> bool {
+        is_ready(self.process.as_fd(), PollFlags::IN)
+    }
+
     /// Nothing happens if it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         let signal = rustix::process::Signal::from_named_raw(signal as i32);
@@ -167,17 +177,20 @@ impl Wait {
             let words = format!("the logger {:?}: {what}", self.path);
             Failure::new(Code::Unknown, words)
         };
-        let mut bytes = [0; 4];
-        let read = |fd: &OwnedFd, bytes: &mut [u8]| loop {
-            match rustix::io::read(fd.as_fd(), &mut *bytes) {
-                Err(rustix::io::Errno::INTR) => {}
-                read => return read.unwrap_or_default(),
+        let deadline = Instant::now() + READY;
+        let read = |fd: &OwnedFd, bytes: &mut [u8]| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = i64::try_from(left.as_millis()).unwrap_or(i64::MAX);
+            if sys::wait_readable(fd.as_raw_fd(), left) != Ok(true) {
+                return Err(not(&format!("it is not ready after {} s", READY.as_secs())));
             }
+            Ok(rustix::io::read(fd, bytes).unwrap_or_default())
         };
-        if read(&self.failure, &mut bytes) == bytes.len() {
+        let mut bytes = [0; 4];
+        if read(&self.failure, &mut bytes)? == bytes.len() {
             return Err(not(&orlop::error::errno_text(i32::from_ne_bytes(bytes))));
         }
-        if read(&self.ready, &mut bytes[..1]) == 0 && self.says {
+        if read(&self.ready, &mut bytes[..1])? == 0 && self.says {
             return Err(not("it has ended before it was ready"));
         }
         Ok(())

@@ -375,7 +375,7 @@ impl Shim {
         let now = Instant::now();
         let due = |shim: &mut Self, (deadline, task, exec): &(Instant, String, String)| {
             let process = shim.tasks.get_mut(task).and_then(|task| task.process(exec));
-            *deadline <= now || process.is_none_or(|process| process.streams.is_empty())
+            *deadline <= now || process.is_none_or(|process| process.is_drained())
         };
         for drain in std::mem::take(&mut self.drains) {
             if due(self, &drain) {
@@ -386,7 +386,7 @@ impl Shim {
         }
     }
 
-    /// Nothing more is written to it.
+    /// Its task is gone.
     pub(crate) fn release(&mut self, logger: Logger) {
         logger.signal(Signal::SIGTERM);
         self.loggers.push((Instant::now() + LOGGED, logger));

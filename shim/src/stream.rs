@@ -84,7 +84,7 @@ impl Stream {
     }
 }
 
-fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
+pub(crate) fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
     let mut fds = [PollFd::new(&fd, what)];
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

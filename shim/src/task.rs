@@ -108,6 +108,11 @@ impl Process {
         self.streams.iter().copied().chain(self.input).collect()
     }
 
+    /// Whether all that it has written is where it belongs.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.streams.is_empty() && self.logger.as_ref().is_none_or(Logger::has_ended)
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Starting | Phase::Running) && self.exit.is_none()
     }

@@ -449,7 +449,7 @@ fn a_logger_is_given_what_is_written_and_nobody_else_waits_for_it() {
     let folder = world.folder.path().display();
     let script = format!(
         "cd {folder}; until [ -e go ]; do sleep 0.01; done; printf x >&5; exec 5>&-;
-         echo $CONTAINER_ID $CONTAINER_NAMESPACE >log; cat <&3 >>log; echo end >>log"
+         echo $CONTAINER_ID $CONTAINER_NAMESPACE >log; sleep 0.2; cat <&3 >>log; echo end >>log"
     );
     let stdout = shell("binary-v2", &script);
     let created = client.send("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
@@ -460,10 +460,11 @@ fn a_logger_is_given_what_is_written_and_nobody_else_waits_for_it() {
     let _: PidResponse = client.ask("Start", &world.of("a"));
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 0);
-    let read = || fs::read_to_string(world.path("log")).unwrap_or_default();
-    until("what was written", || read().contains("containerd-shim-orlop-v1 "));
     let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
-    assert!(read().starts_with(&format!("{} test\ncontainerd-shim", world.id("a"))), "{}", read());
+    // All of it is there by now.
+    let log = fs::read_to_string(world.path("log")).unwrap();
+    assert!(log.starts_with(&format!("{} test\ncontainerd-shim", world.id("a"))), "{log}");
+    assert!(log.ends_with("\nend\n"), "{log}");
     end(&world, client, &address);
 }
 
