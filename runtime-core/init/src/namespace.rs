@@ -1,5 +1,6 @@
 //! Namespaces and cgroups: joining, making, and going on as init.
 
+use crate::op::Op;
 use crate::plan::{Plan, Slot, Words};
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, abi};
@@ -92,8 +93,12 @@ pub fn clone_init(stage: &mut Stage, kinds: u32, index: u32) -> Done {
     match sys::send_fds(stage.plan.slot(Slot::CONTROL), bytes, &[pidfd]) {
         Ok(_) => sys::exit(0),
         Err(_) => {
-            // Nobody would ever look after this child.
-            let _ = sys::pidfd_send_signal(pidfd, abi::SIGKILL);
+            // Nobody would ever look after this child. One that takes back what it does
+            // hears of that itself, and could do so no more.
+            let plan = &stage.plan;
+            if !(0..plan.len()).any(|index| matches!(plan.op(index), Some(Op::TakeBack {}))) {
+                let _ = sys::pidfd_send_signal(pidfd, abi::SIGKILL);
+            }
             sys::exit(1)
         }
     }
