@@ -21,7 +21,7 @@ fn of_v2(stats: &Stats) -> v2::Metrics {
     let micro = |nanoseconds: u64| nanoseconds / 1000;
     let event = |name| of(&stats.memory.events, name);
     v2::Metrics {
-        pids: Some(v2::PidsStat { current: stats.pids.current, limit: stats.pids.limit }),
+        pids: Some(pids(stats)),
         cpu: Some(v2::CpuStat {
             usage_usec: micro(cpu.usage.total),
             user_usec: micro(cpu.usage.user),
@@ -34,10 +34,7 @@ fn of_v2(stats: &Stats) -> v2::Metrics {
             burst_usec: micro(cpu.throttling.burst_time),
         }),
         memory: Some(memory_v2(stats)),
-        rdma: Some(v2::RdmaStat {
-            current: rdma_v2(&stats.rdma, |device| (device.handles.0, device.objects.0)),
-            limit: rdma_v2(&stats.rdma, |device| (device.handles.1, device.objects.1)),
-        }),
+        rdma: Some(rdma(&stats.rdma)),
         io: Some(v2::IoStat { usage: devices(stats), psi: pressure(stats.blkio.psi.as_ref()) }),
         hugetlb: stats.hugetlb.iter().map(|(size, pages)| huge_v2(size, *pages)).collect(),
         memory_events: Some(v2::MemoryEvents {
@@ -114,16 +111,23 @@ fn pressure(pressure: Option<&Pressure>) -> Option<v2::PressureStats> {
     pressure.map(|all| v2::PressureStats { some: data(all.some), full: data(all.full) })
 }
 
-fn rdma_v2(devices: &[Rdma], numbers: impl Fn(&Rdma) -> (u64, u64)) -> Vec<v2::RdmaEntry> {
-    let entry = |device: &Rdma| {
-        let (handles, objects) = numbers(device);
-        v2::RdmaEntry {
-            device: device.device.clone(),
-            hca_handles: short(handles),
-            hca_objects: short(objects),
-        }
+/// The same message for both versions.
+fn pids(stats: &Stats) -> v2::PidsStat {
+    v2::PidsStat { current: stats.pids.current, limit: stats.pids.limit }
+}
+
+fn rdma(devices: &[Rdma]) -> v2::RdmaStat {
+    let entry = |device: &Rdma, handles, objects| v2::RdmaEntry {
+        device: device.device.clone(),
+        hca_handles: short(handles),
+        hca_objects: short(objects),
     };
-    devices.iter().map(entry).collect()
+    let used = |device: &Rdma| entry(device, device.handles.0, device.objects.0);
+    let most = |device: &Rdma| entry(device, device.handles.1, device.objects.1);
+    v2::RdmaStat {
+        current: devices.iter().map(used).collect(),
+        limit: devices.iter().map(most).collect(),
+    }
 }
 
 /// No limit is the largest number.
@@ -172,7 +176,7 @@ fn of_v1(stats: &Stats) -> v1::Metrics {
     };
     v1::Metrics {
         hugetlb: stats.hugetlb.iter().map(huge).collect(),
-        pids: Some(v1::PidsStat { current: stats.pids.current, limit: stats.pids.limit }),
+        pids: Some(pids(stats)),
         cpu: Some(v1::CpuStat {
             usage: Some(v1::CpuUsage {
                 total: cpu.total,
@@ -188,10 +192,7 @@ fn of_v1(stats: &Stats) -> v1::Metrics {
         }),
         memory: Some(memory_v1(stats)),
         blkio: Some(block_v1(stats)),
-        rdma: Some(v1::RdmaStat {
-            current: rdma_v1(&stats.rdma, |device| (device.handles.0, device.objects.0)),
-            limit: rdma_v1(&stats.rdma, |device| (device.handles.1, device.objects.1)),
-        }),
+        rdma: Some(rdma(&stats.rdma)),
         memory_oom_control: Some(v1::MemoryOomControl {
             oom_kill_disable: event("oom_kill_disable"),
             under_oom: event("under_oom"),
@@ -244,18 +245,6 @@ fn memory_v1(stats: &Stats) -> v1::MemoryStat {
         kernel: entry(memory.kernel),
         kernel_tcp: entry(memory.kernel_tcp),
     }
-}
-
-fn rdma_v1(devices: &[Rdma], numbers: impl Fn(&Rdma) -> (u64, u64)) -> Vec<v1::RdmaEntry> {
-    let entry = |device: &Rdma| {
-        let (handles, objects) = numbers(device);
-        v1::RdmaEntry {
-            device: device.device.clone(),
-            hca_handles: short(handles),
-            hca_objects: short(objects),
-        }
-    };
-    devices.iter().map(entry).collect()
 }
 
 fn block_v1(stats: &Stats) -> v1::BlkIoStat {

@@ -3,6 +3,8 @@
 
 use prost::Message;
 
+use super::metrics_v2::{PidsStat, RdmaStat};
+
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Metrics {
     #[prost(message, repeated, tag = "1")]
@@ -31,14 +33,6 @@ pub(crate) struct HugetlbStat {
     pub failcnt: u64,
     #[prost(string, tag = "4")]
     pub pagesize: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct PidsStat {
-    #[prost(uint64, tag = "1")]
-    pub current: u64,
-    #[prost(uint64, tag = "2")]
-    pub limit: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -201,22 +195,4 @@ pub(crate) struct BlkIoEntry {
     pub minor: u64,
     #[prost(uint64, tag = "5")]
     pub value: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct RdmaStat {
-    #[prost(message, repeated, tag = "1")]
-    pub current: Vec<RdmaEntry>,
-    #[prost(message, repeated, tag = "2")]
-    pub limit: Vec<RdmaEntry>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct RdmaEntry {
-    #[prost(string, tag = "1")]
-    pub device: String,
-    #[prost(uint32, tag = "2")]
-    pub hca_handles: u32,
-    #[prost(uint32, tag = "3")]
-    pub hca_objects: u32,
 }
