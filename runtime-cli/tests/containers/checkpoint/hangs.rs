@@ -138,15 +138,20 @@ impl Drop for Again {
     }
 }
 
-/// Who started it was killed, and could not put them back.
-fn options_that_criu_took_come_back_with_the_deletion(lab: &Lab) {
+/// The options that there are, who gives them back at the end, and a CRIU that takes them.
+fn taker(lab: &Lab) -> (Vec<String>, Again, Fake<'_>) {
     let before = options();
     if !before.iter().any(|option| option == "nsdelegate") {
         lab.skip("cgroup v2 has no option here that criu could take");
     }
-    let _again = Again(before.clone());
     let fake = Fake::new(lab);
     fake.tell("takes options", "");
+    (before.clone(), Again(before), fake)
+}
+
+/// Who started it was killed, and could not put them back.
+fn options_that_criu_took_come_back_with_the_deletion(lab: &Lab) {
+    let (before, _again, fake) = taker(lab);
     let restore = restore(lab);
     for verb in [&["checkpoint"][..], &["checkpoint", "--pre-dump"], &restore] {
         // And by a record of which no more can be read than that.
@@ -175,13 +180,7 @@ fn options_that_criu_took_come_back_with_the_deletion(lab: &Lab) {
 
 /// The second begins when the first has taken them, and takes them when they are back.
 fn of_two_criu_the_last_one_gives_options_back(lab: &Lab) {
-    let before = options();
-    if !before.iter().any(|option| option == "nsdelegate") {
-        lab.skip("cgroup v2 has no option here that criu could take");
-    }
-    let _again = Again(before.clone());
-    let fake = Fake::new(lab);
-    fake.tell("takes options", "");
+    let (before, _again, fake) = taker(lab);
     for name in ["a", "b"] {
         lab.run(&lab.bundle(&["sleep"]), name, &["--detach"]).ok();
     }
