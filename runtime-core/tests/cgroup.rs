@@ -156,15 +156,18 @@ fn v2_alone(test: &str) -> Option<HostFacts> {
         assert!(matches!(host.cgroups, Cgroups::Unified { .. }), "{:?}", host.cgroups);
         return Some(host);
     }
-    again(test, "");
+    again(&host, test, "");
     None
 }
 
 /// Starts this test again where nothing but v2 is mounted, after `more`.
-fn again(test: &str, more: &str) {
-    let script = format!(
-        "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && {more} exec \"$@\""
-    );
+fn again(host: &HostFacts, test: &str, more: &str) {
+    let v2 = match host.cgroups {
+        // Mounted anew, it would lose its options on the whole machine.
+        Cgroups::Unified { .. } => "",
+        _ => "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup &&",
+    };
+    let script = format!("{v2} {more} exec \"$@\"");
     let status = Command::new("unshare")
         .args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"])
         .arg(env::current_exe().unwrap())
@@ -516,7 +519,7 @@ fn a_read_only_mount_is_a_matter_of_permission() {
     let test = "a_read_only_mount_is_a_matter_of_permission";
     let Some(host) = root(test) else { return };
     if env::var_os(INSIDE).is_none() {
-        return again(test, "mount -o remount,bind,ro /sys/fs/cgroup &&");
+        return again(&host, test, "mount -o remount,bind,ro /sys/fs/cgroup &&");
     }
     let scene = Scene::new(host, "read-only");
     assert_eq!(scene.manager.create().unwrap_err().kind(), Kind::Permission);

@@ -13,6 +13,7 @@ mod crowd;
 mod events;
 mod extras;
 mod harness;
+mod hierarchy;
 mod hooks;
 mod host_mounts;
 mod keyring;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         host_mounts::TESTS,
         hooks::TESTS,
+        hierarchy::TESTS,
         limits::TESTS,
         events::TESTS,
         extras::TESTS,

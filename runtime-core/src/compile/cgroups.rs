@@ -120,12 +120,6 @@ fn one(
     view: &View<'_>,
 ) -> Result<()> {
     let controllers = &view.dir.controllers;
-    let namespace = if context.namespaces.user() {
-        // Its owner must be our user namespace, or the kernel refuses.
-        context.namespaces.is_new(CLONE_NEWCGROUP)
-    } else {
-        context.namespaces.has(CLONE_NEWCGROUP)
-    };
     // COMPAT(runc): who has the host's cgroup namespace sees the host's hierarchy, in which
     // /proc/self/cgroup names its place; but not who is root by a user namespace alone,
     // whose other containers are in it too (CVE-2023-25809).
@@ -133,7 +127,7 @@ fn one(
     // A cgroup that is not the container's own is the caller's: nothing there may be
     // changed by a container (CVE-2023-25809).
     let foreign = if view.managed { 0 } else { MOUNT_ATTR_RDONLY };
-    if namespace {
+    if mounted_anew(context) {
         let mut data: Vec<_> = controllers.iter().flat_map(|name| controller(name)).collect();
         let fs_type = if controllers.is_empty() {
             data.extend(entry.options.data.iter().cloned());
@@ -158,8 +152,6 @@ fn one(
     }
     // Access times mean nothing here, and a namespace may not change the policy.
     let set = STRICT | foreign | entry.attributes() & !MOUNT_ATTR_ATIME;
-    // Bound, not mounted anew: from the host's namespace that would change the options of
-    // the hierarchy for the whole machine.
     let path = if whole { &view.dir.mount } else { &view.dir.directory };
     let tree = HostTree {
         path: rootfs::text(path, || entry.pointer.clone())?,
@@ -174,6 +166,17 @@ fn one(
     let slot = binds::stand_in(plan, context, tree.path, false);
     push_tree(plan, entry, &view.at, slot, &tree);
     Ok(())
+}
+
+/// Whether the container mounts the hierarchies itself, in a cgroup namespace. In the
+/// host's that would change their options for the whole machine: there they are bound.
+pub(super) fn mounted_anew(context: &Context<'_>) -> bool {
+    if context.namespaces.user() {
+        // Its owner must be our user namespace, or the kernel refuses.
+        context.namespaces.is_new(CLONE_NEWCGROUP)
+    } else {
+        context.is_private(CLONE_NEWCGROUP)
+    }
 }
 
 /// A controller as an option of a cgroup v1 mount.

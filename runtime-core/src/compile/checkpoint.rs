@@ -7,11 +7,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
-use orlop_init::sys::abi::CLONE_NEWCGROUP;
 
 use super::mounts::{self, Entry};
 use super::namespaces;
-use super::{Context, Options, devices, in_bundle, keep_fds, linux_of, notify, rootfs};
+use super::{Context, Options, cgroups, devices, in_bundle, keep_fds, linux_of, notify, rootfs};
 use crate::error::Error;
 use crate::host::HostFacts;
 use crate::plan::{Builder, Gate, Op, Plan};
@@ -120,8 +119,7 @@ fn of_entry(context: &Context<'_>, entry: &Entry<'_>) -> Vec<External> {
         let source = in_bundle(&context.options.bundle, entry.source);
         return vec![external(entry.at.clone(), source)];
     }
-    // Without a cgroup namespace each hierarchy's is a bind (`cgroups.rs`).
-    if entry.fs_type == "cgroup" && !context.namespaces.has(CLONE_NEWCGROUP) {
+    if entry.fs_type == "cgroup" && !cgroups::mounted_anew(context) {
         let unified = context.unified();
         let each = context.options.cgroups.iter().map(|cgroup| {
             let name = cgroup.mount.file_name().and_then(|name| name.to_str());

@@ -316,6 +316,8 @@ pub(super) struct Compiled {
     pub properties: Properties,
     /// Whether it may go without a cgroup.
     optional: bool,
+    /// See [`own_namespaces`].
+    joined: u32,
 }
 
 impl Compiled {
@@ -346,8 +348,9 @@ impl Compiled {
         let class = linux.and_then(|linux| {
             Some(Class::new(host.resctrl.as_ref()?, linux.intel_rdt().as_ref()?, id))
         });
-        let groups = (&manager, class.as_ref());
-        match (plan(folder, bundle, options, &host, groups), settings) {
+        let joined = own_namespaces(bundle);
+        let resolved = (&manager, class.as_ref(), joined);
+        match (plan(folder, bundle, options, &host, resolved), settings) {
             (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
                 plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
@@ -355,7 +358,7 @@ impl Compiled {
                     plan.warnings
                         .push("without a cgroup no device is kept from the container".to_owned());
                 }
-                Ok(Self { host, plan, manager, class, settings, properties, optional })
+                Ok(Self { host, plan, manager, class, settings, properties, optional, joined })
             }
             (plan, settings) => {
                 Err(Error::all(plan.err().into_iter().chain(settings.err()).flatten()))
@@ -372,6 +375,7 @@ impl Compiled {
         let mut record = Record::new(id, bundle, rootfs(bundle)?, self.manager.record());
         record.no_pivot = options.no_pivot;
         record.no_new_keyring = options.no_new_keyring;
+        record.own_namespaces = self.joined;
         record.notify = options.notify;
         record.intel_rdt.clone_from(&self.class);
         Ok(record)
@@ -437,8 +441,8 @@ impl Compiled {
             );
         }
         self.manager = manager;
-        let groups = (&self.manager, self.class.as_ref());
-        self.plan = plan(folder, bundle, options, &self.host, groups).map_err(Error::all)?;
+        let resolved = (&self.manager, self.class.as_ref(), self.joined);
+        self.plan = plan(folder, bundle, options, &self.host, resolved).map_err(Error::all)?;
         self.plan.warnings = warnings;
         Ok(claim)
     }
@@ -491,14 +495,14 @@ fn plan(
     bundle: &Bundle,
     options: &CreateOptions,
     host: &HostFacts,
-    (manager, class): (&Manager, Option<&Class>),
+    (manager, class, own_namespaces): (&Manager, Option<&Class>, u32),
 ) -> Result<Plan, Vec<Error>> {
     let options = compile::Options {
         id: folder.id().to_owned(),
         bundle: bundle.dir.clone(),
         cgroups: cgroup_dirs(manager),
         placed: manager.needs_process(),
-        own_namespaces: own_namespaces(bundle),
+        own_namespaces,
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         bare_lines: matches!(options.terminal, Terminal::Joined(_)),
@@ -554,8 +558,9 @@ fn cgroup_owner(spec: &Spec) -> Option<u32> {
     }
 }
 
-/// Which of the namespaces with parameters of their own are joined by a path that
-/// is the caller's. What can't be opened is told when it is joined.
+/// Which of the namespaces with parameters of their own, or with mounts that are the whole
+/// machine's, are joined by a path that is the caller's. What can't be opened is told when
+/// it is joined.
 fn own_namespaces(bundle: &Bundle) -> u32 {
     let listed = bundle.spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref());
     let joined = listed.flatten().filter_map(|namespace| {
@@ -563,6 +568,7 @@ fn own_namespaces(bundle: &Bundle) -> u32 {
             LinuxNamespaceType::Network => "net",
             LinuxNamespaceType::Ipc => "ipc",
             LinuxNamespaceType::Uts => "uts",
+            LinuxNamespaceType::Cgroup => "cgroup",
             _ => return None,
         };
         let theirs = fs::metadata(namespace.path().as_ref()?).ok()?;

@@ -71,6 +71,8 @@ pub(super) struct Record {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     #[serde(default)]
+    pub own_namespaces: u32,
+    #[serde(default)]
     pub notify: bool,
 }
 
@@ -167,6 +169,7 @@ impl Record {
             },
             no_pivot: false,
             no_new_keyring: false,
+            own_namespaces: 0,
             notify: false,
         }
     }
@@ -226,8 +229,7 @@ impl Record {
             bundle: self.bundle.clone(),
             cgroups: cgroup_dirs(&manager),
             placed: manager.needs_process(),
-            // Asked for when the container was created; no step depends on it.
-            own_namespaces: 0,
+            own_namespaces: self.own_namespaces,
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds,

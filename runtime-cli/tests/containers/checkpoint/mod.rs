@@ -2,9 +2,9 @@
 
 mod confined;
 pub(crate) mod fake;
-mod hangs;
+pub(crate) mod hangs;
 mod ready;
-mod told;
+pub(crate) mod told;
 pub(crate) mod whole;
 
 use crate::harness::Test;

@@ -30,12 +30,12 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// A program in CRIU's place.
-pub(super) struct Fake<'a> {
+pub(crate) struct Fake<'a> {
     lab: &'a Lab,
 }
 
 impl<'a> Fake<'a> {
-    pub(super) fn new(lab: &'a Lab) -> Self {
+    pub(crate) fn new(lab: &'a Lab) -> Self {
         let bin = lab.path("bin");
         fs::create_dir(&bin).unwrap();
         fs::create_dir(lab.path("fake")).unwrap();
@@ -44,12 +44,12 @@ impl<'a> Fake<'a> {
     }
 
     /// How it shall behave.
-    pub(super) fn tell(&self, name: &str, text: &str) {
+    pub(crate) fn tell(&self, name: &str, text: &str) {
         fs::write(self.lab.path("fake").join(name), text).unwrap();
     }
 
     /// A command of ours that finds it.
-    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.lab.command(arguments);
         command.env("PATH", self.lab.path("bin")).env(FOLDER, self.lab.path("fake"));
         command.current_dir(self.lab.folder());

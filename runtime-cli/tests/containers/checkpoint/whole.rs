@@ -24,7 +24,6 @@ pub(crate) const TESTS: &[Test] = tests![
     it_comes_back_into_another_cgroup,
     further_processes_come_back_too,
     ids_of_its_own_come_back,
-    options_of_cgroups_stay,
     in_the_foreground_its_status_is_ours,
     a_link_that_was_changed_is_noticed,
 ];
@@ -321,23 +320,6 @@ fn ids_of_its_own_come_back(lab: &Lab) {
 
 /// CRIU mounts cgroup v2 without options, which takes those of the machine's away: the
 /// leak oracle looks at them too.
-fn options_of_cgroups_stay(lab: &Lab) {
-    criu(lab);
-    if !lab.view.is_v2() {
-        lab.skip("cgroup v2 alone has options that matter");
-    }
-    let bundle = lab.bundle(&["sleep"]);
-    quietly(command_on(lab, &bundle, &RUN, "a"));
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut command = lab.command(&["checkpoint"]);
-    command.arg(lab.id("a")).current_dir(lab.folder());
-    lab.begin(command).end().ok();
-    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
-    lab.begin(command_on(lab, &bundle, &["restore", "--detach"], "a")).end().ok();
-    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
-    lab.delete("a");
-}
-
 fn in_the_foreground_its_status_is_ours(lab: &Lab) {
     criu(lab);
     let bundle = lab.bundle(&["until", "/proc/1/root/work/go", "/dev/shm/runs"]);
