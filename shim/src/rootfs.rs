@@ -1,7 +1,13 @@
 //! The root file system of a bundle: what containerd wants mounted on it.
 
+mod loops;
+mod mapped;
+mod options;
+
+use std::fmt::Display;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -9,6 +15,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::chdir;
 
+use self::mapped::mount_mapped;
+use self::options::Options;
 use crate::messages::Mount;
 use crate::ttrpc::{Code, Failure};
 
@@ -23,45 +31,83 @@ pub(crate) fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
+/// What is mounted, and where, for errors.
+struct What<'a> {
+    kind: &'a str,
+    source: &'a str,
+    on: String,
+}
+
+impl What<'_> {
+    fn failed(&self, why: &dyn Display) -> Failure {
+        let Self { kind, source, on } = self;
+        let words = format!("mounting {kind} of {source:?} on {on}: {why}");
+        Failure::new(Code::Internal, words)
+    }
+
+    fn errno(&self, errno: Errno) -> Failure {
+        self.failed(&orlop::error::errno_text(errno as i32))
+    }
+}
+
 fn mount_one(one: &Mount, rootfs: &Path) -> Result<(), Failure> {
     let Mount { kind, source, target, options } = one;
-    let failed = |errno: Errno| {
-        let text = orlop::error::errno_text(errno as i32);
-        let words = format!("mounting {kind} of {source:?} on {rootfs:?}{target}: {text}");
-        Failure::new(Code::Internal, words)
-    };
-    let (mut flags, mut data) = (MsFlags::empty(), Vec::new());
-    for option in options {
-        match option.as_str() {
-            "bind" => flags |= MsFlags::MS_BIND,
-            "rbind" => flags |= MsFlags::MS_BIND | MsFlags::MS_REC,
-            "ro" => flags |= MsFlags::MS_RDONLY,
-            "rw" => {}
-            "nosuid" => flags |= MsFlags::MS_NOSUID,
-            "nodev" => flags |= MsFlags::MS_NODEV,
-            "noexec" => flags |= MsFlags::MS_NOEXEC,
-            "noatime" => flags |= MsFlags::MS_NOATIME,
-            "relatime" => flags |= MsFlags::MS_RELATIME,
-            "loop" => return Err(unsupported(option)),
-            text if text.starts_with("X-containerd.") => return Err(unsupported(option)),
-            text if text.starts_with("uidmap=") || text.starts_with("gidmap=") => {
-                return Err(unsupported(option));
-            }
-            text => data.push(text.to_owned()),
-        }
+    let what = What { kind, source, on: format!("{rootfs:?}{target}") };
+    if let Some(kind) = kind.strip_prefix("fuse.").or_else(|| kind.strip_prefix("fuse3.")) {
+        return helped(&what, kind, one, rootfs);
     }
-    let at = Place::of(rootfs, target).map_err(failed)?;
-    let data = within_a_page(data).map_err(failed)?.join(",");
-    let text = Some(data.as_str()).filter(|data| !data.is_empty());
+    let mut options =
+        Options::parse(options).map_err(|words| Failure::new(Code::InvalidArgument, words))?;
+    let place = || Place::of(rootfs, target).map_err(|errno| what.errno(errno));
+    match options.ids.take() {
+        Some(ids) => mount_mapped(&what, options, &ids, (rootfs, &place()?)),
+        None => mount_at(&what, &mut options, place),
+    }
+}
+
+/// Mounts where `place` is, which is looked for again once it is covered.
+fn mount_at<P: AsRef<Path>>(
+    what: &What<'_>,
+    options: &mut Options,
+    place: impl Fn() -> Result<P, Failure>,
+) -> Result<(), Failure> {
+    let data = std::mem::take(&mut options.data);
+    let data = within_a_page(data).map_err(|errno| what.errno(errno))?.join(",");
+    let data = Some(data.as_str()).filter(|data| !data.is_empty());
+    let flags = options.flags;
     let bind = flags.contains(MsFlags::MS_BIND);
     let first = if bind { flags & (MsFlags::MS_BIND | MsFlags::MS_REC) } else { flags };
-    let done = mount(Some(source.as_str()), &at.path, Some(kind.as_str()), first, text);
-    done.map_err(failed)?;
-    if bind && flags.contains(MsFlags::MS_RDONLY) {
-        // What is there now, and no longer what was.
-        let at = Place::of(rootfs, target).map_err(failed)?;
+    let device = options
+        .on_loop
+        .map(|direct| loops::attach(what.source, flags.contains(MsFlags::MS_RDONLY), direct));
+    let device = device.transpose().map_err(|error| what.failed(&error))?;
+    let source = device.as_ref().map_or(what.source, |(_, path)| path);
+    let done = mount(Some(source), place()?.as_ref(), Some(what.kind), first, data);
+    done.map_err(|errno| what.errno(errno))?;
+    if flags != first {
+        // A bind takes no flags at first.
         let flags = flags.difference(MsFlags::MS_REC) | MsFlags::MS_REMOUNT;
-        mount(None::<&str>, &at.path, None::<&str>, flags, None::<&str>).map_err(failed)?;
+        let none = None::<&str>;
+        let done = mount(none, place()?.as_ref(), none, flags, none);
+        done.map_err(|errno| what.errno(errno))?;
+    }
+    Ok(())
+}
+
+/// Mounts by the program for file systems in user space.
+fn helped(what: &What<'_>, kind: &str, one: &Mount, rootfs: &Path) -> Result<(), Failure> {
+    if !matches!(one.target.as_str(), "" | "/") {
+        return Err(what.failed(&"a file system in user space is mounted on the root alone"));
+    }
+    let program = if one.kind.starts_with("fuse3.") { "mount.fuse3" } else { "mount.fuse" };
+    let mut command = Command::new(program);
+    command.arg(&one.source).arg(rootfs);
+    command.args(one.options.iter().flat_map(|option| ["-o", option])).args(["-t", kind]);
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
+    let output = output.map_err(|error| what.failed(&format!("starting {program}: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(what.failed(&format!("{program}: {}: {}", output.status, said.trim())));
     }
     Ok(())
 }
@@ -69,7 +115,7 @@ fn mount_one(one: &Mount, rootfs: &Path) -> Result<(), Failure> {
 /// A place below the root, which an image's links can't lead out of it.
 struct Place {
     path: PathBuf,
-    _held: OwnedFd,
+    held: OwnedFd,
 }
 
 impl Place {
@@ -81,7 +127,13 @@ impl Place {
         let inside = if inside.is_empty() { "." } else { inside };
         let held = openat2(&root, inside, how)?;
         let path = format!("/proc/self/fd/{}", held.as_raw_fd()).into();
-        Ok(Self { path, _held: held })
+        Ok(Self { path, held })
+    }
+}
+
+impl AsRef<Path> for Place {
+    fn as_ref(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -110,11 +162,6 @@ fn common(layers: &[&Path]) -> Option<PathBuf> {
     first.parent()?.ancestors().find(has_all).map(Path::to_path_buf)
 }
 
-fn unsupported(option: &str) -> Failure {
-    let words = format!("the mount option {option:?} is not supported");
-    Failure::new(Code::InvalidArgument, words)
-}
-
 /// Takes away whatever is mounted there.
 pub(crate) fn unmount(rootfs: &Path) {
     let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
@@ -123,13 +170,16 @@ pub(crate) fn unmount(rootfs: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
     fn many_layers_are_named_from_what_they_have_in_common() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("snapshots");
-        std::fs::create_dir(&root).unwrap();
+        fs::create_dir(&root).unwrap();
         let layers: Vec<_> = (0..200).map(|n| format!("{}/{n}/fs", root.display())).collect();
         let few = vec!["index=off".to_owned(), format!("lowerdir={}", layers[..2].join(":"))];
         assert_eq!(within_a_page(few.clone()).unwrap(), few);
@@ -148,13 +198,143 @@ mod tests {
     fn a_place_is_below_the_root_whatever_links_say() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root");
-        std::fs::create_dir_all(root.join("etc")).unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
         std::os::unix::fs::symlink("../../../../etc", root.join("link")).unwrap();
         for target in ["/etc", "etc/", "link", "/../etc"] {
             let place = Place::of(&root, target).unwrap();
-            assert_eq!(std::fs::read_link(&place.path).unwrap(), root.join("etc"), "{target}");
+            assert_eq!(fs::read_link(&place.path).unwrap(), root.join("etc"), "{target}");
         }
         assert_eq!(Place::of(&root, "").unwrap().path.read_link().unwrap(), root);
         assert_eq!(Place::of(&root, "none").err(), Some(Errno::ENOENT));
+    }
+
+    /// Runs where mounts are nobody else's; as root.
+    fn apart(test: &str, body: impl FnOnce(&Path) + Send) {
+        if !nix::unistd::geteuid().is_root() {
+            println!("SKIP {test}: needs root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let inside = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(Some("tmpfs"), folder.path(), Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            for name in ["rootfs", "a", "b", "upper", "work"] {
+                fs::create_dir(folder.path().join(name)).unwrap();
+            }
+            body(folder.path());
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join().unwrap());
+    }
+
+    fn one(kind: &str, source: &Path, options: &[String]) -> Mount {
+        let source = source.to_str().unwrap().to_owned();
+        let options = options.to_vec();
+        Mount { kind: kind.to_owned(), source, target: String::new(), options }
+    }
+
+    /// The options of what is mounted there, and how many mounts there are.
+    fn seen(at: &Path) -> (String, usize) {
+        let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let of = |line: &str| {
+            let mut fields = line.split(' ').skip(4);
+            (fields.next() == at.to_str()).then(|| fields.next().unwrap().to_owned())
+        };
+        (text.lines().rev().find_map(of).unwrap_or_default(), text.lines().count())
+    }
+
+    #[test]
+    fn a_bind_has_its_flags() {
+        apart("rootfs::a_bind_has_its_flags", |folder| {
+            let rootfs = folder.join("rootfs");
+            let options = ["rbind", "ro", "nodev", "noexec"].map(str::to_owned);
+            mount_all(&[one("bind", &folder.join("a"), &options)], &rootfs).unwrap();
+            assert!(seen(&rootfs).0.starts_with("ro,nodev,noexec"), "{}", seen(&rootfs).0);
+            unmount(&rootfs);
+            assert_eq!(seen(&rootfs).0, "");
+        });
+    }
+
+    #[test]
+    fn a_file_is_mounted_by_a_loop_device() {
+        apart("rootfs::a_file_is_mounted_by_a_loop_device", |folder| {
+            let (rootfs, image) = (folder.join("rootfs"), folder.join("image"));
+            fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
+            let said = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
+            if !said.is_ok_and(|status| status.success()) {
+                println!("SKIP rootfs::a_file_is_mounted_by_a_loop_device: needs mkfs.ext4");
+                return;
+            }
+            let backing = || {
+                let devices = fs::read_dir("/sys/block").unwrap().flatten();
+                let file = |device: fs::DirEntry| {
+                    fs::read_to_string(device.path().join("loop/backing_file")).ok()
+                };
+                devices.filter_map(file).any(|file| Path::new(file.trim()) == image)
+            };
+            for options in [&["loop"][..], &["loop", "ro"]] {
+                let options: Vec<_> = options.iter().map(|&one| one.to_owned()).collect();
+                mount_all(&[one("ext4", &image, &options)], &rootfs).unwrap();
+                assert!(rootfs.join("lost+found").is_dir() && backing());
+                let written = fs::write(rootfs.join("file"), "");
+                assert_eq!(written.is_ok(), options.len() == 1);
+                unmount(&rootfs);
+                // The kernel lets it go when the last work on it has ended.
+                let begun = std::time::Instant::now();
+                while backing() {
+                    assert!(begun.elapsed().as_secs() < 10, "the device stays");
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+            }
+            let failure =
+                mount_all(&[one("ext4", &folder.join("none"), &["loop".into()])], &rootfs);
+            let said = failure.unwrap_err().message;
+            assert!(said.contains("none\" on") && said.contains("No such file"), "{said}");
+        });
+    }
+
+    #[test]
+    fn ids_are_mapped() {
+        apart("rootfs::ids_are_mapped", |folder| {
+            let (rootfs, a, b) = (folder.join("rootfs"), folder.join("a"), folder.join("b"));
+            fs::write(a.join("one"), "").unwrap();
+            fs::write(b.join("two"), "").unwrap();
+            nix::unistd::chown(&b.join("two"), Some(1.into()), Some(2.into())).unwrap();
+            let ids = ["uidmap=0:5000:10", "gidmap=0:6000:1,1:7000:9"].map(str::to_owned);
+            let owner = |name: &str| {
+                let found = fs::metadata(rootfs.join(name)).unwrap();
+                (found.uid(), found.gid())
+            };
+            let before = seen(&rootfs).1;
+
+            let mut options = ids.to_vec();
+            options.extend(["bind".to_owned(), "ro".to_owned()]);
+            mount_all(&[one("bind", &b, &options)], &rootfs).unwrap();
+            assert_eq!(owner("two"), (5001, 7001));
+            assert!(seen(&rootfs).0.starts_with("ro,"), "{}", seen(&rootfs).0);
+            assert_eq!(seen(&rootfs).1, before + 1, "mounts are left");
+            unmount(&rootfs);
+
+            let mut options = ids.to_vec();
+            options.push(format!("lowerdir={}:{}", a.display(), b.display()));
+            for name in ["upper", "work"] {
+                options.push(format!("{name}dir={}", folder.join(name).display()));
+            }
+            mount_all(&[one("overlay", Path::new("overlay"), &options)], &rootfs).unwrap();
+            assert_eq!((owner("one"), owner("two")), ((5000, 6000), (5001, 7001)));
+            fs::write(rootfs.join("three"), "").unwrap();
+            assert_eq!(owner("three"), (0, 0), "what is written is not mapped");
+            assert_eq!(seen(&rootfs).1, before + 1, "mounts are left");
+            unmount(&rootfs);
+
+            // What fails leaves nothing, and this is where it was.
+            let here = fs::read_link("/proc/thread-self/ns/mnt").unwrap();
+            options[2] = format!("lowerdir={}", folder.join("none").display());
+            let failure = mount_all(&[one("overlay", Path::new("overlay"), &options)], &rootfs);
+            assert!(failure.unwrap_err().message.contains("No such file"));
+            assert_eq!(fs::read_link("/proc/thread-self/ns/mnt").unwrap(), here);
+            assert_eq!(seen(&rootfs), (String::new(), before));
+        });
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use orlop::host::Cgroups;
-use orlop_init::sys::{self, Errno};
+use orlop_init::sys::{self, Errno, abi};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
@@ -44,6 +44,7 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     let events = events.or_else(|| std::env::var("TTRPC_ADDRESS").ok()).unwrap_or_default();
     let parent = std::os::unix::process::parent_id();
     if let Some(listener) = bind(&path)? {
+        share_cores_with_nobody()?;
         // Who is alone can be copied: the child serves, and the answer waits for nobody.
         match sys::copy::fork_alone() {
             Err(Errno(errno)) => bail!("forking: {}", orlop::error::errno_text(errno)),
@@ -80,6 +81,19 @@ fn options_of(params: Option<&BootstrapParams>, input: &[u8]) -> Result<Options>
     };
     let any = any.filter(|any| matches!(any.name(), RUNC | GENERIC));
     crate::options::of(any).map_err(|failure| anyhow!(failure.message))
+}
+
+/// Where containerd is told to (`SCHED_CORE`), nobody else runs on the other threads of a
+/// processor core that a process of this shim runs on. The server inherits that, and from
+/// it each container (core-scheduling.rst).
+fn share_cores_with_nobody() -> Result<()> {
+    if std::env::var_os("SCHED_CORE").is_none_or(|value| value.is_empty()) {
+        return Ok(());
+    }
+    let (create, group) = (abi::PR_SCHED_CORE_CREATE, abi::PR_SCHED_CORE_SCOPE_PROCESS_GROUP);
+    sys::prctl(abi::PR_SCHED_CORE, create, 0, group).map(drop).map_err(|Errno(errno)| {
+        anyhow!("SCHED_CORE: core scheduling: {}", orlop::error::errno_text(errno))
+    })
 }
 
 /// Puts the server into a cgroup, in every hierarchy that has it.

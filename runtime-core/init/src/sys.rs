@@ -72,6 +72,8 @@ macro_rules! call {
 // ---- what the stage has no use for ---------------------------------------------
 
 #[cfg(not(stage))]
+pub mod block;
+#[cfg(not(stage))]
 pub mod bpf;
 #[cfg(not(stage))]
 pub mod copy;
@@ -305,8 +307,7 @@ pub fn fspick(fd: Fd) -> Sys<Fd> {
     call!(FSPICK, fd, c"".as_ptr(), abi::FSPICK_CLOEXEC | abi::FSPICK_EMPTY_PATH).map(|fd| fd as Fd)
 }
 
-/// mount_setattr(2) of the mount behind a descriptor (or a path below it).
-/// KERNEL(<5.12): absent.
+/// mount_setattr(2) of a descriptor's mount, or a path below. KERNEL(<5.12): absent.
 pub fn mount_setattr(dir: Fd, path: &CStr, flags: u32, attr: &MountAttr) -> Sys<()> {
     let size = size_of::<MountAttr>();
     call!(MOUNT_SETATTR, dir, path.as_ptr(), flags, attr as *const MountAttr, size).map(drop)

@@ -53,12 +53,12 @@ fn lines(extents: &[Extent]) -> String {
         .collect()
 }
 
-/// A user namespace with these maps and nobody in it: a stage is launched into
-/// one, its file is opened, and the stage ends.
+/// A user namespace with these maps (user_namespaces(7)) and nobody in it: a stage is
+/// launched into one, its file is opened, and the stage ends.
 ///
 /// # Errors
-/// As [`write`].
-pub(super) fn namespace(uid: &[Extent], gid: &[Extent]) -> Result<OwnedFd> {
+/// What the kernel says to a map, as of ids that overlap or that the caller may not give.
+pub fn namespace(uid: &[Extent], gid: &[Extent]) -> Result<OwnedFd> {
     let mut plan = Builder::new();
     plan.push(Op::KeepFds { preserve: 0 }, "", "closing inherited descriptors");
     plan.push(Op::WaitFor { gate: Gate::Mapped }, "", "holding a user namespace");

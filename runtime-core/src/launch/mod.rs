@@ -37,6 +37,7 @@ pub(crate) use clone::owned;
 pub(crate) use drive::receive;
 pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::{Around, run as run_hooks};
+pub use ids::namespace as user_namespace;
 pub use orlop_init::STAGE;
 pub(crate) use program::Program;
 pub(crate) use report::{StartFailure, StartReport, died, start_report};

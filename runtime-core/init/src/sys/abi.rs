@@ -146,6 +146,10 @@ pub const PR_SET_KEEPCAPS: u32 = 8;
 pub const PR_CAPBSET_READ: u32 = 23;
 pub const PR_CAPBSET_DROP: u32 = 24;
 pub const PR_SET_NO_NEW_PRIVS: u32 = 38;
+pub const PR_SCHED_CORE: u32 = 62;
+pub const PR_SCHED_CORE_CREATE: usize = 1;
+/// `PIDTYPE_PGID`
+pub const PR_SCHED_CORE_SCOPE_PROCESS_GROUP: usize = 2;
 pub const PR_CAP_AMBIENT: u32 = 47;
 pub const PR_CAP_AMBIENT_RAISE: usize = 2;
 pub const PR_CAP_AMBIENT_CLEAR_ALL: usize = 4;
