@@ -1,5 +1,6 @@
 //! `update`: limits of a running container, from flags or from a file.
 
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -76,6 +77,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
+    call.arguments = without_empty(std::mem::take(&mut call.arguments));
     let arguments: Arguments = call.parse()?;
     if arguments.kernel_memory.is_some() || arguments.kernel_memory_tcp.is_some() {
         log::warn!("kernel memory settings are ignored: the kernel has none any more");
@@ -85,9 +87,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         Some(file) => read(file)?,
         None => arguments.resources(),
     };
-    // COMPAT(runc): an empty one is none.
-    let given = |schema: Option<String>| schema.filter(|schema| !schema.is_empty());
-    let (cache, bandwidth) = (given(arguments.l3_cache_schema), given(arguments.mem_bw_schema));
+    let (cache, bandwidth) = (arguments.l3_cache_schema, arguments.mem_bw_schema);
     if cache.is_some() || bandwidth.is_some() {
         container.update_class(cache, bandwidth)?;
         if resources == LinuxResources::default() {
@@ -96,6 +96,21 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     }
     container.update(&resources)?;
     Ok(0)
+}
+
+/// COMPAT(runc): a flag with nothing as its value is none. Each flag has a value here.
+fn without_empty(arguments: Vec<OsString>) -> Vec<OsString> {
+    let flag = |bytes: &[u8]| bytes.len() > 1 && bytes[0] == b'-' && !bytes.contains(&b'=');
+    let mut kept: Vec<OsString> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        let bytes = argument.as_encoded_bytes();
+        if argument.is_empty() && kept.last().is_some_and(|last| flag(last.as_encoded_bytes())) {
+            kept.pop();
+        } else if !bytes.strip_suffix(b"=").is_some_and(flag) {
+            kept.push(argument);
+        }
+    }
+    kept
 }
 
 fn read(file: &PathBuf) -> anyhow::Result<LinuxResources> {
@@ -142,13 +157,12 @@ fn said<T: Default + PartialEq>(part: T) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
 
     fn parsed(line: &str) -> anyhow::Result<Arguments> {
-        let words = line.split_whitespace().map(OsString::from);
-        crate::args::parse(Arguments::augment_args(clap::Command::new("update")), words.collect())
+        let words = line.split(' ').map(|word| word.trim_matches('"').into()).collect();
+        let command = Arguments::augment_args(clap::Command::new("update"));
+        crate::args::parse(command, without_empty(words))
     }
 
     fn resources(line: &str) -> LinuxResources {
@@ -178,6 +192,10 @@ mod tests {
         assert_eq!(resources("x"), LinuxResources::default());
         assert_eq!(resources("--blkio-weight 0 x"), LinuxResources::default());
         assert!(resources("--pids-limit 0 x").pids().is_some());
+        let line = r#"--memory "" --cpu-quota= --pids-limit "" -r "" --cpuset-cpus "" x"#;
+        assert_eq!(resources(line), LinuxResources::default());
+        assert!(parsed(line).unwrap().resources.is_none());
+        assert!(parsed(r#"--memory 1m """#).is_ok_and(|arguments| arguments.id.is_empty()));
     }
 
     #[test]
