@@ -1,243 +1,34 @@
 //! The built shim as containerd sees it: started, asked by ttrpc, and telling events, with
 //! real containers. Needs root.
 
-#[path = "../src/ttrpc/frame.rs"]
+mod client;
+#[path = "../../src/ttrpc/frame.rs"]
 #[allow(dead_code)] // the shim's other half
 mod frame;
-#[path = "../src/messages/mod.rs"]
+#[path = "../../src/messages/mod.rs"]
 #[allow(dead_code)] // the same
 mod messages;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use frame::{Decoder, Frame, REQUEST, RESPONSE};
+use client::{Client, SHIM, World, address_of, end, until};
+use frame::REQUEST;
 use messages::bootstrap::{BootstrapParams, BootstrapResult};
-use messages::events::{ForwardRequest, TaskExit};
+use messages::events::TaskExit;
 use messages::info::{FEATURES, RuntimeInfo};
 use messages::options::{Options, RUNC};
 use messages::task::{
     ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
     ProcessDetails, ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
 };
-use messages::ttrpc::{Request, Response};
 use messages::{Any, Mount};
 use prost::Message;
-use rustix::fs::{CWD, Mode, mkfifoat};
-use rustix::process::geteuid;
 use serde_json::{Value, json};
-
-const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-orlop-v1");
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A folder, a daemon that takes events, and a shim that was started there.
-struct World {
-    folder: tempfile::TempDir,
-    events: Receiver<(String, Any)>,
-}
-
-/// A connection to the shim.
-struct Client {
-    socket: UnixStream,
-    decoder: Decoder,
-    stream: u32,
-}
-
-impl World {
-    /// None, and a word why, where it can't be tested.
-    fn new(test: &str) -> Option<Self> {
-        if !geteuid().is_root() {
-            println!("SKIP {test}: needs root");
-            return None;
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(folder.path().join("daemon")).unwrap();
-        let (sender, events) = channel();
-        thread::spawn(move || take_events(&listener, &sender));
-        Some(Self { folder, events })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn id(&self, name: &str) -> String {
-        let folder = self.folder.path().file_name().unwrap().to_str().unwrap();
-        format!("{}-{name}", folder.trim_start_matches('.'))
-    }
-
-    /// A bundle whose container runs the shim's own program, the one static one that is
-    /// there for sure.
-    fn bundle(&self, name: &str, args: &[&str]) -> PathBuf {
-        let bundle = self.path(name);
-        let rootfs = bundle.join("rootfs");
-        for at in ["proc", "dev"] {
-            fs::create_dir_all(rootfs.join(at)).unwrap();
-        }
-        fs::copy(SHIM, rootfs.join("program")).unwrap();
-        let namespaces = ["pid", "mount", "uts"].map(|kind| json!({ "type": kind }));
-        let config = json!({
-            "ociVersion": "1.0.2",
-            "root": { "path": "rootfs" },
-            "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": args },
-            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
-            "linux": { "namespaces": namespaces, "cgroupsPath": format!("/{}", self.id(name)) },
-        });
-        fs::write(bundle.join("config.json"), config.to_string()).unwrap();
-        bundle
-    }
-
-    fn start(&self, name: &str, stdin: &[u8]) -> Vec<u8> {
-        let output = self.try_start(name, stdin);
-        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-        output.stdout
-    }
-
-    fn try_start(&self, name: &str, stdin: &[u8]) -> std::process::Output {
-        let id = self.id(name);
-        let mut command = Command::new(SHIM);
-        command.args(["-namespace", "test", "-address", "/daemon", "-id", &id, "start"]);
-        command.current_dir(self.path(name)).env("TTRPC_ADDRESS", self.path("daemon"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(stdin).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    /// A shim, as a daemon before 2.3 starts it.
-    fn serve(&self, name: &str) -> Client {
-        Client::to(&String::from_utf8(self.start(name, b"")).unwrap())
-    }
-
-    fn fifo(&self, name: &str) -> String {
-        let path = self.path(name);
-        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    fn creation(&self, name: &str) -> CreateTaskRequest {
-        let root = self.path("state").to_str().unwrap().to_owned();
-        let options = Options { root, io_uid: 1000, io_gid: 1001, ..Options::default() };
-        let options = options.encode_to_vec();
-        CreateTaskRequest {
-            id: self.id(name),
-            bundle: self.path(name).to_str().unwrap().to_owned(),
-            options: Some(Any { type_url: RUNC.to_owned(), value: options }),
-            ..CreateTaskRequest::default()
-        }
-    }
-
-    fn of(&self, name: &str) -> ProcessRequest {
-        ProcessRequest { id: self.id(name), exec_id: String::new() }
-    }
-
-    /// The next event's topic and what it says.
-    fn event(&self) -> (String, Any) {
-        self.events.recv_timeout(PATIENCE).expect("an event")
-    }
-
-    fn topics(&self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.event().0).collect()
-    }
-}
-
-fn take_events(listener: &UnixListener, sender: &Sender<(String, Any)>) {
-    while let Ok((mut socket, _)) = listener.accept() {
-        let (mut decoder, mut buffer) = (Decoder::default(), [0; 4096]);
-        while let Ok(count) = socket.read(&mut buffer)
-            && count > 0
-        {
-            decoder.push(&buffer[..count]);
-            while let Some(Frame::Whole { stream, message, .. }) = decoder.next() {
-                let request = Request::decode(&*message).unwrap();
-                assert_eq!(request.service, "containerd.services.events.ttrpc.v1.Events");
-                let envelope = ForwardRequest::decode(&*request.payload).unwrap().envelope;
-                let envelope = envelope.unwrap();
-                assert_eq!(envelope.namespace, "test");
-                let _ = sender.send((envelope.topic, envelope.event.unwrap()));
-                let response = Response::default().encode_to_vec();
-                let _ = socket.write_all(&frame::encode(stream, RESPONSE, &response));
-            }
-        }
-    }
-}
-
-impl Client {
-    fn to(address: &str) -> Self {
-        let socket = UnixStream::connect(address.strip_prefix("unix://").unwrap()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, decoder: Decoder::default(), stream: 1 }
-    }
-
-    fn send(&mut self, method: &str, request: &impl Message) -> u32 {
-        let request = Request {
-            service: "containerd.task.v3.Task".to_owned(),
-            method: method.to_owned(),
-            payload: request.encode_to_vec(),
-            timeout_nano: 0,
-        };
-        let stream = self.stream;
-        self.stream += 2;
-        let bytes = frame::encode(stream, REQUEST, &request.encode_to_vec());
-        self.socket.write_all(&bytes).unwrap();
-        stream
-    }
-
-    fn receive(&mut self, wanted: u32) -> Result<Vec<u8>, (i32, String)> {
-        loop {
-            if let Some(Frame::Whole { stream, message, .. }) = self.decoder.next() {
-                assert_eq!(stream, wanted);
-                let response = Response::decode(&*message).unwrap();
-                return match response.status.filter(|status| status.code != 0) {
-                    Some(status) => Err((status.code, status.message)),
-                    None => Ok(response.payload),
-                };
-            }
-            let mut buffer = [0; 4096];
-            let count = self.socket.read(&mut buffer).expect("an answer");
-            assert_ne!(count, 0, "the shim has gone");
-            self.decoder.push(&buffer[..count]);
-        }
-    }
-
-    fn ask<M: Message + Default>(&mut self, method: &str, request: &impl Message) -> M {
-        let stream = self.send(method, request);
-        let payload = self.receive(stream).unwrap_or_else(|error| panic!("{method}: {error:?}"));
-        M::decode(&*payload).unwrap()
-    }
-
-    fn refused(&mut self, method: &str, request: &impl Message) -> (i32, String) {
-        let stream = self.send(method, request);
-        self.receive(stream).expect_err(method)
-    }
-}
-
-fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !there() {
-        assert!(begin.elapsed() < PATIENCE, "{what} does not come");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Ends the shim, and nothing is left of it and of its containers.
-fn end(world: &World, mut client: Client, address: &Path) {
-    let _: messages::Empty = client.ask("Shutdown", &world.of("none"));
-    until("the end of the socket", || !address.exists());
-    let left: Vec<_> = fs::read_dir(world.path("state/test")).into_iter().flatten().collect();
-    assert!(left.is_empty(), "{left:?}");
-}
-
-fn address_of(client: &Client) -> PathBuf {
-    client.socket.peer_addr().unwrap().as_pathname().unwrap().to_owned()
-}
 
 #[test]
 fn a_task_is_created_started_and_deleted() {
