@@ -183,6 +183,19 @@ impl Shim {
         self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
     }
 
+    /// Ends what a container still has when its init is gone. In a pid namespace of its own
+    /// the kernel does that.
+    pub(crate) fn end_rest(&mut self, id: &str) -> Result<(), Failure> {
+        if self.task(id)?.has_own_pids() {
+            return Ok(());
+        }
+        let root = self.root(id)?;
+        let later = later(Kind::Kill, Caller { connection: 0, stream: 0 }, id);
+        let kill = Signal::KILL.as_raw();
+        let work = move || work::change(&root, id, |container| container.signal_all(kill));
+        self.step(&[], later, Box::new(work))
+    }
+
     fn start(&mut self, caller: Caller, request: ProcessRequest) -> Answer {
         let ProcessRequest { id, exec_id } = request;
         let root = self.root(&id)?;

@@ -291,6 +291,11 @@ impl Shim {
         let status = u32::try_from(status).unwrap_or(255);
         process.exit = Some(Exit { status, at: Timestamp::now() });
         self.exits.remove(&number);
+        if exec.is_empty()
+            && let Err(failure) = self.end_rest(&id)
+        {
+            log::error!("ending what {id} has left: {}", failure.message);
+        }
         self.ended(&id, &exec);
     }
 

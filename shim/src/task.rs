@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use orlop::cgroup::OutOfMemory;
+use serde::Deserialize;
 
 use crate::logger::Logger;
 use crate::messages::options::Options;
@@ -129,6 +131,28 @@ impl Process {
 }
 
 impl Task {
+    /// Whether its config says that the container has a pid namespace of its own. One that
+    /// can't be read any more does not.
+    pub(crate) fn has_own_pids(&self) -> bool {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Config {
+            linux: Linux,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Linux {
+            namespaces: Vec<LinuxNamespace>,
+        }
+        let config = std::fs::read(self.bundle.join("config.json")).unwrap_or_default();
+        let config: Config = serde_json::from_slice(&config).unwrap_or_default();
+        config.linux.namespaces.iter().any(|namespace| {
+            let path = namespace.path().as_ref();
+            namespace.typ() == LinuxNamespaceType::Pid
+                && path.is_none_or(|path| path.as_os_str().is_empty())
+        })
+    }
+
     /// The init, or the exec of that name.
     pub(crate) fn process(&mut self, exec: &str) -> Option<&mut Process> {
         if exec.is_empty() { Some(&mut self.init) } else { self.execs.get_mut(exec) }

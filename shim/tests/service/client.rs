@@ -1,10 +1,12 @@
 //! A small client of the shim, and the daemon that it tells its events.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A folder, a daemon that takes events, and a shim that was started there.
 pub(crate) struct World {
     pub folder: tempfile::TempDir,
-    pub events: Receiver<(String, Any)>,
+    events: Mutex<Receiver<(String, Any)>>,
 }
 
 /// A connection to the shim.
@@ -35,11 +37,21 @@ pub(crate) struct Client {
     pub socket: UnixStream,
     decoder: Decoder,
     stream: u32,
+    /// Answers that came before those that were waited for.
+    early: BTreeMap<u32, Response>,
 }
 
 impl World {
     /// None, and a word why, where it can't be tested.
     pub(crate) fn new(test: &str) -> Option<Self> {
+        Self::with(test, |_, _| true)
+    }
+
+    /// With a daemon that may refuse an event: it closes the connection then.
+    pub(crate) fn with(
+        test: &str,
+        takes: impl FnMut(&str, &Any) -> bool + Send + 'static,
+    ) -> Option<Self> {
         if !geteuid().is_root() {
             println!("SKIP {test}: needs root");
             return None;
@@ -47,8 +59,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("daemon")).unwrap();
         let (sender, events) = channel();
-        thread::spawn(move || take_events(&listener, &sender));
-        Some(Self { folder, events })
+        thread::spawn(move || take_events(&listener, &sender, takes));
+        Some(Self { folder, events: Mutex::new(events) })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -127,7 +139,12 @@ impl World {
 
     /// The next event's topic and what it says.
     pub(crate) fn event(&self) -> (String, Any) {
-        self.events.recv_timeout(PATIENCE).expect("an event")
+        self.events.lock().unwrap().recv_timeout(PATIENCE).expect("an event")
+    }
+
+    /// What there is still, when the shim has ended.
+    pub(crate) fn last_event(&self) -> Option<(String, Any)> {
+        self.events.lock().unwrap().try_recv().ok()
     }
 
     pub(crate) fn topics(&self, count: usize) -> Vec<String> {
@@ -135,8 +152,12 @@ impl World {
     }
 }
 
-fn take_events(listener: &UnixListener, sender: &Sender<(String, Any)>) {
-    while let Ok((mut socket, _)) = listener.accept() {
+fn take_events(
+    listener: &UnixListener,
+    sender: &Sender<(String, Any)>,
+    mut takes: impl FnMut(&str, &Any) -> bool,
+) {
+    'next: while let Ok((mut socket, _)) = listener.accept() {
         let (mut decoder, mut buffer) = (Decoder::default(), [0; 4096]);
         while let Ok(count) = socket.read(&mut buffer)
             && count > 0
@@ -148,7 +169,11 @@ fn take_events(listener: &UnixListener, sender: &Sender<(String, Any)>) {
                 let envelope = ForwardRequest::decode(&*request.payload).unwrap().envelope;
                 let envelope = envelope.unwrap();
                 assert_eq!(envelope.namespace, "test");
-                let _ = sender.send((envelope.topic, envelope.event.unwrap()));
+                let event = envelope.event.unwrap();
+                if !takes(&envelope.topic, &event) {
+                    continue 'next;
+                }
+                let _ = sender.send((envelope.topic, event));
                 let response = Response::default().encode_to_vec();
                 let _ = socket.write_all(&frame::encode(stream, RESPONSE, &response));
             }
@@ -160,7 +185,7 @@ impl Client {
     pub(crate) fn to(address: &str) -> Self {
         let socket = UnixStream::connect(address.strip_prefix("unix://").unwrap()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket, decoder: Decoder::default(), stream: 1 }
+        Self { socket, decoder: Decoder::default(), stream: 1, early: BTreeMap::new() }
     }
 
     pub(crate) fn send(&mut self, method: &str, request: &impl Message) -> u32 {
@@ -179,9 +204,11 @@ impl Client {
 
     pub(crate) fn receive(&mut self, wanted: u32) -> Result<Vec<u8>, (i32, String)> {
         loop {
-            if let Some(Frame::Whole { stream, message, .. }) = self.decoder.next() {
-                assert_eq!(stream, wanted);
+            while let Some(Frame::Whole { stream, message, .. }) = self.decoder.next() {
                 let response = Response::decode(&*message).unwrap();
+                assert!(self.early.insert(stream, response).is_none(), "two answers");
+            }
+            if let Some(response) = self.early.remove(&wanted) {
                 return match response.status.filter(|status| status.code != 0) {
                     Some(status) => Err((status.code, status.message)),
                     None => Ok(response.payload),

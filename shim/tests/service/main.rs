@@ -8,6 +8,7 @@ mod frame;
 #[path = "../../src/messages/mod.rs"]
 #[allow(dead_code)] // the same
 mod messages;
+mod order;
 
 use std::fs;
 use std::io::{Read, Write};
