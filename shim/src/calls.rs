@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+use orlop::bundle::Bundle;
 use orlop::container::Store;
 use prost::Message;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -248,11 +249,15 @@ impl Shim {
             return Err(wrong("cannot exec in a container that does not run"));
         }
         let spec = spec.map(|spec| spec.value).unwrap_or_default();
-        let mut document: serde_json::Value = serde_json::from_slice(&spec).map_err(|error| {
-            Failure::new(Code::InvalidArgument, format!("the process can't be read: {error}"))
-        })?;
-        document["terminal"] = terminal.into();
+        let unreadable = |error: &dyn std::fmt::Display| {
+            let words = format!("the process can't be read: {error}");
+            Failure::new(Code::InvalidArgument, words)
+        };
+        let mut document: serde_json::Map<_, _> =
+            serde_json::from_slice(&spec).map_err(|error| unreadable(&error))?;
+        document.insert("terminal".to_owned(), terminal.into());
         let spec = serde_json::to_vec(&document).unwrap_or_default();
+        Bundle::parse_process(&spec).map_err(|error| unreadable(&error))?;
         let stdio = Stdio { stdin, stdout, stderr, terminal };
         task.execs.insert(exec_id.clone(), Process::new(stdio, spec));
         self.outbox.put(&TaskExecAdded { container_id: id, exec_id });

@@ -5,6 +5,7 @@ mod client;
 #[path = "../../src/ttrpc/frame.rs"]
 #[allow(dead_code)] // the shim's other half
 mod frame;
+mod hostile;
 #[path = "../../src/messages/mod.rs"]
 #[allow(dead_code)] // the same
 mod messages;
