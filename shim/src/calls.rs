@@ -9,6 +9,7 @@ use orlop::container::Store;
 use prost::Message;
 use rustix::process::{Signal, pidfd_send_signal};
 
+use crate::checkpoint::folder_of_images;
 use crate::done::{deleted, unsigned, waited};
 use crate::logger::Wait;
 use crate::messages::events::TaskExecAdded;
@@ -29,7 +30,7 @@ use crate::ttrpc::{Code, Failure};
 use crate::work;
 
 /// An answer: now, or when a step is done.
-type Answer = Result<Option<Vec<u8>>, Failure>;
+pub(crate) type Answer = Result<Option<Vec<u8>>, Failure>;
 
 /// What to do when a step is done.
 pub(crate) struct Later {
@@ -39,6 +40,8 @@ pub(crate) struct Later {
     pub exec: String,
     /// Where the terminal comes from.
     pub console: Option<UnixStream>,
+    /// Where a checkpoint is saved.
+    pub images: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub(crate) enum Kind {
     Kill,
     Pause,
     Resume,
+    Checkpoint,
     Update,
     /// What a creation has made is of no use.
     Undo,
@@ -59,7 +63,7 @@ fn decode<M: Message + Default>(payload: &[u8]) -> Result<M, Failure> {
         .map_err(|error| Failure::new(Code::InvalidArgument, format!("the request: {error}")))
 }
 
-fn now(message: &impl Message) -> Answer {
+pub(crate) fn now(message: &impl Message) -> Answer {
     Ok(Some(message.encode_to_vec()))
 }
 
@@ -71,7 +75,7 @@ fn none_such(task: &str, exec: &str) -> Failure {
     Failure::new(Code::NotFound, words)
 }
 
-fn wrong(words: impl Into<String>) -> Failure {
+pub(crate) fn wrong(words: impl Into<String>) -> Failure {
     Failure::new(Code::FailedPrecondition, words)
 }
 
@@ -92,6 +96,7 @@ impl Shim {
             "Pids" => self.pids(&decode(payload)?),
             "Pause" => self.pause(caller, decode(payload)?, Kind::Pause),
             "Resume" => self.pause(caller, decode(payload)?, Kind::Resume),
+            "Checkpoint" => self.checkpoint(caller, decode(payload)?),
             "Update" => self.update(caller, decode(payload)?),
             "ResizePty" => self.resize(&decode(payload)?),
             "Stats" => self.stats(&decode(payload)?),
@@ -116,7 +121,7 @@ impl Shim {
         Ok(work::root_of(&self.task(id)?.options, &namespace))
     }
 
-    fn step(
+    pub(crate) fn step(
         &mut self,
         kept: &[BorrowedFd<'_>],
         later: Later,
@@ -127,13 +132,19 @@ impl Shim {
     }
 
     fn create(&mut self, caller: Caller, request: CreateTaskRequest) -> Answer {
-        let CreateTaskRequest { id, bundle, rootfs, checkpoint, options, .. } = request;
+        let CreateTaskRequest { id, bundle, rootfs, options, .. } = request;
         if self.tasks.contains_key(&id) {
             return Err(Failure::new(Code::AlreadyExists, format!("task {id} already exists")));
         }
-        if !checkpoint.is_empty() {
-            return Err(Failure::new(Code::InvalidArgument, "restoring is not supported"));
+        if !request.parent_checkpoint.is_empty() {
+            // Images name the ones that they build upon themselves.
+            let words = "a parent checkpoint is not supported";
+            return Err(Failure::new(Code::InvalidArgument, words));
         }
+        let checkpoint = match &*request.checkpoint {
+            "" => None,
+            path => Some(folder_of_images(path)?),
+        };
         let options = options::of(options)?;
         let bundle = PathBuf::from(bundle);
         let text = serde_json::to_vec(&options).unwrap_or_default();
@@ -142,38 +153,49 @@ impl Shim {
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
         let stdio = Stdio { stdin, stdout, stderr, terminal: request.terminal };
         let root = work::root_of(&options, &self.namespace);
-        let init = Process::new(stdio.clone(), Vec::new());
+        let init = Process::new(stdio, Vec::new());
         let task = Task {
-            bundle: bundle.clone(),
-            rootfs: rootfs.clone(),
-            options: options.clone(),
+            bundle,
+            rootfs,
+            options,
+            checkpoint,
             paused: false,
+            saving: false,
             memory: None,
             init,
             execs: std::collections::BTreeMap::new(),
         };
         self.tasks.insert(id.clone(), task);
-        let begun = self.streams_of(&id, "", &stdio).and_then(|given| {
-            let Given { ends, ours, theirs, wait } = given;
-            let later = Later { console: ours, ..later(Kind::Create, caller, &id) };
-            let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
-            let creation = work::Creation {
-                id: id.clone(),
-                bundle,
-                root,
-                mounts: rootfs,
-                options,
-                ends: &ends,
-                console: theirs.as_ref(),
-                wait: wait.as_ref(),
-            };
-            self.step(&kept, later, Box::new(move || work::create(creation)))
-        });
+        let begun = self.begin_creation(caller, &id, root);
         if let Err(failure) = begun {
             self.forget(&id);
             return Err(failure);
         }
         Ok(None)
+    }
+
+    fn begin_creation(&mut self, caller: Caller, id: &str, root: PathBuf) -> Result<(), Failure> {
+        let task = self.task(id)?;
+        let (bundle, mounts) = (task.bundle.clone(), task.rootfs.clone());
+        if task.images().is_some() {
+            // What is written to its root before it comes back must not be lost below this.
+            let later = later(Kind::Create, caller, id);
+            return self.step(&[], later, Box::new(move || work::mount(&mounts, &bundle)));
+        }
+        let (stdio, options) = (task.init.stdio.clone(), task.options.clone());
+        let Given { ends, ours, theirs, wait } = self.streams_of(id, "", &stdio)?;
+        let later = Later { console: ours, ..later(Kind::Create, caller, id) };
+        let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
+        let creation = work::Creation {
+            id: id.to_owned(),
+            bundle,
+            root,
+            options,
+            ends: &ends,
+            console: theirs.as_ref(),
+            wait: wait.as_ref(),
+        };
+        self.step(&kept, later, Box::new(move || work::create(creation, &mounts)))
     }
 
     /// Takes back what a creation has made. Nobody waits for that.
@@ -206,6 +228,9 @@ impl Shim {
         if exec_id.is_empty() {
             if process.phase != Phase::Created {
                 return Err(wrong(format!("cannot start a container that is not created: {id}")));
+            }
+            if let Some(images) = self.task(&id)?.images().cloned() {
+                return self.restore(caller, &id, images);
             }
             self.step(
                 &[],
@@ -245,7 +270,7 @@ impl Shim {
         if task.execs.contains_key(&exec_id) {
             return Err(Failure::new(Code::AlreadyExists, format!("id {exec_id}: already exists")));
         }
-        if task.paused || task.init.exit.is_some() {
+        if task.paused || task.images().is_some() || task.init.exit.is_some() {
             return Err(wrong("cannot exec in a container that does not run"));
         }
         let spec = spec.map(|spec| spec.value).unwrap_or_default();
@@ -266,10 +291,14 @@ impl Shim {
 
     fn request_delete(&mut self, caller: Caller, request: ProcessRequest) -> Answer {
         let ProcessRequest { id, exec_id } = request;
-        let running = self.task(&id)?.execs.values().any(Process::is_running);
+        let task = self.task(&id)?;
+        let (running, saving) = (task.execs.values().any(Process::is_running), task.saving);
         let process = self.process(&id, &exec_id)?;
         if process.is_running() || (exec_id.is_empty() && running) {
             return Err(wrong("cannot delete a running process"));
+        }
+        if saving && exec_id.is_empty() {
+            return Err(wrong(format!("container {id} is being checkpointed")));
         }
         if process.deleter.is_some() || process.phase == Phase::Deleting {
             return Err(wrong("it is being deleted"));
@@ -336,6 +365,9 @@ impl Shim {
 
     fn kill(&mut self, caller: Caller, request: KillRequest) -> Answer {
         let KillRequest { id, exec_id, signal, all } = request;
+        if exec_id.is_empty() && self.task(&id)?.images().is_some() {
+            return self.kill_saved(&id, signal);
+        }
         if all && exec_id.is_empty() {
             let root = self.root(&id)?;
             let later = later(Kind::Kill, caller, &id);
@@ -450,12 +482,13 @@ impl Shim {
     }
 }
 
-fn later(kind: Kind, caller: Caller, id: &str) -> Later {
-    Later { kind, caller, task: id.to_owned(), exec: String::new(), console: None }
+pub(crate) fn later(kind: Kind, caller: Caller, id: &str) -> Later {
+    let (task, exec, images) = (id.to_owned(), String::new(), String::new());
+    Later { kind, caller, task, exec, console: None, images }
 }
 
 /// What a step must have.
-fn kept<'a>(
+pub(crate) fn kept<'a>(
     ends: &'a Ends,
     console: Option<&'a OwnedFd>,
     wait: Option<&'a Wait>,

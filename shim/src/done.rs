@@ -4,6 +4,7 @@
 use std::os::unix::net::UnixStream;
 
 use prost::Message;
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::calls::{Kind, Later};
 use crate::messages::events::{
@@ -18,7 +19,7 @@ use crate::ttrpc::Failure;
 impl Shim {
     /// A step is done.
     pub(crate) fn done(&mut self, later: Later, result: Result<i32, Failure>) {
-        let Later { kind, caller, task: id, exec, console } = later;
+        let Later { kind, caller, task: id, exec, console, images } = later;
         let result = match (kind, result) {
             (Kind::Undo, result) => {
                 if let Err(failure) = result {
@@ -28,6 +29,7 @@ impl Shim {
             }
             (Kind::Create, result) => self.created(&id, console, result),
             (Kind::Start, result) => self.started(&id, &exec, console, result),
+            (Kind::Checkpoint, result) => self.checkpointed(&id, images, result),
             (Kind::Delete, result) => self.deleted(&id, result),
             (Kind::Kill | Kind::Update, result) => result.map(|_| Empty {}.encode_to_vec()),
             (Kind::Pause, result) => result.map(|_| {
@@ -57,27 +59,46 @@ impl Shim {
         result: Result<i32, Failure>,
     ) -> Result<Vec<u8>, Failure> {
         let pid = result.inspect_err(|_| self.forget(id))?;
-        let taken = self.follow(id, "", pid).and_then(|()| self.take_terminal(id, "", console));
-        if let Err(failure) = taken {
-            self.undo(id)?;
-            return Err(failure);
-        }
-        if let Err(failure) = self.watch(id) {
-            log::warn!("the memory of {id} is not watched: {}", failure.message);
+        // One that is to be restored has no process yet.
+        if pid != 0 {
+            if let Err(failure) = self.take(id, "", pid, console) {
+                self.undo(id)?;
+                return Err(failure);
+            }
+            self.watch_or_warn(id);
         }
         let task = self.task(id)?;
         task.init.phase = Phase::Created;
         let Stdio { stdin, stdout, stderr, terminal } = task.init.stdio.clone();
+        let checkpoint = task.checkpoint.as_ref().map(|path| path.to_string_lossy().into_owned());
         let event = TaskCreate {
             container_id: id.to_owned(),
             bundle: task.bundle.to_string_lossy().into_owned(),
             rootfs: task.rootfs.clone(),
             io: Some(TaskIo { stdin, stdout, stderr, terminal }),
-            checkpoint: String::new(),
+            checkpoint: checkpoint.unwrap_or_default(),
             pid: unsigned(pid),
         };
         self.outbox.put(&event);
         Ok(PidResponse { pid: unsigned(pid) }.encode_to_vec())
+    }
+
+    /// Looks after a process that a step has made.
+    fn take(
+        &mut self,
+        id: &str,
+        exec: &str,
+        pid: i32,
+        console: Option<UnixStream>,
+    ) -> Result<(), Failure> {
+        self.follow(id, exec, pid)?;
+        self.take_terminal(id, exec, console)
+    }
+
+    pub(crate) fn watch_or_warn(&mut self, id: &str) {
+        if let Err(failure) = self.watch(id) {
+            log::warn!("the memory of {id} is not watched: {}", failure.message);
+        }
     }
 
     fn started(
@@ -87,16 +108,25 @@ impl Shim {
         console: Option<UnixStream>,
         result: Result<i32, Failure>,
     ) -> Result<Vec<u8>, Failure> {
-        let result = result.and_then(|pid| match exec {
-            "" => Ok(()),
-            _ => self.follow(id, exec, pid).and_then(|()| self.take_terminal(id, exec, console)),
+        // Of a container that was created before, the process is known.
+        let made = !exec.is_empty() || self.task(id)?.checkpoint.is_some();
+        let result = result.and_then(|pid| match made {
+            true => self.take(id, exec, pid, console),
+            false => Ok(()),
         });
+        if result.is_ok() && made && exec.is_empty() {
+            self.watch_or_warn(id);
+        }
         let process = self.process(id, exec)?;
         if let Err(failure) = result {
             process.phase = Phase::Stopped;
-            if !exec.is_empty() {
+            if made {
                 process.exit = Some(Exit { status: 255, at: Timestamp::now() });
                 process.told = true;
+                // It may be there, without a terminal that could be taken.
+                if let Some(pidfd) = &process.pidfd {
+                    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+                }
                 let streams = process.all_streams();
                 self.cut(&streams);
                 let process = self.process(id, exec)?;
@@ -154,10 +184,10 @@ impl Shim {
 
     fn tell(&mut self, id: &str, exec: &str) {
         let Some(task) = self.tasks.get_mut(id) else { return };
-        let busy = task.execs.values().any(Process::is_running);
+        let (busy, saving) = (task.execs.values().any(Process::is_running), task.saving);
         let Some(process) = task.process(exec) else { return };
         let Some(exit) = process.exit else { return };
-        let waits = process.phase == Phase::Starting || (exec.is_empty() && busy);
+        let waits = process.phase == Phase::Starting || (exec.is_empty() && (busy || saving));
         if waits || (process.told && process.waiters.is_empty()) {
             return;
         }

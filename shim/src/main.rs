@@ -9,6 +9,7 @@
 
 mod args;
 mod calls;
+mod checkpoint;
 mod console;
 mod done;
 mod info;

@@ -25,7 +25,11 @@ pub(crate) struct Task {
     pub bundle: PathBuf,
     pub rootfs: Vec<Mount>,
     pub options: Options,
+    /// The folder of the images that it is restored from, if it is.
+    pub checkpoint: Option<PathBuf>,
     pub paused: bool,
+    /// A step saves it.
+    pub saving: bool,
     /// What the kernel tells of its memory; the number is that of the poller.
     pub memory: Option<(u32, OutOfMemory)>,
     pub init: Process,
@@ -151,6 +155,11 @@ impl Task {
             namespace.typ() == LinuxNamespaceType::Pid
                 && path.is_none_or(|path| path.as_os_str().is_empty())
         })
+    }
+
+    /// The images, while there is no process yet.
+    pub(crate) fn images(&self) -> Option<&PathBuf> {
+        self.checkpoint.as_ref().filter(|_| self.init.pid == 0 && self.init.exit.is_none())
     }
 
     /// The init, or the exec of that name.

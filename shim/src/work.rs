@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use orlop::bundle::Bundle;
 use orlop::cgroup::Driver;
-use orlop::container::{CreateOptions, ExecOptions, Store, Terminal};
+use orlop::container::{
+    CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, Store, Terminal,
+};
 use orlop::{Error, Kind};
 
 use crate::logger::Wait;
@@ -86,28 +88,41 @@ pub(crate) struct Creation<'a> {
     pub id: String,
     pub bundle: PathBuf,
     pub root: PathBuf,
-    pub mounts: Vec<Mount>,
     pub options: Options,
     pub ends: &'a Ends,
     pub console: Option<&'a OwnedFd>,
     pub wait: Option<&'a Wait>,
 }
 
-pub(crate) fn create(creation: Creation<'_>) -> Result<i32, Failure> {
-    let Creation { id, bundle, root, mounts, options, ends, console, wait } = creation;
+/// The root, of a container that is restored later.
+pub(crate) fn mount(mounts: &[Mount], bundle: &Path) -> Result<i32, Failure> {
+    rootfs::mount_all(mounts, &bundle.join("rootfs")).map(|()| 0)
+}
+
+/// What is asked for is the same for a container that is restored.
+fn create_options(
+    options: &Options,
+    bundle: &Bundle,
+    console: Option<&OwnedFd>,
+) -> orlop::Result<CreateOptions> {
+    Ok(CreateOptions {
+        cgroups: driver(options, bundle),
+        terminal: terminal(console)?,
+        no_pivot: options.no_pivot_root,
+        no_new_keyring: options.no_new_keyring,
+        ..CreateOptions::default()
+    })
+}
+
+pub(crate) fn create(creation: Creation<'_>, mounts: &[Mount]) -> Result<i32, Failure> {
+    let Creation { id, bundle, root, options, ends, console, wait } = creation;
     wait.map_or(Ok(()), Wait::wait)?;
     take_streams(ends)?;
     let rootfs = bundle.join("rootfs");
-    rootfs::mount_all(&mounts, &rootfs)?;
+    rootfs::mount_all(mounts, &rootfs)?;
     let create = || {
         let bundle = Bundle::open(&bundle)?;
-        let create = CreateOptions {
-            cgroups: driver(&options, &bundle),
-            terminal: terminal(console)?,
-            no_pivot: options.no_pivot_root,
-            no_new_keyring: options.no_new_keyring,
-            ..CreateOptions::default()
-        };
+        let create = create_options(&options, &bundle, console)?;
         let (_, started) = Store::new(root).create(&id, &bundle, &create)?;
         Ok(started.pid)
     };
@@ -115,6 +130,24 @@ pub(crate) fn create(creation: Creation<'_>) -> Result<i32, Failure> {
         rootfs::unmount(&rootfs);
         because("OCI runtime create failed", &error)
     })
+}
+
+pub(crate) fn restore(creation: Creation<'_>, how: &RestoreOptions) -> Result<i32, Failure> {
+    let Creation { id, bundle, root, options, ends, console, wait } = creation;
+    wait.map_or(Ok(()), Wait::wait)?;
+    take_streams(ends)?;
+    let restore = || {
+        let bundle = Bundle::open(&bundle)?;
+        let create = create_options(&options, &bundle, console)?;
+        let (_, started) = Store::new(root).restore(&id, &bundle, &create, how)?;
+        Ok(started.pid)
+    };
+    restore().map_err(|error| because("OCI runtime restore failed", &error))
+}
+
+pub(crate) fn checkpoint(root: &Path, id: &str, how: CheckpointOptions) -> Result<i32, Failure> {
+    let saved = Store::new(root).open(id).and_then(|container| container.checkpoint(how));
+    saved.map(|()| 0).map_err(|error| because("OCI runtime checkpoint failed", &error))
 }
 
 pub(crate) fn start(root: &Path, id: &str) -> Result<i32, Failure> {

@@ -122,3 +122,9 @@ event!(TaskResumed, "/tasks/resumed", {
     #[prost(string, tag = "1")]
     pub container_id: String,
 });
+event!(TaskCheckpointed, "/tasks/checkpointed", {
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    #[prost(string, tag = "2")]
+    pub checkpoint: String,
+});

@@ -1,10 +1,11 @@
 //! How a runtime is configured: `containerd.runc.v1.Options`, and what runtimes of other
-//! names are given.
+//! names are given; how a checkpoint is made.
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
 pub(crate) const RUNC: &str = "containerd.runc.v1.Options";
+pub(crate) const CHECKPOINT: &str = "containerd.runc.v1.CheckpointOptions";
 pub(crate) const GENERIC: &str = "runtimeoptions.v1.Options";
 
 #[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
@@ -40,6 +41,29 @@ pub(crate) struct Options {
     #[prost(string, tag = "11")]
     #[serde(alias = "CriuWorkPath")]
     pub criu_work_path: String,
+}
+
+/// `containerd.runc.v1.CheckpointOptions`
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CheckpointOptions {
+    #[prost(bool, tag = "1")]
+    pub exit: bool,
+    #[prost(bool, tag = "2")]
+    pub open_tcp: bool,
+    #[prost(bool, tag = "3")]
+    pub external_unix_sockets: bool,
+    #[prost(bool, tag = "4")]
+    pub terminal: bool,
+    #[prost(bool, tag = "5")]
+    pub file_locks: bool,
+    #[prost(string, repeated, tag = "6")]
+    pub empty_namespaces: Vec<String>,
+    #[prost(string, tag = "7")]
+    pub cgroups_mode: String,
+    #[prost(string, tag = "8")]
+    pub image_path: String,
+    #[prost(string, tag = "9")]
+    pub work_path: String,
 }
 
 /// `runtimeoptions.v1.Options`

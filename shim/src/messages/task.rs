@@ -22,6 +22,8 @@ pub(crate) struct CreateTaskRequest {
     pub stderr: String,
     #[prost(string, tag = "8")]
     pub checkpoint: String,
+    #[prost(string, tag = "9")]
+    pub parent_checkpoint: String,
     #[prost(message, optional, tag = "10")]
     pub options: Option<Any>,
 }
@@ -180,6 +182,16 @@ pub(crate) struct WaitResponse {
     pub exit_status: u32,
     #[prost(message, optional, tag = "2")]
     pub exited_at: Option<Timestamp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CheckpointTaskRequest {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(string, tag = "2")]
+    pub path: String,
+    #[prost(message, optional, tag = "3")]
+    pub options: Option<Any>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -86,7 +86,13 @@ impl World {
             "ociVersion": "1.0.2",
             "root": { "path": "rootfs" },
             "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": args },
-            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" }],
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                // The folder may be where no device can be opened.
+                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+                { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                  "options": ["newinstance", "ptmxmode=0666"] },
+            ],
             "linux": { "namespaces": namespaces, "cgroupsPath": format!("/{}", self.id(name)) },
         });
         fs::write(bundle.join("config.json"), config.to_string()).unwrap();
