@@ -79,7 +79,12 @@ fn table(text: &str) -> Result<Options, String> {
     if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
         return Err(format!("there is no option {key:?}"));
     }
-    table.try_into().map_err(|error| one_line(&error))
+    let options: Options = table.try_into().map_err(|error| one_line(&error))?;
+    // A daemon's table has all keys, most of them empty.
+    if !options.criu_image_path.is_empty() {
+        return Err("the images of one task (CriuImagePath) can't be those of all".to_owned());
+    }
+    Ok(options)
 }
 
 /// It comes with a picture of the place.
@@ -129,6 +134,10 @@ mod tests {
         for (body, wanted) in [
             ("Unknown = 1", "there is no option \"Unknown\""),
             ("SystemdCgroup = 1", "invalid type: integer `1`, expected a boolean"),
+            (
+                "CriuImagePath = '/a'",
+                "the images of one task (CriuImagePath) can't be those of all",
+            ),
             ("[a]\n", "there is no option \"a\""),
             ("=\n", ""),
         ] {

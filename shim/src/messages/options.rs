@@ -35,6 +35,7 @@ pub(crate) struct Options {
     #[prost(bool, tag = "9")]
     #[serde(alias = "SystemdCgroup")]
     pub systemd_cgroup: bool,
+    /// The daemon reads it: it comes as the checkpoint of a creation.
     #[prost(string, tag = "10")]
     #[serde(alias = "CriuImagePath")]
     pub criu_image_path: String,
