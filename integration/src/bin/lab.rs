@@ -130,7 +130,7 @@ fn carry_out(arguments: Arguments) -> Result<i32> {
             let orlop = lab::build_runtime(release)?;
             command[0] = program.clone().into_os_string();
             command.splice(..0, settings());
-            let with = [program, orlop.clone()];
+            let with: Vec<_> = [program, orlop.clone()].into_iter().chain(programs()).collect();
             return run(&lab, who(user), orlop, &with, &command);
         }
         Verb::Ssh { user } => {
@@ -163,6 +163,12 @@ fn run(
     let mut loads: Vec<_> = with.iter().map(|file| Load::in_place(file)).collect::<Result<_>>()?;
     loads.push(Load { from: orlop, to: PathBuf::from(ORLOP) });
     session::run(&lab.enter(user, &loads)?, user, command)
+}
+
+/// The programs of the package that is tested: its tests know them by their paths here.
+fn programs() -> impl Iterator<Item = PathBuf> {
+    let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(b"CARGO_BIN_EXE_");
+    std::env::vars_os().filter(move |(name, _)| ours(name)).map(|(_, path)| path.into())
 }
 
 /// What our tests are told by the environment goes along.
