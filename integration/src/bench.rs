@@ -138,10 +138,10 @@ fn measure(subjects: &mut [Subject], iterations: usize, place: &Place<'_>) -> Re
 
 /// A random order for each round (xorshift, seeded by the clock): a fixed one
 /// would let each subject always pay for what the same other one left behind.
-struct Order(u64);
+pub(crate) struct Order(u64);
 
 impl Order {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         Self(u64::from(now.subsec_nanos()) << 20 | 1)
     }
@@ -153,7 +153,7 @@ impl Order {
         (self.0 % below as u64) as usize
     }
 
-    fn shuffle(&mut self, items: &mut [usize]) {
+    pub(crate) fn shuffle(&mut self, items: &mut [usize]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.next(last + 1));
         }

@@ -1,9 +1,9 @@
 //! Tests with real engines, and benchmarks.
 //!
 //! The programs are in `bin/`: `runtime-bench` measures container runtimes beside
-//! the kernel's own cost ([`mod@bench`], [`floor`]), `engines` runs checks through a
-//! real container engine ([`docker`]). Both only see runtimes from outside, as
-//! programs with a command line.
+//! the kernel's own cost ([`mod@bench`], [`floor`]), `shim-bench` containerd's shims
+//! ([`shim_bench`]), `engines` runs checks through a real container engine ([`docker`]).
+//! All only see runtimes from outside, as programs with a command line.
 
 pub mod apt;
 pub mod bench;
@@ -11,3 +11,4 @@ pub mod command;
 pub mod docker;
 pub mod floor;
 pub mod lab;
+pub mod shim_bench;

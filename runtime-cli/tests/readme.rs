@@ -34,6 +34,7 @@ const SKIPPED: &[(&str, &str)] = &[
     ("cargo test", "it is what runs this"),
     ("cargo engines docker", "takes minutes and an engine"),
     ("cargo runtime-bench", "takes minutes"),
+    ("cargo shim-bench", "takes minutes"),
     ("cargo lab", "takes minutes and a virtual machine"),
     ("cargo spec-tests", "takes minutes"),
     ("docker run", "needs an engine with our settings: cargo engines docker has one"),
@@ -223,7 +224,7 @@ fn every_table_entry_is_still_needed() {
 #[test]
 fn what_is_skipped_exists() {
     let aliases = fs::read_to_string(root().join(".cargo/config.toml")).unwrap();
-    for alias in ["engines", "runtime-bench", "lab"] {
+    for alias in ["engines", "runtime-bench", "shim-bench", "lab"] {
         assert!(aliases.contains(&format!("\n{alias} = ")), "no alias {alias}");
     }
     let targets = root().join("runtime-core/fuzz/fuzz_targets");

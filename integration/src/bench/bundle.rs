@@ -73,7 +73,8 @@ impl Bundles {
     }
 }
 
-fn config(root: &Path, args: &[&str], v2: bool) -> Value {
+/// The config of a container; `v2` as for [`Bundles::create`].
+pub(crate) fn config(root: &Path, args: &[&str], v2: bool) -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mut namespaces = vec!["pid", "network", "ipc", "uts", "mount"];
     if v2 {

@@ -90,6 +90,14 @@ impl View {
         format!("{PREFIX}-{}-{number}", std::process::id())
     }
 
+    /// How many cgroups of the benchmark there are now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let mut found = Vec::new();
+        find(Path::new(TOP), &format!("{PREFIX}-{}-", std::process::id()), &mut found);
+        found.len()
+    }
+
     /// Removes what subjects left behind, and returns what that was.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use super::stats::Summary;
 use super::subject::{FLOOR, Operation, RIVAL};
 
 /// Above this share of the median, a spread says that something else ran.
-const NOISY: f64 = 0.5;
+pub(crate) const NOISY: f64 = 0.5;
 
 /// One subject's figures of one operation.
 #[derive(Debug)]
@@ -78,11 +78,11 @@ impl Report {
     }
 }
 
-fn kernel() -> String {
+pub(crate) fn kernel() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
-fn processors() -> usize {
+pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(0, std::num::NonZero::get)
 }
 
@@ -94,14 +94,14 @@ fn explain(operation: Operation) -> &'static str {
     }
 }
 
-fn ratio(of: Duration, to: Option<Duration>) -> String {
+pub(crate) fn ratio(of: Duration, to: Option<Duration>) -> String {
     match to {
         Some(to) if !to.is_zero() => format!("{:.2}", of.as_secs_f64() / to.as_secs_f64()),
         _ => "-".to_owned(),
     }
 }
 
-fn millis(time: Duration) -> String {
+pub(crate) fn millis(time: Duration) -> String {
     format!("{:.2}", time.as_secs_f64() * 1e3)
 }
 
