@@ -20,7 +20,6 @@ use crate::messages::task::{
 };
 use crate::messages::ttrpc::Request;
 use crate::messages::{Any, Empty};
-use crate::metrics;
 use crate::options;
 use crate::shim::{Ends, Shim, failed};
 use crate::stdio::Given;
@@ -161,6 +160,8 @@ impl Shim {
             checkpoint,
             paused: false,
             saving: false,
+            cgroups: None,
+            last: None,
             memory: None,
             init,
             execs: std::collections::BTreeMap::new(),
@@ -411,10 +412,14 @@ impl Shim {
     }
 
     fn stats(&mut self, request: &ProcessRequest) -> Answer {
-        let root = self.root(&request.id)?;
-        let stats = Store::new(root).open(&request.id).and_then(|container| container.stats());
-        let stats = stats.map_err(|error| work::failed(&error))?;
-        now(&StatsResponse { stats: Some(metrics::metrics(&stats.cgroup)) })
+        if self.task(&request.id)?.init.phase == Phase::New {
+            return Err(wrong("the container is not created"));
+        }
+        let stats = match self.used(&request.id) {
+            Ok(stats) => stats,
+            Err(failure) => self.task(&request.id)?.last.clone().ok_or(failure)?,
+        };
+        now(&StatsResponse { stats: Some(stats) })
     }
 
     fn pause(&mut self, caller: Caller, request: ProcessRequest, kind: Kind) -> Answer {

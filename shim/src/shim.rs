@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use orlop::cgroup::Manager;
 use orlop::container::Store;
 use prost::Message;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::calls::Later;
 use crate::logger::Logger;
-use crate::messages::Timestamp;
 use crate::messages::events::TaskOOM;
 use crate::messages::ttrpc::Request;
+use crate::messages::{Any, Timestamp};
+use crate::metrics;
 use crate::outbox::Outbox;
 use crate::poller::{Interest, Poller, Source};
 use crate::step::Step;
@@ -291,6 +293,13 @@ impl Shim {
         let status = u32::try_from(status).unwrap_or(255);
         process.exit = Some(Exit { status, at: Timestamp::now() });
         self.exits.remove(&number);
+        // systemd is about to remove its scope; whoever asks why it ended comes later.
+        if exec.is_empty() && self.cgroups(&id).is_ok_and(Manager::needs_process) {
+            let last = self.used(&id).ok();
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.last = last;
+            }
+        }
         if exec.is_empty()
             && let Err(failure) = self.end_rest(&id)
         {
@@ -299,11 +308,29 @@ impl Shim {
         self.ended(&id, &exec);
     }
 
+    /// The cgroups of a task that is created. They are looked up once, since they stay
+    /// the same.
+    fn cgroups(&mut self, id: &str) -> Result<&Manager, Failure> {
+        let root = self.root(id)?;
+        let cgroups = &mut self.task(id)?.cgroups;
+        match cgroups {
+            Some(cgroups) => Ok(cgroups),
+            None => {
+                let container = Store::new(root).open(id).map_err(|error| work::failed(&error))?;
+                Ok(cgroups.insert(container.cgroups()))
+            }
+        }
+    }
+
+    /// What a task has used until now.
+    pub(crate) fn used(&mut self, id: &str) -> Result<Any, Failure> {
+        let stats = self.cgroups(id)?.stats().map_err(|error| work::failed(&error))?;
+        Ok(metrics::metrics(&stats))
+    }
+
     /// Looks after the memory of a task, where there is such a thing.
     pub(crate) fn watch(&mut self, id: &str) -> Result<(), Failure> {
-        let root = self.root(id)?;
-        let memory = Store::new(root).open(id).and_then(|container| container.out_of_memory());
-        let memory = memory.map_err(|error| work::failed(&error))?;
+        let memory = self.cgroups(id)?.out_of_memory().map_err(|error| work::failed(&error))?;
         let Some(memory) = memory else { return Ok(()) };
         let number = self.number();
         let source = Source::Memory(number);

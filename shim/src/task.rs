@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
-use orlop::cgroup::OutOfMemory;
+use orlop::cgroup::{Manager, OutOfMemory};
 use serde::Deserialize;
 
 use crate::logger::Logger;
 use crate::messages::options::Options;
 use crate::messages::task::Status;
-use crate::messages::{Mount, Timestamp};
+use crate::messages::{Any, Mount, Timestamp};
 
 /// Who waits for an answer: the connection, and the stream in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub(crate) struct Task {
     pub paused: bool,
     /// A step saves it.
     pub saving: bool,
+    /// Where it is counted what it uses, since that was first asked for.
+    pub cgroups: Option<Manager>,
+    /// What it had used when its init ended, if that can't be read later.
+    pub last: Option<Any>,
     /// What the kernel tells of its memory; the number is that of the poller.
     pub memory: Option<(u32, OutOfMemory)>,
     pub init: Process,

@@ -243,20 +243,19 @@ impl Manager {
     /// # Errors
     /// The cgroup is gone, or a file of it can't be read.
     pub fn stats(&self) -> Result<Stats> {
-        let sizes = stats::huge_page_sizes();
         match self.v1() {
             Some(_) => {
                 let mut all = Stats::default();
                 for group in self.groups() {
-                    if !group.controllers.is_empty() {
+                    if stats::v1::counts(&group.controllers) {
                         let cgroup = Directory::open(group.directory())?;
-                        stats::v1::add(&cgroup, &group.controllers, &sizes, &mut all)?;
+                        stats::v1::add(&cgroup, &group.controllers, &mut all)?;
                     }
                 }
                 Ok(all)
             }
             None => match self.groups().first() {
-                Some(group) => stats::v2::stats(&Directory::open(group.directory())?, &sizes),
+                Some(group) => stats::v2::stats(&Directory::open(group.directory())?),
                 // COMPAT(runc): nothing is counted, which is no failure.
                 None => Ok(Stats::default()),
             },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Container;
-use crate::cgroup::{self, OutOfMemory};
+use crate::cgroup::{self, Manager, OutOfMemory};
 use crate::error::{Error, Kind, Result};
 use crate::launch::wait_any;
 use crate::resctrl::{self, Class};
@@ -46,6 +46,13 @@ impl Container {
         let cgroup = self.record.manager().stats()?;
         let class = self.record.intel_rdt.as_ref().map(Class::stats);
         Ok(Stats { cgroup, intel_rdt: class.transpose()?.unwrap_or_default() })
+    }
+
+    /// Its cgroups, for whoever asks often what they have used: nothing of the container
+    /// is read again for that.
+    #[must_use]
+    pub fn cgroups(&self) -> Manager {
+        self.record.manager()
     }
 
     /// Begins to count how often the kernel ends processes of it for want of memory;

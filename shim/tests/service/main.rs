@@ -180,9 +180,26 @@ fn memory_that_has_run_out_is_told_before_the_end() {
         println!("SKIP {test}: there is no memory controller");
         return;
     }
+    run_out_of_memory(&world, &format!("/{}", world.id("a")));
+}
+
+/// The same of a scope, which is gone by the time that anybody asks.
+#[test]
+fn memory_that_has_run_out_is_told_of_a_scope_that_is_gone() {
+    let test = "memory_that_has_run_out_is_told_of_a_scope_that_is_gone";
+    let Some(world) = World::new(test) else { return };
+    if !Path::new("/run/systemd/system").is_dir() {
+        println!("SKIP {test}: systemd does not run here");
+        return;
+    }
+    run_out_of_memory(&world, &format!(":shim:{}", world.id("a")));
+}
+
+fn run_out_of_memory(world: &World, cgroup: &str) {
     let config = world.bundle("a", &["/program", "start"]).join("config.json");
     let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     spec["linux"]["resources"] = json!({ "memory": { "limit": 32 << 20 } });
+    spec["linux"]["cgroupsPath"] = cgroup.into();
     fs::write(&config, spec.to_string()).unwrap();
     let mut client = world.serve("a");
     let address = address_of(&client);
@@ -197,6 +214,10 @@ fn memory_that_has_run_out_is_told_before_the_end() {
     let writer = thread::spawn(move || while stdin.write_all(&[0; 1 << 16]).is_ok() {});
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);
+    if cgroup.starts_with(':') {
+        let scope = format!("/sys/fs/cgroup/system.slice/shim-{}.scope", world.id("a"));
+        until("the end of the scope", || !Path::new(&scope).exists());
+    }
     assert!(memory_of(&mut client, &world.of("a")).1 > 0);
     let mut topics = world.topics(4);
     topics.dedup();
@@ -209,7 +230,7 @@ fn memory_that_has_run_out_is_told_before_the_end() {
     writer.join().unwrap();
     assert_eq!(world.event().0, "/tasks/delete");
     assert_eq!(client.refused("Stats", &world.of("a")).0, 5);
-    end(&world, client, &address);
+    end(world, client, &address);
 }
 
 /// The limit, what was ended for want of memory, and the processes.

@@ -282,7 +282,7 @@ fn is_nothing<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// The sizes of huge pages that this machine has, as files of cgroups name them.
-pub(super) fn huge_page_sizes() -> Vec<String> {
+fn huge_page_sizes() -> Vec<String> {
     let Ok(folders) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
     let name = |folder: std::fs::DirEntry| {
         let name = folder.file_name().into_string().ok()?;

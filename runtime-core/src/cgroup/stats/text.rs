@@ -15,7 +15,11 @@ pub(super) struct Files<'a>(pub(super) &'a Directory);
 impl Files<'_> {
     /// A whole text.
     pub(super) fn text(&self, file: &str) -> Result<Option<String>> {
-        match self.0.read_all(file) {
+        self.existing(file, self.0.read_all(file))
+    }
+
+    fn existing(&self, file: &str, read: Result<String, Errno>) -> Result<Option<String>> {
+        match read {
             Ok(text) => Ok(Some(text)),
             // KERNEL(<5.2), and pressure that is not counted: ENOTSUP on reading.
             Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(None),
@@ -33,15 +37,18 @@ impl Files<'_> {
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(text) = self.text(file)? else { return Ok(None) };
-        parse(&text).map(Some).ok_or_else(|| {
-            let error = Error::new(Kind::Cgroup, "the cgroup's statistics can't be read");
-            error.at_path(self.0.path().join(file))
-        })
+        parse(&text).map(Some).ok_or_else(|| self.unreadable(file))
     }
 
-    /// A number; `max` is `u64::MAX`, and nothing is 0.
+    fn unreadable(&self, file: &str) -> Error {
+        let error = Error::new(Kind::Cgroup, "the cgroup's statistics can't be read");
+        error.at_path(self.0.path().join(file))
+    }
+
+    /// A number; `max` is `u64::MAX`, and nothing is 0. It needs one read(2).
     pub(super) fn number(&self, file: &str) -> Result<u64> {
-        Ok(self.parse(file, number)?.unwrap_or(0))
+        let Some(text) = self.existing(file, self.0.read(file))? else { return Ok(0) };
+        number(&text).ok_or_else(|| self.unreadable(file))
     }
 
     /// What is used of each device for remote DMA. The limits name every device.

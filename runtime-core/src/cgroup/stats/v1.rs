@@ -1,18 +1,23 @@
 //! Statistics of cgroups v1: which hierarchy's file has which number.
 
 use super::text::{Files, block_entries, list, numbers};
-use super::{BlockIo, CpuSet, HugePages, Memory, MemoryUse, Pids, Stats};
+use super::{BlockIo, CpuSet, HugePages, Memory, MemoryUse, Pids, Stats, huge_page_sizes};
 use crate::cgroup::directory::Directory;
 use crate::error::Result;
 
 /// Ticks of `cpuacct.stat` in a second (`USER_HZ`, the same on every machine).
 const TICKS: u64 = 100;
 
+/// Whether anything is counted in the hierarchy of these controllers.
+pub(in crate::cgroup) fn counts(controllers: &[String]) -> bool {
+    let counting = ["cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "rdma", "hugetlb"];
+    controllers.iter().any(|controller| counting.contains(&controller.as_str()))
+}
+
 /// Adds what the kernel counts in the hierarchy of these controllers.
 pub(in crate::cgroup) fn add(
     cgroup: &Directory,
     controllers: &[String],
-    huge_pages: &[String],
     stats: &mut Stats,
 ) -> Result<()> {
     let files = &Files(cgroup);
@@ -26,11 +31,11 @@ pub(in crate::cgroup) fn add(
             "blkio" => stats.blkio = block_io(files)?,
             "rdma" => stats.rdma = files.rdma()?,
             "hugetlb" => {
-                for size in huge_pages {
+                for size in huge_page_sizes() {
                     let of = |name: &str| files.number(&format!("hugetlb.{size}.{name}"));
                     let (usage, max) = (of("usage_in_bytes")?, of("max_usage_in_bytes")?);
                     let pages = HugePages { usage, max, failcnt: of("failcnt")? };
-                    stats.hugetlb.insert(size.clone(), pages);
+                    stats.hugetlb.insert(size, pages);
                 }
             }
             _ => {}

@@ -1,7 +1,9 @@
 //! Statistics of a cgroup v2: which file has which number.
 
 use super::text::{Files, block_keys, number, pressure};
-use super::{BlockIo, Cpu, CpuUsage, HugePages, Memory, MemoryUse, Pids, Stats, Throttling};
+use super::{
+    BlockIo, Cpu, CpuUsage, HugePages, Memory, MemoryUse, Pids, Stats, Throttling, huge_page_sizes,
+};
 use crate::cgroup::directory::Directory;
 use crate::error::Result;
 
@@ -9,7 +11,7 @@ const BYTES: [(&str, &str); 2] = [("rbytes", "Read"), ("wbytes", "Write")];
 const REQUESTS: [(&str, &str); 2] = [("rios", "Read"), ("wios", "Write")];
 
 /// What the kernel counts for a cgroup; a controller that is not there counts nothing.
-pub(in crate::cgroup) fn stats(cgroup: &Directory, huge_pages: &[String]) -> Result<Stats> {
+pub(in crate::cgroup) fn stats(cgroup: &Directory) -> Result<Stats> {
     let files = &Files(cgroup);
     let mut stats = Stats {
         unified: true,
@@ -20,9 +22,9 @@ pub(in crate::cgroup) fn stats(cgroup: &Directory, huge_pages: &[String]) -> Res
         rdma: files.rdma()?,
         ..Stats::default()
     };
-    for size in huge_pages {
-        if let Some(pages) = huge(files, size)? {
-            stats.hugetlb.insert(size.clone(), pages);
+    for size in huge_page_sizes() {
+        if let Some(pages) = huge(files, &size)? {
+            stats.hugetlb.insert(size, pages);
         }
     }
     Ok(stats)
@@ -96,10 +98,11 @@ fn pids(files: &Files<'_>) -> Result<Pids> {
 }
 
 fn block_io(files: &Files<'_>) -> Result<BlockIo> {
-    let of = |keys: &[(&str, &str)]| files.parse("io.stat", |text| block_keys(text, keys));
+    let both = |text: &str| Some((block_keys(text, &BYTES)?, block_keys(text, &REQUESTS)?));
+    let (bytes, requests) = files.parse("io.stat", both)?.unwrap_or_default();
     Ok(BlockIo {
-        io_service_bytes_recursive: of(&BYTES)?.unwrap_or_default(),
-        io_serviced_recursive: of(&REQUESTS)?.unwrap_or_default(),
+        io_service_bytes_recursive: bytes,
+        io_serviced_recursive: requests,
         psi: files.parse("io.pressure", pressure)?,
         ..BlockIo::default()
     })
@@ -139,7 +142,7 @@ mod tests {
             std::fs::write(folder.path().join(file), text).unwrap();
         }
         let cgroup = Directory::open(folder.path().to_owned()).unwrap();
-        let found = stats(&cgroup, &[]).unwrap();
+        let found = stats(&cgroup).unwrap();
         assert_eq!((found.cpu.throttling.bursts, found.cpu.throttling.burst_time), (2, 3000));
         let memory = &found.memory;
         assert_eq!((memory.usage.usage, memory.usage.limit), (100, 1000));
