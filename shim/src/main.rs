@@ -23,6 +23,7 @@ mod poller;
 mod remove;
 mod rootfs;
 mod shim;
+mod socket;
 mod start;
 mod stdio;
 mod step;

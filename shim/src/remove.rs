@@ -11,7 +11,7 @@ use crate::args::Args;
 use crate::messages::Timestamp;
 use crate::messages::options::Options;
 use crate::messages::task::DeleteResponse;
-use crate::work;
+use crate::{socket, work};
 
 /// As if it had been killed.
 const KILLED: u32 = 128 + 9;
@@ -30,6 +30,9 @@ pub(crate) fn remove(args: &Args) -> Result<()> {
         .map_or(0, |status| status.pid);
     if let Err(failure) = work::delete(&root, &args.id, &bundle) {
         eprintln!("deleting {:?}: {}", args.id, failure.message);
+    }
+    if let Err(error) = socket::remove_dead(&bundle) {
+        eprintln!("the socket of {:?}: {error:#}", args.id);
     }
     let response = DeleteResponse {
         pid: u32::try_from(pid).unwrap_or_default(),

@@ -1,9 +1,9 @@
 //! `start`: a socket, a server behind it, and where that is for containerd.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -18,6 +18,7 @@ use crate::messages::bootstrap::{BootstrapParams, BootstrapResult};
 use crate::messages::options::{GENERIC, Options, RUNC};
 use crate::outbox::Outbox;
 use crate::shim::Shim;
+use crate::socket;
 
 /// Where containerd has its shims' sockets.
 const SOCKETS: &str = "/run/containerd/s";
@@ -43,7 +44,10 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     let events = events.filter(|address| !address.is_empty());
     let events = events.or_else(|| std::env::var("TTRPC_ADDRESS").ok()).unwrap_or_default();
     let parent = std::os::unix::process::parent_id();
-    if let Some(listener) = bind(&path)? {
+    if params.is_none() {
+        socket::tell(&address)?;
+    }
+    if let Some(listener) = socket::bind(&path)? {
         share_cores_with_nobody()?;
         // Who is alone can be copied: the child serves, and the answer waits for nobody.
         match sys::copy::fork_alone() {
@@ -157,27 +161,6 @@ fn socket_of(sockets: &Path, args: &Args, group: &str) -> PathBuf {
     let digest = Sha256::digest(name.as_os_str().as_encoded_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     sockets.join(hex)
-}
-
-/// The socket; none if somebody listens there already.
-fn bind(path: &Path) -> Result<Option<UnixListener>> {
-    if let Some(parent) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
-        made.with_context(|| format!("making {parent:?}"))?;
-    }
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Ok(None);
-            }
-            fs::remove_file(path).with_context(|| format!("removing {path:?}"))?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    };
-    let listener = listener.with_context(|| format!("listening at {path:?}"))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(Some(listener))
 }
 
 fn serve(

@@ -365,6 +365,8 @@ fn daemons_of_all_ages_are_answered_in_their_own_words() {
     };
     world.bundle("a", &["/program", "-v"]);
     let old = String::from_utf8(world.start("a", b"")).unwrap();
+    // All that tells one before 1.7 where the shim is when it comes back.
+    assert_eq!(fs::read_to_string(world.path("a/address")).unwrap(), old);
     let options = Any { type_url: RUNC.to_owned(), value: Options::default().encode_to_vec() };
     // There is a shim now, which is the one that is told.
     assert_eq!(world.start("a", &options.encode_to_vec()), old.as_bytes());
@@ -378,4 +380,29 @@ fn daemons_of_all_ages_are_answered_in_their_own_words() {
     let client = Client::to(&old);
     let address = address_of(&client);
     end(&world, client, &address);
+}
+
+#[test]
+fn the_socket_of_a_killed_shim_goes_with_its_task() {
+    let Some(world) = World::new("the_socket_of_a_killed_shim_goes_with_its_task") else { return };
+    let bundle = world.bundle("a", &["/program", "-v"]);
+    let delete = || {
+        let mut command = Command::new(SHIM);
+        command.args(["-namespace", "test", "-address", "/daemon", "-id", &world.id("a")]);
+        command.arg("-bundle").arg(&bundle).arg("delete").current_dir(&bundle);
+        let output = command.output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    };
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
+    // It lives, and may have other tasks.
+    delete();
+    assert!(address.exists());
+    let pid = rustix::process::Pid::from_raw(i32::try_from(shim.shim_pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until("the end of the shim", || std::os::unix::net::UnixStream::connect(&address).is_err());
+    assert!(address.exists());
+    delete();
+    assert!(!address.exists());
 }
