@@ -35,6 +35,22 @@ pub fn install(packages: &[&str], log: &Path) -> Result<()> {
     get(&[&["install", "--yes", "--no-install-recommends"], packages].concat(), log)
 }
 
+/// Installs what is missing of programs, each with the package that holds it.
+///
+/// # Errors
+/// As [`get`].
+pub fn ensure_installed(tools: &[(&str, &str)], log: &Path) -> Result<()> {
+    let missing = tools.iter().filter(|(program, _)| installed(program).is_none());
+    let mut missing: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {}", missing.join(", "));
+    get(&["update"], log)?;
+    install(&missing, log)
+}
+
 /// Debian's own among apt's sources, one a line of the classic format, whatever
 /// files they are configured in. Their keys are those that this machine trusts.
 ///

@@ -160,15 +160,16 @@ impl Order {
     }
 }
 
-/// Builds our own programs in release mode beside this one, if this one was built just
+/// Builds the programs of our own packages in release mode beside this one, if this one was built just
 /// now: started by itself, as on a machine without cargo, it takes what is there.
 ///
 /// # Errors
 /// When cargo cannot be started, or the build fails.
-pub fn build_programs() -> Result<()> {
+pub fn build_programs(packages: &[&str]) -> Result<()> {
     let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
     let status = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "orlop-cli", "-p", "integration", "--bins"])
+        .args(["build", "--release", "--quiet", "--bins"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .context("starting cargo")?;

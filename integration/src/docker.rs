@@ -5,72 +5,63 @@
 //! mounts are neither used nor touched, and the kernel takes ours away with the
 //! namespaces. Cgroups are shared, so ours have a parent of their own.
 //!
-//! [`tools`] gets what Debian provides, [`image`] the root file system,
-//! [`daemon`] is the engine, [`checks`] what is asked of it, [`leftovers`] what
-//! must be gone at the end, and [`table`] the result.
+//! [`image`] is the root file system, [`daemon`] the engine, [`checks`] what is asked
+//! of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
 
 pub mod checks;
 pub mod container;
 pub mod daemon;
 pub mod image;
-pub mod leftovers;
-pub mod table;
-pub mod terminal;
-pub mod tools;
 
-use checks::Check;
+use crate::apt;
+use crate::engine::leftovers::{self, Leftovers};
+use crate::engine::table::{Row, Table};
+use crate::engine::{self, LEFTOVERS, Options, namespaces};
 use daemon::Daemon;
-use leftovers::Leftovers;
-use table::{Row, Table};
 
-/// What the command line asks for.
-#[derive(Debug)]
-pub struct Options {
-    /// The runtime's program.
-    pub runtime: PathBuf,
-    /// The name under which it is registered.
-    pub name: String,
-    /// Checks by name; empty for all.
-    pub checks: Vec<String>,
-    /// For logs and the cached image.
-    pub target: PathBuf,
-}
+/// A program and the Debian package that holds it.
+const TOOLS: [(&str, &str); 6] = [
+    ("dockerd", "docker.io"),
+    ("docker", "docker.io"),
+    ("docker-init", "docker.io"),
+    ("iptables", "iptables"),
+    ("ip", "iproute2"),
+    ("mmdebstrap", "mmdebstrap"),
+];
 
-/// The name of the check that runs last, when everything should be gone.
-pub const LEFTOVERS: &str = "leftovers";
+/// Directories in /run that engines and their runtimes use; ours starts empty.
+const RUN_OF_THE_ENGINE: [&str; 2] = ["/run/containerd", "/run/docker"];
 
 /// Runs the checks. Needs root.
 ///
 /// # Errors
 /// The engine cannot be brought up; what a check finds is in the table.
 pub fn run(options: &Options) -> Result<Table> {
-    for name in &options.checks {
-        let known = name == LEFTOVERS || checks::ALL.iter().any(|check| check.name == name);
-        ensure!(known, "there is no check \"{name}\"");
-    }
+    options.ensure_known(checks::ALL)?;
     let logs = options.target.join("engines").join(&options.name);
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-    tools::ensure_installed(&logs)?;
+    ensure!(Uid::effective().is_root(), "the checks need root");
+    apt::ensure_installed(&TOOLS, &logs.join("apt.log"))?;
     let image = image::debian(&options.target.join("engines"), &logs)?;
-    tools::enter_namespaces()?;
+    namespaces::enter()?;
     let mut table = Table { log: logs.join("dockerd.log"), rows: Vec::new() };
     let before = Leftovers::here()?;
-    let daemon = Daemon::start(&options.runtime, &options.name, &table.log)?;
+    let daemon = Daemon::start(&options.program, &options.name, &table.log)?;
     let result = check_all(&daemon, &image, options, &mut table.rows);
     let group = daemon.cgroup_parent().to_owned();
     let (directory, ended) = daemon.stop();
-    let wanted = |name: &str| {
-        options.checks.is_empty() || options.checks.iter().any(|wanted| wanted == name)
-    };
-    if wanted(LEFTOVERS) {
+    if options.wants(LEFTOVERS) {
         let start = Instant::now();
-        let result = before.compare(directory.path(), &group).and_then(|()| {
+        // The engine's own: its data root, and its network namespace's name.
+        let own = ["data", "exec/netns/default"].map(|name| directory.path().join(name));
+        let result = before.compare(&own, &group, states(directory.path())).and_then(|()| {
             ensure!(ended, "dockerd did not stop by itself and was killed");
             Ok(())
         });
@@ -84,15 +75,23 @@ pub fn run(options: &Options) -> Result<Table> {
 
 fn check_all(daemon: &Daemon, image: &Path, options: &Options, rows: &mut Vec<Row>) -> Result<()> {
     daemon.import(image)?;
-    let wanted = |check: &&Check| {
-        options.checks.is_empty() || options.checks.iter().any(|name| name == check.name)
-    };
-    for check in checks::ALL.iter().filter(wanted) {
-        let start = Instant::now();
-        let result = (check.run)(daemon);
-        rows.push(Row { name: check.name, took: start.elapsed(), result });
-        // What one check leaves must not decide about the next.
-        daemon.remove_containers().with_context(|| format!("after the check {}", check.name))?;
+    engine::run(daemon, checks::ALL, options, rows, Daemon::remove_containers)
+}
+
+/// Containers that a runtime still knows: below the engine's own state, or where a
+/// runtime keeps its state when nobody says where.
+fn states(engine: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for runtime in leftovers::directories(&engine.join("exec")) {
+        let name = runtime.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("runtime-") {
+            found.extend(leftovers::directories(&runtime.join("moby")));
+        }
     }
-    Ok(())
+    for place in leftovers::directories(Path::new("/run")) {
+        if !RUN_OF_THE_ENGINE.iter().any(|own| place == Path::new(own)) {
+            found.extend(leftovers::directories(&place));
+        }
+    }
+    found
 }

@@ -32,7 +32,7 @@ const INSTEAD: &[(&str, &str)] = &[
 /// What is not run here.
 const SKIPPED: &[(&str, &str)] = &[
     ("cargo test", "it is what runs this"),
-    ("cargo engines docker", "takes minutes and an engine"),
+    ("cargo engines", "takes minutes and an engine"),
     ("cargo runtime-bench", "takes minutes"),
     ("cargo shim-bench", "takes minutes"),
     ("cargo lab", "takes minutes and a virtual machine"),

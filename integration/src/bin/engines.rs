@@ -1,13 +1,15 @@
-//! Checks a runtime through real container engines: see [`integration::docker`].
+//! Checks our programs through real container engines: see [`integration::docker`] and
+//! [`integration::containerd`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use integration::{bench, docker};
+use integration::engine::Options;
+use integration::{bench, containerd, docker};
 
-/// Checks a runtime through real container engines. Needs root.
+/// Checks our programs through real container engines. Needs root.
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -28,30 +30,51 @@ enum Engine {
         #[arg(long, value_name = "NAME")]
         check: Vec<String>,
     },
+    /// Debian's containerd, with a daemon of its own, and our shim
+    Containerd {
+        /// Check this shim instead of ours, to keep the checks honest; its name must
+        /// have the form containerd-shim-NAME-VERSION
+        #[arg(long, value_name = "PATH")]
+        shim: Option<PathBuf>,
+        /// Run only this check; may be given more than once
+        #[arg(long, value_name = "NAME")]
+        check: Vec<String>,
+    },
 }
 
 fn main() -> Result<ExitCode> {
-    let Engine::Docker { runtime, name, check } = Arguments::parse().engine;
-    let default = if runtime.is_some() { "under-test" } else { "orlop" };
-    let runtime = match runtime {
-        Some(runtime) => runtime,
-        None => {
-            bench::build_programs()?;
-            let programs = std::env::current_exe()?;
-            programs.parent().context("the directory of this program")?.join("orlop")
+    let target = target()?;
+    let table = match Arguments::parse().engine {
+        Engine::Docker { runtime, name, check } => {
+            let default = if runtime.is_some() { "under-test" } else { "orlop" };
+            docker::run(&Options {
+                program: program(runtime, "orlop-cli", "orlop")?,
+                name: name.unwrap_or_else(|| default.to_owned()),
+                checks: check,
+                target,
+            })?
+        }
+        Engine::Containerd { shim, check } => {
+            let program = program(shim, "containerd-shim-orlop", containerd::SHIM)?;
+            let name = containerd::runtime_name(&program)?;
+            containerd::run(&Options { program, name, checks: check, target })?
         }
     };
-    let runtime =
-        runtime.canonicalize().with_context(|| format!("there is no {}", runtime.display()))?;
-    let options = docker::Options {
-        runtime,
-        name: name.unwrap_or_else(|| default.to_owned()),
-        checks: check,
-        target: target()?,
-    };
-    let table = docker::run(&options)?;
     print!("{table}");
     Ok(if table.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The program under test: the one that is given, else ours, which is built.
+fn program(given: Option<PathBuf>, package: &str, name: &str) -> Result<PathBuf> {
+    let program = match given {
+        Some(program) => program,
+        None => {
+            bench::build_programs(&[package])?;
+            let ours = std::env::current_exe()?;
+            ours.parent().context("the directory of this program")?.join(name)
+        }
+    };
+    program.canonicalize().with_context(|| format!("there is no {}", program.display()))
 }
 
 /// Where cargo puts what it makes: three levels above this program.

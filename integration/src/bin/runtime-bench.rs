@@ -27,7 +27,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let Arguments { iterations, json, only, host_cgroups, systemd_cgroup } = Arguments::parse();
     anyhow::ensure!(iterations > 0, "at least one round is needed");
-    bench::build_programs()?;
+    bench::build_programs(&["orlop-cli", "integration"])?;
     let programs = std::env::current_exe()?;
     let programs = programs.parent().context("the directory of this program")?;
     let options = Options { iterations, only, host_cgroups, systemd: systemd_cgroup };

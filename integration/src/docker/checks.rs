@@ -1,13 +1,11 @@
 //! What is asked of an engine with the runtime under test: one function a check,
 //! and its error says what was wrong.
 
-use std::error::Error;
-use std::fmt;
-
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::daemon::{Daemon, IMAGE};
 use crate::command::Output;
+use crate::engine::Check;
 
 mod isolation;
 mod life;
@@ -16,29 +14,8 @@ mod network;
 mod storage;
 mod watch;
 
-/// A named check.
-#[derive(Debug, Clone, Copy)]
-pub struct Check {
-    /// For the table and `--check`.
-    pub name: &'static str,
-    /// Succeeds if all is as it should be.
-    pub run: fn(&Daemon) -> Result<()>,
-}
-
-/// The error of a check that cannot be made on this machine, with the reason.
-#[derive(Debug)]
-pub struct Skip(pub &'static str);
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl Error for Skip {}
-
 /// All checks, in the order in which they run.
-pub const ALL: &[Check] = &[
+pub const ALL: &[Check<Daemon>] = &[
     Check { name: "run", run: life::run },
     Check { name: "detached", run: life::detached },
     Check { name: "exit-codes", run: life::exit_codes },
@@ -81,9 +58,4 @@ pub const ALL: &[Check] = &[
 /// `docker run --rm OPTIONS IMAGE sh -c SCRIPT`
 fn shell(daemon: &Daemon, options: &[&str], script: &str) -> Result<Output> {
     daemon.docker(&[&["run", "--rm"], options, &[IMAGE, "sh", "-c", script]].concat())
-}
-
-fn same(what: &str, found: &str, expected: &str) -> Result<()> {
-    ensure!(found == expected, "{what}: {found:?} instead of {expected:?}");
-    Ok(())
 }

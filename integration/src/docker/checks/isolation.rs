@@ -4,9 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Skip, same, shell};
+use super::shell;
 use crate::docker::container::Container;
 use crate::docker::daemon::Daemon;
+use crate::engine::{Skip, same};
 
 const CAPABILITIES: &str = "sed -n 's/^Cap\\(Prm\\|Eff\\|Bnd\\|Amb\\):\\t//p' /proc/self/status";
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{same, shell};
+use super::shell;
 use crate::command;
 use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IMAGE};
-use crate::docker::terminal::{SIZE, Session};
+use crate::engine::same;
+use crate::engine::terminal::{SIZE, Session};
 
 pub(super) fn run(daemon: &Daemon) -> Result<()> {
     let template = "{{.DefaultRuntime}}";

@@ -4,10 +4,9 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
-use super::same;
 use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IMAGE};
-use crate::docker::leftovers;
+use crate::engine::{leftovers, same};
 
 /// On v2 one file holds quota and period.
 fn check_cpus(container: &Container<'_>, quota: &str) -> Result<()> {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{same, shell};
+use super::shell;
 use crate::command;
 use crate::docker::container::Container;
 use crate::docker::daemon::Daemon;
+use crate::engine::same;
 
 /// Answers each connection with what it was sent, in capitals.
 const SERVER: &str = "use IO::Socket::INET; \

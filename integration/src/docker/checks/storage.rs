@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Result, ensure};
 
-use super::{same, shell};
+use super::shell;
 use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IMAGE};
+use crate::engine::same;
 
 pub(super) fn bind_volume(daemon: &Daemon) -> Result<()> {
     let host = daemon.directory().join("volume");

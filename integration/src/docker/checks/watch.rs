@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::same;
 use crate::command;
 use crate::docker::container::Container;
 use crate::docker::daemon::Daemon;
+use crate::engine::same;
 
 const LIMIT: Duration = Duration::from_secs(20);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::checks::Skip;
+use super::Skip;
 
 /// The result of one check.
 #[derive(Debug)]

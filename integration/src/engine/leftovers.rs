@@ -10,16 +10,12 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::command;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-
-/// Directories in /run that engines and their runtimes use; ours starts empty.
-const RUN_OF_THE_ENGINE: [&str; 2] = ["/run/containerd", "/run/docker"];
 
 /// How things were before.
 #[derive(Debug)]
@@ -36,21 +32,25 @@ impl Leftovers {
         Ok(Self { mounts: mounts()? })
     }
 
-    /// Compares, once the engine is gone.
+    /// Compares, once the engine is gone. Mounts in `own` are its own; `states` is what a
+    /// runtime has left in folders.
     ///
     /// # Errors
     /// All that was left, in one message.
-    pub fn compare(&self, engine: &Path, cgroup_parent: &str) -> Result<()> {
+    pub fn compare(
+        &self,
+        own: &[PathBuf],
+        cgroup_parent: &str,
+        states: Vec<PathBuf>,
+    ) -> Result<()> {
         let mut left = Vec::new();
         // Shims end by themselves after their container was removed.
-        if !command::until(Duration::from_secs(5), || children().is_empty()) {
-            for (pid, name) in children() {
+        if !command::until(Duration::from_secs(5), || orphans().is_empty()) {
+            for (pid, name) in orphans() {
                 left.push(format!("process {pid} ({name})"));
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
-        // The engine's own: its data root, and its network namespace's name.
-        let own = [engine.join("data"), engine.join("exec/netns/default")];
         for mount in mounts()?.difference(&self.mounts) {
             if !own.iter().any(|own| Path::new(mount) == own) {
                 left.push(format!("mount {mount}"));
@@ -61,7 +61,7 @@ impl Leftovers {
                 left.push(format!("cgroup {}", child.display()));
             }
         }
-        for state in states(engine) {
+        for state in states {
             left.push(format!("state {}", state.display()));
         }
         ensure!(left.is_empty(), "left behind: {}", left.join(", "));
@@ -74,39 +74,28 @@ fn mounts() -> Result<BTreeSet<String>> {
     Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(ToOwned::to_owned).collect())
 }
 
-/// Our children that live, after those that ended were taken.
-fn children() -> Vec<(i32, String)> {
-    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
-        waitpid(None, Some(WaitPidFlag::WNOHANG))
-    {}
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let pids: String =
-        tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
-    let name = |pid: &str| {
+/// What lives and has lost its parent: our parent, who waits for it, has it then. And our
+/// own children.
+fn orphans() -> Vec<(i32, String)> {
+    let ours = i32::try_from(std::process::id()).unwrap_or_default();
+    let parent = std::os::unix::process::parent_id();
+    let name = |pid: i32| {
         fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
     };
-    pids.split_whitespace().filter_map(|pid| Some((pid.parse().ok()?, name(pid)))).collect()
+    let found = children(ours.unsigned_abs()).into_iter().chain(children(parent));
+    found.filter(|pid| *pid != ours).map(|pid| (pid, name(pid))).collect()
 }
 
-/// Containers that a runtime still knows: below the engine's own state, or where a
-/// runtime keeps its state when nobody says where.
-fn states(engine: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for runtime in directories(&engine.join("exec")) {
-        let name = runtime.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("runtime-") {
-            found.extend(directories(&runtime.join("moby")));
-        }
-    }
-    for place in directories(Path::new("/run")) {
-        if !RUN_OF_THE_ENGINE.iter().any(|own| place == Path::new(own)) {
-            found.extend(directories(&place));
-        }
-    }
-    found
+fn children(pid: u32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let pids: String =
+        tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok()).collect();
+    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
-fn directories(parent: &Path) -> Vec<PathBuf> {
+/// The folders in a folder.
+#[must_use]
+pub fn directories(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
     entries.filter(is_directory).map(|entry| entry.path()).collect()

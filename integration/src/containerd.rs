@@ -1,0 +1,97 @@
+//! Checks of the shim under Debian's containerd.
+//!
+//! As with Docker, a daemon of our own runs in namespaces of our own, with its own
+//! socket, state and root. Containers have their cgroups below one that is named like
+//! containerd's namespace, which is ours.
+//!
+//! [`image`] makes an image of busybox, [`daemon`] is the engine, [`container`] what it
+//! runs, [`events`] what it tells, [`processes`] what the host shows of it, [`checks`]
+//! what is asked of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
+
+pub mod checks;
+pub mod container;
+pub mod daemon;
+pub mod events;
+pub mod image;
+pub mod processes;
+
+use crate::apt;
+use crate::engine::leftovers::{self, Leftovers};
+use crate::engine::table::{Row, Table};
+use crate::engine::{self, LEFTOVERS, Options, namespaces};
+use daemon::Daemon;
+
+/// Our shim's program.
+pub const SHIM: &str = "containerd-shim-orlop-v1";
+
+/// A program and the Debian package that holds it.
+const TOOLS: [(&str, &str); 4] = [
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("busybox", "busybox-static"),
+    ("ip", "iproute2"),
+];
+
+/// The name by which containerd finds a shim, made of that of its program.
+///
+/// # Errors
+/// It is not one that containerd would find.
+pub fn runtime_name(program: &Path) -> Result<String> {
+    let file = program.file_name().unwrap_or_default().to_string_lossy();
+    let parts = file.strip_prefix("containerd-shim-").and_then(|rest| rest.rsplit_once('-'));
+    let (name, version) =
+        parts.with_context(|| format!("{file} is not of the form containerd-shim-NAME-VERSION"))?;
+    Ok(format!("io.containerd.{name}.{version}"))
+}
+
+/// Runs the checks. Needs root.
+///
+/// # Errors
+/// The engine cannot be brought up; what a check finds is in the table.
+pub fn run(options: &Options) -> Result<Table> {
+    options.ensure_known(checks::ALL)?;
+    ensure!(Uid::effective().is_root(), "the checks need root");
+    let logs = options.target.join("engines").join(&options.name);
+    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+    apt::ensure_installed(&TOOLS, &logs.join("apt.log"))?;
+    namespaces::enter()?;
+    let mut table = Table { log: logs.join("containerd.log"), rows: Vec::new() };
+    let before = Leftovers::here()?;
+    let daemon = Daemon::start(&options.program, &options.name, &table.log)?;
+    let result = daemon
+        .import_image()
+        .and_then(|()| engine::run(&daemon, checks::ALL, options, &mut table.rows, Daemon::clear));
+    let group = daemon.namespace().to_owned();
+    let (directory, ended) = daemon.stop();
+    if options.wants(LEFTOVERS) {
+        let start = Instant::now();
+        let result = before.compare(&[], &group, states(directory.path())).and_then(|()| {
+            ensure!(ended, "containerd did not stop by itself and was killed");
+            Ok(())
+        });
+        table.rows.push(Row { name: LEFTOVERS, took: start.elapsed(), result });
+    }
+    leftovers::remove_cgroups(&group)?;
+    leftovers::remove_directory(directory)?;
+    result?;
+    Ok(table)
+}
+
+/// What a shim has left: the state of a container, a bundle, a socket.
+fn states(engine: &Path) -> Vec<PathBuf> {
+    let bundles = engine.join("state/io.containerd.runtime.v2.task");
+    let mut found: Vec<PathBuf> = Vec::new();
+    for namespace in [Path::new("/run/containerd/runc"), &bundles].map(leftovers::directories) {
+        found.extend(namespace.iter().flat_map(|namespace| leftovers::directories(namespace)));
+    }
+    let sockets = fs::read_dir("/run/containerd/s").into_iter().flatten().flatten();
+    found.extend(sockets.map(|socket| socket.path()));
+    found
+}

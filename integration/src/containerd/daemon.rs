@@ -1,0 +1,266 @@
+//! The engine: a containerd of our own, and its client.
+
+use std::cell::{Cell, RefCell};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::image;
+use crate::apt;
+use crate::command::{self, Output};
+
+/// The name of the imported image.
+pub const IMAGE: &str = "docker.io/library/busybox:orlop";
+
+/// No answer of the engine takes longer.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    process: RefCell<Child>,
+    directory: TempDir,
+    /// The root file system, for containers without a snapshot.
+    root: PathBuf,
+    namespace: String,
+    runtime: String,
+    /// Where it looks for shims.
+    path: String,
+    log: File,
+    last: Cell<u32>,
+}
+
+impl Daemon {
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come up; the error names its log.
+    pub fn start(shim: &Path, runtime: &str, log: &Path) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("orlop-engines-").tempdir()?;
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\nplugin_dir = {:?}\n\
+             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
+             [grpc]\naddress = {:?}\n",
+            path("root"),
+            path("state"),
+            path("plugins"),
+            path("socket"),
+        );
+        fs::write(path("config.toml"), config)?;
+        let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
+        let shims = shim.parent().context("the directory of the shim")?.display();
+        let daemon = Self {
+            process: RefCell::new(spawn(&directory, &format!("{shims}:{SYSTEM}"), &file)?),
+            root: image::root(directory.path())?,
+            namespace: format!("orlop-engines-{}", std::process::id()),
+            runtime: runtime.to_owned(),
+            path: format!("{shims}:{SYSTEM}"),
+            log: file,
+            last: Cell::new(0),
+            directory,
+        };
+        if let Err(error) = daemon.wait() {
+            drop(daemon.stop());
+            return Err(error.context(format!("its log is {}", log.display())));
+        }
+        Ok(daemon)
+    }
+
+    fn wait(&self) -> Result<()> {
+        let has_ended =
+            || self.process.borrow_mut().try_wait().is_ok_and(|status| status.is_some());
+        let up = command::until(LIMIT, || {
+            has_ended() || self.ctr(&["version"]).is_ok_and(|output| output.code == 0)
+        });
+        ensure!(up && !has_ended(), "containerd did not come up");
+        Ok(())
+    }
+
+    /// Ends it as the kernel would, and waits for its end. Its shims stay.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn kill(&self) -> Result<()> {
+        let mut process = self.process.borrow_mut();
+        process.kill().context("killing containerd")?;
+        process.wait().context("waiting for containerd").map(drop)
+    }
+
+    /// Starts it again after that.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn revive(&self) -> Result<()> {
+        *self.process.borrow_mut() = spawn(&self.directory, &self.path, &self.log)?;
+        self.wait()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.borrow().id()
+    }
+
+    /// The name of the runtime under test.
+    #[must_use]
+    pub fn runtime(&self) -> &str {
+        &self.runtime
+    }
+
+    /// containerd's namespace, which is also the cgroup below which all containers are.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Where a check may put files of the host.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A root file system that no snapshotter made.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of a container, as containerd keeps it while there is a task.
+    #[must_use]
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        let tasks = self.directory.path().join("state/io.containerd.runtime.v2.task");
+        tasks.join(&self.namespace).join(id)
+    }
+
+    /// A name that no container or process has had.
+    #[must_use]
+    pub fn fresh(&self, word: &str) -> String {
+        self.last.set(self.last.get() + 1);
+        format!("{word}-{}", self.last.get())
+    }
+
+    /// A client command that is still to be run.
+    ///
+    /// # Errors
+    /// ctr is not installed.
+    pub fn client(&self, arguments: &[&str]) -> Result<Command> {
+        let mut ctr = Command::new(apt::installed("ctr").context("no ctr")?);
+        ctr.arg("--address").arg(self.directory.path().join("socket"));
+        ctr.args(["--namespace", &self.namespace]).args(arguments);
+        // Neither folders of a session, of which there are none in our /run, nor words
+        // about the daemon among those of a container.
+        ctr.env_remove("XDG_RUNTIME_DIR").env("CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS", "true");
+        Ok(ctr)
+    }
+
+    /// Runs a client command to its end.
+    ///
+    /// # Errors
+    /// It cannot be started or does not end; its own failure is in the output.
+    pub fn ctr(&self, arguments: &[&str]) -> Result<Output> {
+        let mut output = command::run(&mut self.client(arguments)?, "", LIMIT)?;
+        output.line = format!("ctr {}", arguments.join(" "));
+        Ok(output)
+    }
+
+    /// The same with standard input, which ends some time after the process was started:
+    /// ctr forgets the end of one that it sees earlier.
+    ///
+    /// # Errors
+    /// As [`Daemon::ctr`].
+    pub fn ctr_with_input(&self, arguments: &[&str], input: &str) -> Result<Output> {
+        let client = self.client(arguments)?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "{ cat; sleep 2; } | \"$@\"", "sh"]);
+        shell.arg(client.get_program()).args(client.get_args());
+        let mut output = command::run(&mut shell, input, LIMIT)?;
+        output.line = format!("ctr {}", arguments.join(" "));
+        Ok(output)
+    }
+
+    /// Standard output of a client command that must succeed.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn must(&self, arguments: &[&str]) -> Result<String> {
+        self.ctr(arguments)?.success()
+    }
+
+    /// `ctr run --rm OPTIONS IMAGE ID PROGRAM`
+    ///
+    /// # Errors
+    /// As [`Daemon::ctr`].
+    pub fn run(&self, options: &[&str], program: &[&str]) -> Result<Output> {
+        let id = self.fresh("run");
+        let run = ["run", "--rm", "--runtime", &self.runtime];
+        self.ctr(&[&run[..], options, &[IMAGE, &id], program].concat())
+    }
+
+    /// Makes the image.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn import_image(&self) -> Result<()> {
+        let folder = self.directory.path().join("image");
+        fs::create_dir_all(&folder)?;
+        let archive = image::archive(&self.root, &folder, IMAGE)?;
+        self.must(&["images", "import", &archive.to_string_lossy()]).context("importing")?;
+        fs::remove_dir_all(folder).context("removing the archive")
+    }
+
+    /// The names of containers, tasks, or snapshots.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn list(&self, command: &[&str]) -> Result<Vec<String>> {
+        let text = self.must(command)?;
+        let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        Ok(names.map(ToOwned::to_owned).collect())
+    }
+
+    /// Removes all tasks and containers.
+    ///
+    /// # Errors
+    /// One that cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        for task in self.list(&["tasks", "list"])? {
+            self.must(&["tasks", "delete", "--force", &task])?;
+        }
+        for container in self.list(&["containers", "list"])? {
+            self.must(&["containers", "delete", &container])?;
+        }
+        Ok(())
+    }
+
+    /// Stops it. Returns its directory, for a look at what is left, and whether it
+    /// ended by itself.
+    #[must_use]
+    pub fn stop(self) -> (TempDir, bool) {
+        let mut process = self.process.into_inner();
+        let _ = kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM);
+        let ended = command::wait(&mut process, LIMIT).is_some();
+        if !ended {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        (self.directory, ended)
+    }
+}
+
+/// Where everything else is that it starts.
+const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn spawn(directory: &TempDir, path: &str, log: &File) -> Result<Child> {
+    let program = apt::installed("containerd").context("containerd is not installed")?;
+    let mut containerd = Command::new(program);
+    containerd.arg("--config").arg(directory.path().join("config.toml")).env("PATH", path);
+    containerd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    containerd.spawn().context("starting containerd")
+}

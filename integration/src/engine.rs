@@ -1,0 +1,104 @@
+//! What the checks of all engines have in common: [`Check`] and how they run, the
+//! [`namespaces`] that the engine is hidden in, [`terminal`] a person's view,
+//! [`leftovers`] what must be gone at the end, and [`table`] the result.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+pub mod leftovers;
+pub mod namespaces;
+pub mod table;
+pub mod terminal;
+
+use table::Row;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub struct Options {
+    /// The program under test.
+    pub program: PathBuf,
+    /// The name under which the engine knows it.
+    pub name: String,
+    /// Checks by name; empty for all.
+    pub checks: Vec<String>,
+    /// For logs and cached images.
+    pub target: PathBuf,
+}
+
+/// A named check: a function whose error says what was wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct Check<E> {
+    /// For the table and `--check`.
+    pub name: &'static str,
+    /// Succeeds if all is as it should be.
+    pub run: fn(&E) -> Result<()>,
+}
+
+/// The error of a check that cannot be made on this machine, with the reason.
+#[derive(Debug)]
+pub struct Skip(pub &'static str);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Error for Skip {}
+
+/// The name of the check that runs last, when everything should be gone.
+pub const LEFTOVERS: &str = "leftovers";
+
+impl Options {
+    /// Whether a check is to run.
+    #[must_use]
+    pub fn wants(&self, check: &str) -> bool {
+        self.checks.is_empty() || self.checks.iter().any(|name| name == check)
+    }
+
+    /// Nothing is asked for that there is not.
+    ///
+    /// # Errors
+    /// There is no check of that name.
+    pub fn ensure_known<E>(&self, all: &[Check<E>]) -> Result<()> {
+        for name in &self.checks {
+            let known = name == LEFTOVERS || all.iter().any(|check| check.name == name);
+            ensure!(known, "there is no check \"{name}\"");
+        }
+        Ok(())
+    }
+}
+
+/// Runs the checks that are asked for, and takes away after each what it has left,
+/// which must not decide about the next.
+///
+/// # Errors
+/// Something could not be taken away; what a check finds is in its row.
+pub fn run<E>(
+    engine: &E,
+    all: &[Check<E>],
+    options: &Options,
+    rows: &mut Vec<Row>,
+    clear: impl Fn(&E) -> Result<()>,
+) -> Result<()> {
+    for check in all.iter().filter(|check| options.wants(check.name)) {
+        let start = Instant::now();
+        let result = (check.run)(engine);
+        rows.push(Row { name: check.name, took: start.elapsed(), result });
+        clear(engine).with_context(|| format!("after the check {}", check.name))?;
+    }
+    Ok(())
+}
+
+/// Compares words.
+///
+/// # Errors
+/// They differ.
+pub fn same(what: &str, found: &str, expected: &str) -> Result<()> {
+    ensure!(found == expected, "{what}: {found:?} instead of {expected:?}");
+    Ok(())
+}
