@@ -293,12 +293,8 @@ impl Shim {
         let status = u32::try_from(status).unwrap_or(255);
         process.exit = Some(Exit { status, at: Timestamp::now() });
         self.exits.remove(&number);
-        // systemd is about to remove its scope; whoever asks why it ended comes later.
-        if exec.is_empty() && self.cgroups(&id).is_ok_and(Manager::needs_process) {
-            let last = self.used(&id).ok();
-            if let Some(task) = self.tasks.get_mut(&id) {
-                task.last = last;
-            }
+        if exec.is_empty() {
+            self.remember(&id);
         }
         if exec.is_empty()
             && let Err(failure) = self.end_rest(&id)
@@ -344,7 +340,20 @@ impl Shim {
         let Some((id, task)) = self.tasks.iter_mut().find(|(_, task)| of(task)) else { return };
         let happened = task.memory.as_mut().is_some_and(|(_, memory)| memory.count() > 0);
         if happened {
-            self.outbox.put(&TaskOOM { container_id: id.clone() });
+            let id = id.clone();
+            self.remember(&id);
+            self.outbox.put(&TaskOOM { container_id: id });
+        }
+    }
+
+    /// What a task has used, before systemd removes its scope, which it may do as soon as
+    /// the init has ended: whoever asks why that was so comes later.
+    fn remember(&mut self, id: &str) {
+        if self.cgroups(id).is_ok_and(Manager::needs_process)
+            && let Ok(last) = self.used(id)
+            && let Some(task) = self.tasks.get_mut(id)
+        {
+            task.last = Some(last);
         }
     }
 

@@ -30,6 +30,7 @@ use messages::task::{
     ProcessDetails, ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
 };
 use messages::{Any, Mount};
+use order::{exec_of, share_pids};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -200,6 +201,10 @@ fn run_out_of_memory(world: &World, cgroup: &str) {
     let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     spec["linux"]["resources"] = json!({ "memory": { "limit": 32 << 20 } });
     spec["linux"]["cgroupsPath"] = cgroup.into();
+    let scope = cgroup.starts_with(':');
+    if scope {
+        share_pids(&mut spec);
+    }
     fs::write(&config, spec.to_string()).unwrap();
     let mut client = world.serve("a");
     let address = address_of(&client);
@@ -207,25 +212,40 @@ fn run_out_of_memory(world: &World, cgroup: &str) {
     let _: PidResponse =
         client.ask("Create", &CreateTaskRequest { stdin: stdin.clone(), ..world.creation("a") });
     let _: PidResponse = client.ask("Start", &world.of("a"));
+    // Another holds the scope until the end of the init is seen: systemd removes it at once.
+    let _held = scope.then(|| {
+        let stdin = world.fifo("another");
+        let held = fs::File::options().read(true).write(true).open(&stdin).unwrap();
+        let _: messages::Empty = client.ask("Exec", &exec_of(world, "a", "one", &stdin));
+        let exec = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+        let _: PidResponse = client.ask("Start", &exec);
+        assert_eq!(world.topics(4)[2..], ["/tasks/exec-added", "/tasks/exec-started"]);
+        held
+    });
     let (limit, kills, pids) = memory_of(&mut client, &world.of("a"));
-    assert_eq!((limit, kills, pids), (32 << 20, 0, 1));
+    assert_eq!((limit, kills, pids), (32 << 20, 0, 1 + u64::from(scope)));
     // It keeps all that it reads.
     let mut stdin = fs::File::options().write(true).open(stdin).unwrap();
     let writer = thread::spawn(move || while stdin.write_all(&[0; 1 << 16]).is_ok() {});
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);
-    if cgroup.starts_with(':') {
+    if scope {
         let scope = format!("/sys/fs/cgroup/system.slice/shim-{}.scope", world.id("a"));
         until("the end of the scope", || !Path::new(&scope).exists());
     }
     assert!(memory_of(&mut client, &world.of("a")).1 > 0);
-    let mut topics = world.topics(4);
-    topics.dedup();
-    while topics.last().unwrap() != "/tasks/exit" {
+    let mut topics = if scope { Vec::new() } else { world.topics(2) };
+    let ends = 1 + usize::from(scope);
+    while topics.iter().filter(|topic| *topic == "/tasks/exit").count() < ends {
         topics.push(world.event().0);
-        topics.dedup();
     }
-    assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit"]);
+    topics.dedup();
+    let wanted = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit"];
+    assert_eq!(topics, wanted[if scope { 2 } else { 0 }..]);
+    if scope {
+        let exec = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+        let _: messages::task::DeleteResponse = client.ask("Delete", &exec);
+    }
     let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
     writer.join().unwrap();
     assert_eq!(world.event().0, "/tasks/delete");

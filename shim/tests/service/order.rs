@@ -24,7 +24,7 @@ const TASKS: usize = 48;
 /// At the same time.
 const CLIENTS: usize = 4;
 
-fn exec_of(world: &World, name: &str, exec: &str, stdin: &str) -> ExecProcessRequest {
+pub(crate) fn exec_of(world: &World, name: &str, exec: &str, stdin: &str) -> ExecProcessRequest {
     let process = json!({ "user": {}, "cwd": "/", "args": ["/program", "start"] });
     ExecProcessRequest {
         id: world.id(name),
@@ -42,7 +42,7 @@ fn change(world: &World, name: &str, change: impl FnOnce(&mut Value)) {
     fs::write(path, config.to_string()).unwrap();
 }
 
-fn share_pids(config: &mut Value) {
+pub(crate) fn share_pids(config: &mut Value) {
     let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces.retain(|namespace| namespace["type"] != "pid");
 }
