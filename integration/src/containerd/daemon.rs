@@ -180,6 +180,12 @@ impl Daemon {
         let mut shell = Command::new("sh");
         shell.args(["-c", "{ cat; sleep 2; } | \"$@\"", "sh"]);
         shell.arg(client.get_program()).args(client.get_args());
+        for (name, value) in client.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
         let mut output = command::run(&mut shell, input, LIMIT)?;
         output.line = format!("ctr {}", arguments.join(" "));
         Ok(output)
