@@ -163,14 +163,15 @@ impl Changes {
     fn apply(self, mut process: Process, command: Vec<String>) -> anyhow::Result<Process> {
         ensure!(!command.is_empty(), "exec args cannot be empty");
         process.set_args(Some(command)).set_terminal(Some(self.tty));
-        // COMPAT(runc): an empty one is none, of both.
+        // COMPAT(runc): an empty one is none. Not so of the user: who has none to say would be
+        // root (CVE-2026-30892).
         if let Some(cwd) = self.cwd.filter(|cwd| !cwd.as_os_str().is_empty()) {
             process.set_cwd(cwd);
         }
         if !self.env.is_empty() {
             process.env_mut().get_or_insert_default().extend(self.env);
         }
-        if let Some(user) = self.user.as_ref().filter(|user| !user.is_empty()) {
+        if let Some(user) = &self.user {
             let (uid, gid) = user.split_once(':').map_or((&**user, None), |(u, g)| (u, Some(g)));
             process.user_mut().set_uid(number(uid).context("bad uid")?);
             if let Some(gid) = gid {
@@ -306,15 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_empty_is_not_said() {
-        let (user, cwd) = (Some(String::new()), Some("".into()));
-        let changed = applied(Changes { user, cwd, ..Changes::default() });
+    fn an_empty_folder_is_not_said() {
+        let changed = applied(Changes { cwd: Some("".into()), ..Changes::default() });
         assert_eq!(changed, applied(Changes::default()));
     }
 
     #[test]
     fn what_is_no_user_is_refused() {
-        for user in ["-1", "4294967295", "1:4294967295", "root", "1:", "1:2:3", "4294967296"] {
+        for user in ["", "-1", "4294967295", "1:4294967295", "root", "1:", "1:2:3", "4294967296"] {
             let changes = Changes { user: Some(user.into()), ..Changes::default() };
             assert!(changes.apply(process(), vec!["x".into()]).is_err(), "{user}");
         }
