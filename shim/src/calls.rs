@@ -151,7 +151,6 @@ impl Shim {
         written.map_err(|error| failed(&error))?;
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
         let stdio = Stdio { stdin, stdout, stderr, terminal: request.terminal };
-        let root = work::root_of(&options, &self.namespace);
         let init = Process::new(stdio, Vec::new());
         let task = Task {
             bundle,
@@ -167,7 +166,7 @@ impl Shim {
             execs: std::collections::BTreeMap::new(),
         };
         self.tasks.insert(id.clone(), task);
-        let begun = self.begin_creation(caller, &id, root);
+        let begun = self.begin_creation(caller, &id);
         if let Err(failure) = begun {
             self.forget(&id);
             return Err(failure);
@@ -175,7 +174,7 @@ impl Shim {
         Ok(None)
     }
 
-    fn begin_creation(&mut self, caller: Caller, id: &str, root: PathBuf) -> Result<(), Failure> {
+    fn begin_creation(&mut self, caller: Caller, id: &str) -> Result<(), Failure> {
         let task = self.task(id)?;
         let (bundle, mounts) = (task.bundle.clone(), task.rootfs.clone());
         if task.images().is_some() {
@@ -183,9 +182,25 @@ impl Shim {
             let later = later(Kind::Create, caller, id);
             return self.step(&[], later, Box::new(move || work::mount(&mounts, &bundle)));
         }
-        let (stdio, options) = (task.init.stdio.clone(), task.options.clone());
+        self.begin_with_streams(Kind::Create, caller, id, |creation| {
+            work::create(creation, &mounts)
+        })
+    }
+
+    /// Begins the step that makes the init, which has its streams from here.
+    pub(crate) fn begin_with_streams(
+        &mut self,
+        kind: Kind,
+        caller: Caller,
+        id: &str,
+        make: impl FnOnce(work::Creation<'_>) -> Result<i32, Failure>,
+    ) -> Result<(), Failure> {
+        let root = self.root(id)?;
+        let task = self.task(id)?;
+        let (bundle, options) = (task.bundle.clone(), task.options.clone());
+        let stdio = task.init.stdio.clone();
         let Given { ends, ours, theirs, wait } = self.streams_of(id, "", &stdio)?;
-        let later = Later { console: ours, ..later(Kind::Create, caller, id) };
+        let later = Later { console: ours, ..later(kind, caller, id) };
         let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
         let creation = work::Creation {
             id: id.to_owned(),
@@ -196,14 +211,14 @@ impl Shim {
             console: theirs.as_ref(),
             wait: wait.as_ref(),
         };
-        self.step(&kept, later, Box::new(move || work::create(creation, &mounts)))
+        self.step(&kept, later, Box::new(move || make(creation)))
     }
 
     /// Takes back what a creation has made. Nobody waits for that.
     pub(crate) fn undo(&mut self, id: &str) -> Result<(), Failure> {
         let (root, bundle) = (self.root(id)?, self.task(id)?.bundle.clone());
         self.forget(id);
-        let later = later(Kind::Undo, Caller { connection: 0, stream: 0 }, id);
+        let later = later(Kind::Undo, Caller::NOBODY, id);
         self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
     }
 
@@ -214,7 +229,7 @@ impl Shim {
             return Ok(());
         }
         let root = self.root(id)?;
-        let later = later(Kind::Kill, Caller { connection: 0, stream: 0 }, id);
+        let later = later(Kind::Kill, Caller::NOBODY, id);
         let kill = Signal::KILL.as_raw();
         let work = move || work::change(&root, id, |container| container.signal_all(kill));
         self.step(&[], later, Box::new(work))
@@ -493,7 +508,7 @@ pub(crate) fn later(kind: Kind, caller: Caller, id: &str) -> Later {
 }
 
 /// What a step must have.
-pub(crate) fn kept<'a>(
+fn kept<'a>(
     ends: &'a Ends,
     console: Option<&'a OwnedFd>,
     wait: Option<&'a Wait>,

@@ -7,12 +7,11 @@ use orlop::container::{CgroupMode, CheckpointOptions, CriuOptions, RestoreOption
 use prost::Message;
 use rustix::process::Signal;
 
-use crate::calls::{Answer, Kind, Later, kept, later, now, wrong};
+use crate::calls::{Answer, Kind, Later, later, now, wrong};
 use crate::messages::events::TaskCheckpointed;
 use crate::messages::task::CheckpointTaskRequest;
 use crate::messages::{Any, Empty, Timestamp, options};
 use crate::shim::Shim;
-use crate::stdio::Given;
 use crate::task::{Caller, Exit, Phase};
 use crate::ttrpc::{Code, Failure};
 use crate::work;
@@ -76,24 +75,10 @@ impl Shim {
 
     /// Starts a task that has no process yet.
     pub(crate) fn restore(&mut self, caller: Caller, id: &str, images: PathBuf) -> Answer {
-        let root = self.root(id)?;
         let task = self.task(id)?;
-        let (bundle, options) = (task.bundle.clone(), task.options.clone());
-        let (stdio, work_path) = (task.init.stdio.clone(), options.criu_work_path.clone());
-        let how = RestoreOptions { criu: back(images, &work_path, &bundle), ..Default::default() };
-        let Given { ends, ours, theirs, wait } = self.streams_of(id, "", &stdio)?;
-        let later = Later { console: ours, ..later(Kind::Start, caller, id) };
-        let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
-        let creation = work::Creation {
-            id: id.to_owned(),
-            bundle,
-            root,
-            options,
-            ends: &ends,
-            console: theirs.as_ref(),
-            wait: wait.as_ref(),
-        };
-        self.step(&kept, later, Box::new(move || work::restore(creation, &how)))?;
+        let criu = back(images, &task.options.criu_work_path, &task.bundle);
+        let how = RestoreOptions { criu, ..Default::default() };
+        self.begin_with_streams(Kind::Start, caller, id, |creation| work::restore(creation, &how))?;
         self.task(id)?.init.phase = Phase::Starting;
         Ok(None)
     }

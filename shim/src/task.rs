@@ -20,6 +20,11 @@ pub(crate) struct Caller {
     pub stream: u32,
 }
 
+impl Caller {
+    /// No connection has this number.
+    pub(crate) const NOBODY: Self = Self { connection: 0, stream: 0 };
+}
+
 /// A container with its processes.
 pub(crate) struct Task {
     pub bundle: PathBuf,
