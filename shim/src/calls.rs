@@ -23,7 +23,7 @@ use crate::messages::{Any, Empty};
 use crate::options;
 use crate::shim::{Ends, Shim, failed};
 use crate::stdio::Given;
-use crate::step::{Step, Work};
+use crate::step::{Made, Step, Work};
 use crate::task::{Caller, Phase, Process, Stdio, Task};
 use crate::ttrpc::{Code, Failure};
 use crate::work;
@@ -146,9 +146,6 @@ impl Shim {
         };
         let options = options::of(options)?;
         let bundle = PathBuf::from(bundle);
-        let text = serde_json::to_vec(&options).unwrap_or_default();
-        let written = std::fs::write(bundle.join("options.json"), text);
-        written.map_err(|error| failed(&error))?;
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
         let stdio = Stdio { stdin, stdout, stderr, terminal: request.terminal };
         let init = Process::new(stdio, Vec::new());
@@ -160,6 +157,7 @@ impl Shim {
             paused: false,
             saving: false,
             cgroups: None,
+            own_pids: false,
             last: None,
             memory: None,
             init,
@@ -176,11 +174,13 @@ impl Shim {
 
     fn begin_creation(&mut self, caller: Caller, id: &str) -> Result<(), Failure> {
         let task = self.task(id)?;
-        let (bundle, mounts) = (task.bundle.clone(), task.rootfs.clone());
+        let mounts = task.rootfs.clone();
         if task.images().is_some() {
             // What is written to its root before it comes back must not be lost below this.
             let later = later(Kind::Create, caller, id);
-            return self.step(&[], later, Box::new(move || work::mount(&mounts, &bundle)));
+            let (bundle, options) = (task.bundle.clone(), task.options.clone());
+            let work = move || work::mount(&options, &mounts, &bundle);
+            return self.step(&[], later, Box::new(work));
         }
         self.begin_with_streams(Kind::Create, caller, id, |creation| {
             work::create(creation, &mounts)
@@ -193,7 +193,7 @@ impl Shim {
         kind: Kind,
         caller: Caller,
         id: &str,
-        make: impl FnOnce(work::Creation<'_>) -> Result<i32, Failure>,
+        make: impl FnOnce(work::Creation<'_>) -> Result<Made, Failure>,
     ) -> Result<(), Failure> {
         let root = self.root(id)?;
         let task = self.task(id)?;
@@ -225,7 +225,7 @@ impl Shim {
     /// Ends what a container still has when its init is gone. In a pid namespace of its own
     /// the kernel does that.
     pub(crate) fn end_rest(&mut self, id: &str) -> Result<(), Failure> {
-        if self.task(id)?.has_own_pids() {
+        if self.task(id)?.own_pids {
             return Ok(());
         }
         let root = self.root(id)?;

@@ -12,6 +12,7 @@ use crate::messages::events::TaskCheckpointed;
 use crate::messages::task::CheckpointTaskRequest;
 use crate::messages::{Any, Empty, Timestamp, options};
 use crate::shim::Shim;
+use crate::step::Made;
 use crate::task::{Caller, Exit, Phase};
 use crate::ttrpc::{Code, Failure};
 use crate::work;
@@ -49,7 +50,7 @@ impl Shim {
         &mut self,
         id: &str,
         images: String,
-        result: Result<i32, Failure>,
+        result: Result<Made, Failure>,
     ) -> Result<Vec<u8>, Failure> {
         match &result {
             Ok(_) => {

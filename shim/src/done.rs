@@ -3,6 +3,7 @@
 
 use std::os::unix::net::UnixStream;
 
+use orlop::cgroup::Manager;
 use prost::Message;
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -13,12 +14,13 @@ use crate::messages::events::{
 use crate::messages::task::{DeleteResponse, PidResponse, WaitResponse};
 use crate::messages::{Empty, Timestamp};
 use crate::shim::Shim;
+use crate::step::Made;
 use crate::task::{Exit, Phase, Process, Stdio};
 use crate::ttrpc::Failure;
 
 impl Shim {
     /// A step is done.
-    pub(crate) fn done(&mut self, later: Later, result: Result<i32, Failure>) {
+    pub(crate) fn done(&mut self, later: Later, result: Result<Made, Failure>) {
         let Later { kind, caller, task: id, exec, console, images } = later;
         let result = match (kind, result) {
             (Kind::Undo, result) => {
@@ -56,16 +58,16 @@ impl Shim {
         &mut self,
         id: &str,
         console: Option<UnixStream>,
-        result: Result<i32, Failure>,
+        result: Result<Made, Failure>,
     ) -> Result<Vec<u8>, Failure> {
-        let pid = result.inspect_err(|_| self.forget(id))?;
+        let made = result.inspect_err(|_| self.forget(id))?;
+        let pid = made.pid;
         // One that is to be restored has no process yet.
-        if pid != 0 {
-            if let Err(failure) = self.take(id, "", pid, console) {
-                self.undo(id)?;
-                return Err(failure);
-            }
-            self.watch_or_warn(id);
+        if pid != 0
+            && let Err(failure) = self.take_container(id, &made, console)
+        {
+            self.undo(id)?;
+            return Err(failure);
         }
         let task = self.task(id)?;
         task.init.phase = Phase::Created;
@@ -81,6 +83,21 @@ impl Shim {
         };
         self.outbox.put(&event);
         Ok(PidResponse { pid: unsigned(pid) }.encode_to_vec())
+    }
+
+    /// Looks after a container that a step has made.
+    fn take_container(
+        &mut self,
+        id: &str,
+        made: &Made,
+        console: Option<UnixStream>,
+    ) -> Result<(), Failure> {
+        let task = self.task(id)?;
+        task.cgroups = serde_json::from_slice(&made.cgroups).ok().map(Manager::from_record);
+        task.own_pids = made.own_pids;
+        self.take(id, "", made.pid, console)?;
+        self.watch_or_warn(id);
+        Ok(())
     }
 
     /// Looks after a process that a step has made.
@@ -106,21 +123,19 @@ impl Shim {
         id: &str,
         exec: &str,
         console: Option<UnixStream>,
-        result: Result<i32, Failure>,
+        result: Result<Made, Failure>,
     ) -> Result<Vec<u8>, Failure> {
         // Of a container that was created before, the process is known.
-        let made = !exec.is_empty() || self.task(id)?.checkpoint.is_some();
-        let result = result.and_then(|pid| match made {
-            true => self.take(id, exec, pid, console),
-            false => Ok(()),
+        let restored = exec.is_empty() && self.task(id)?.checkpoint.is_some();
+        let result = result.and_then(|made| match exec {
+            "" if restored => self.take_container(id, &made, console),
+            "" => Ok(()),
+            exec => self.take(id, exec, made.pid, console),
         });
-        if result.is_ok() && made && exec.is_empty() {
-            self.watch_or_warn(id);
-        }
         let process = self.process(id, exec)?;
         if let Err(failure) = result {
             process.phase = Phase::Stopped;
-            if made {
+            if restored || !exec.is_empty() {
                 process.exit = Some(Exit { status: 255, at: Timestamp::now() });
                 process.told = true;
                 // It may be there, without a terminal that could be taken.
@@ -153,7 +168,7 @@ impl Shim {
         Ok(PidResponse { pid }.encode_to_vec())
     }
 
-    fn deleted(&mut self, id: &str, result: Result<i32, Failure>) -> Result<Vec<u8>, Failure> {
+    fn deleted(&mut self, id: &str, result: Result<Made, Failure>) -> Result<Vec<u8>, Failure> {
         if let Err(failure) = result {
             // It may be tried again.
             self.task(id)?.init.phase = Phase::Stopped;

@@ -10,11 +10,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use orlop::cgroup::Manager;
-use orlop::container::Store;
 use prost::Message;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::calls::Later;
+use crate::calls::{Later, wrong};
 use crate::logger::Logger;
 use crate::messages::events::TaskOOM;
 use crate::messages::ttrpc::Request;
@@ -304,18 +303,9 @@ impl Shim {
         self.ended(&id, &exec);
     }
 
-    /// The cgroups of a task that is created. They are looked up once, since they stay
-    /// the same.
     fn cgroups(&mut self, id: &str) -> Result<&Manager, Failure> {
-        let root = self.root(id)?;
-        let cgroups = &mut self.task(id)?.cgroups;
-        match cgroups {
-            Some(cgroups) => Ok(cgroups),
-            None => {
-                let container = Store::new(root).open(id).map_err(|error| work::failed(&error))?;
-                Ok(cgroups.insert(container.cgroups()))
-            }
-        }
+        let cgroups = self.task(id)?.cgroups.as_ref();
+        cgroups.ok_or_else(|| wrong(format!("container {id} has no process yet")))
     }
 
     /// What a task has used until now.

@@ -15,16 +15,27 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::ttrpc::{Code, Failure};
 
-/// What came of it.
+/// What it has made, as far as the shim looks after that.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Outcome {
+pub(crate) struct Made {
     /// The process that it started, if any.
     #[prost(int32, tag = "1")]
     pub pid: i32,
-    /// It has come to its end: nothing at all is what a killed one tells.
+    /// Of a container: the library's record of its cgroups, as JSON. The shim has it from
+    /// here, since whoever reads a container's whole record touches half of the program.
+    #[prost(bytes = "vec", tag = "2")]
+    pub cgroups: Vec<u8>,
+    /// Of a container: it has a pid namespace of its own.
     #[prost(bool, tag = "3")]
-    pub told: bool,
-    /// What went wrong, if anything.
+    pub own_pids: bool,
+}
+
+/// What came of it. A killed one tells neither.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Outcome {
+    #[prost(message, optional, tag = "1")]
+    pub made: Option<Made>,
+    /// What went wrong.
     #[prost(message, optional, tag = "2")]
     pub failure: Option<Told>,
 }
@@ -45,8 +56,7 @@ pub(crate) struct Step {
     bytes: Vec<u8>,
 }
 
-/// What it is known by afterwards.
-pub(crate) type Work<'a> = Box<dyn FnOnce() -> Result<i32, Failure> + 'a>;
+pub(crate) type Work<'a> = Box<dyn FnOnce() -> Result<Made, Failure> + 'a>;
 
 impl Step {
     /// Begins it. It has the descriptors in `kept` and no other of the shim's.
@@ -60,8 +70,8 @@ impl Step {
                 let _ = SigSet::empty().thread_set_mask();
                 let failed = |Failure { code, message }| Told { code: code as i32, message };
                 let outcome = match work() {
-                    Ok(pid) => Outcome { pid, failure: None, told: true },
-                    Err(failure) => Outcome { pid: 0, failure: Some(failed(failure)), told: true },
+                    Ok(made) => Outcome { made: Some(made), failure: None },
+                    Err(failure) => Outcome { made: None, failure: Some(failed(failure)) },
                 };
                 let sent = (&tell).write_all(&outcome.encode_to_vec());
                 sys::exit(i32::from(sent.is_err()))
@@ -75,7 +85,7 @@ impl Step {
     }
 
     /// What it has told, if that is all.
-    pub(crate) fn read(&mut self) -> Option<Result<i32, Failure>> {
+    pub(crate) fn read(&mut self) -> Option<Result<Made, Failure>> {
         let mut buffer = [0; 4096];
         loop {
             match (&self.told).read(&mut buffer) {
@@ -87,13 +97,10 @@ impl Step {
             }
         }
         let lost = || Failure::new(Code::Internal, "the process that did it was killed");
-        let outcome = match Outcome::decode(&*self.bytes) {
-            Ok(outcome) if outcome.told => outcome,
-            _ => return Some(Err(lost())),
-        };
-        Some(match outcome.failure {
-            None => Ok(outcome.pid),
+        let Outcome { made, failure } = Outcome::decode(&*self.bytes).unwrap_or_default();
+        Some(match failure {
             Some(told) => Err(Failure { code: told.code(), message: told.message }),
+            None => made.ok_or_else(lost),
         })
     }
 }

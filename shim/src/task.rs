@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use orlop::cgroup::{Manager, OutOfMemory};
-use serde::Deserialize;
 
 use crate::logger::Logger;
 use crate::messages::options::Options;
@@ -35,8 +33,10 @@ pub(crate) struct Task {
     pub paused: bool,
     /// A step saves it.
     pub saving: bool,
-    /// Where it is counted what it uses, since that was first asked for.
+    /// Where it is counted what it uses, once there is such a thing.
     pub cgroups: Option<Manager>,
+    /// It has a pid namespace of its own.
+    pub own_pids: bool,
     /// What it had used when its init ended, if that can't be read later.
     pub last: Option<Any>,
     /// What the kernel tells of its memory; the number is that of the poller.
@@ -144,28 +144,6 @@ impl Process {
 }
 
 impl Task {
-    /// Whether its config says that the container has a pid namespace of its own. One that
-    /// can't be read any more does not.
-    pub(crate) fn has_own_pids(&self) -> bool {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Config {
-            linux: Linux,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Linux {
-            namespaces: Vec<LinuxNamespace>,
-        }
-        let config = std::fs::read(self.bundle.join("config.json")).unwrap_or_default();
-        let config: Config = serde_json::from_slice(&config).unwrap_or_default();
-        config.linux.namespaces.iter().any(|namespace| {
-            let path = namespace.path().as_ref();
-            namespace.typ() == LinuxNamespaceType::Pid
-                && path.is_none_or(|path| path.as_os_str().is_empty())
-        })
-    }
-
     /// The images, while there is no process yet.
     pub(crate) fn images(&self) -> Option<&PathBuf> {
         self.checkpoint.as_ref().filter(|_| self.init.pid == 0 && self.init.exit.is_none())

@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::LinuxNamespaceType;
 use orlop::bundle::Bundle;
 use orlop::cgroup::Driver;
 use orlop::container::{
-    CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, Store, Terminal,
+    CheckpointOptions, Container, CreateOptions, ExecOptions, RestoreOptions, Store, Terminal,
 };
 use orlop::{Error, Kind};
 
@@ -15,6 +16,7 @@ use crate::messages::Mount;
 use crate::messages::options::Options;
 use crate::rootfs;
 use crate::shim::Ends;
+use crate::step::Made;
 use crate::ttrpc::{Code, Failure};
 
 /// Where runc under containerd keeps its containers, and whoever looks for them.
@@ -94,9 +96,20 @@ pub(crate) struct Creation<'a> {
     pub wait: Option<&'a Wait>,
 }
 
+/// For `delete`, which comes when there is no shim any more.
+fn keep(options: &Options, bundle: &Path) -> Result<(), Failure> {
+    let text = serde_json::to_vec(options).unwrap_or_default();
+    let path = bundle.join("options.json");
+    std::fs::write(&path, text).map_err(|error| {
+        let Failure { code, message } = crate::shim::failed(&error);
+        Failure::new(code, format!("writing {path:?}: {message}"))
+    })
+}
+
 /// The root, of a container that is restored later.
-pub(crate) fn mount(mounts: &[Mount], bundle: &Path) -> Result<i32, Failure> {
-    rootfs::mount_all(mounts, &bundle.join("rootfs")).map(|()| 0)
+pub(crate) fn mount(options: &Options, mounts: &[Mount], bundle: &Path) -> Result<Made, Failure> {
+    keep(options, bundle)?;
+    rootfs::mount_all(mounts, &bundle.join("rootfs")).map(|()| Made::default())
 }
 
 /// What is asked for is the same for a container that is restored.
@@ -114,17 +127,32 @@ fn create_options(
     })
 }
 
-pub(crate) fn create(creation: Creation<'_>, mounts: &[Mount]) -> Result<i32, Failure> {
+/// What the shim has to know of a container.
+fn made(container: &Container, bundle: &Bundle, pid: i32) -> Made {
+    let linux = bundle.spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let own_pids = namespaces.iter().any(|namespace| {
+        let path = namespace.path().as_ref();
+        namespace.typ() == LinuxNamespaceType::Pid
+            && path.is_none_or(|path| path.as_os_str().is_empty())
+    });
+    // What is written here has just been written to the container's record.
+    let cgroups = serde_json::to_vec(&container.cgroups().record()).unwrap_or_default();
+    Made { pid, cgroups, own_pids }
+}
+
+pub(crate) fn create(creation: Creation<'_>, mounts: &[Mount]) -> Result<Made, Failure> {
     let Creation { id, bundle, root, options, ends, console, wait } = creation;
     wait.map_or(Ok(()), Wait::wait)?;
     take_streams(ends)?;
+    keep(&options, &bundle)?;
     let rootfs = bundle.join("rootfs");
     rootfs::mount_all(mounts, &rootfs)?;
     let create = || {
         let bundle = Bundle::open(&bundle)?;
         let create = create_options(&options, &bundle, console)?;
-        let (_, started) = Store::new(root).create(&id, &bundle, &create)?;
-        Ok(started.pid)
+        let (container, started) = Store::new(root).create(&id, &bundle, &create)?;
+        Ok(made(&container, &bundle, started.pid))
     };
     create().map_err(|error| {
         rootfs::unmount(&rootfs);
@@ -132,27 +160,29 @@ pub(crate) fn create(creation: Creation<'_>, mounts: &[Mount]) -> Result<i32, Fa
     })
 }
 
-pub(crate) fn restore(creation: Creation<'_>, how: &RestoreOptions) -> Result<i32, Failure> {
+pub(crate) fn restore(creation: Creation<'_>, how: &RestoreOptions) -> Result<Made, Failure> {
     let Creation { id, bundle, root, options, ends, console, wait } = creation;
     wait.map_or(Ok(()), Wait::wait)?;
     take_streams(ends)?;
     let restore = || {
         let bundle = Bundle::open(&bundle)?;
         let create = create_options(&options, &bundle, console)?;
-        let (_, started) = Store::new(root).restore(&id, &bundle, &create, how)?;
-        Ok(started.pid)
+        let (container, started) = Store::new(root).restore(&id, &bundle, &create, how)?;
+        Ok(made(&container, &bundle, started.pid))
     };
     restore().map_err(|error| because("OCI runtime restore failed", &error))
 }
 
-pub(crate) fn checkpoint(root: &Path, id: &str, how: CheckpointOptions) -> Result<i32, Failure> {
+pub(crate) fn checkpoint(root: &Path, id: &str, how: CheckpointOptions) -> Result<Made, Failure> {
     let saved = Store::new(root).open(id).and_then(|container| container.checkpoint(how));
-    saved.map(|()| 0).map_err(|error| because("OCI runtime checkpoint failed", &error))
+    saved
+        .map(|()| Made::default())
+        .map_err(|error| because("OCI runtime checkpoint failed", &error))
 }
 
-pub(crate) fn start(root: &Path, id: &str) -> Result<i32, Failure> {
+pub(crate) fn start(root: &Path, id: &str) -> Result<Made, Failure> {
     let started = Store::new(root).open(id).and_then(|container| container.start());
-    started.map(|()| 0).map_err(|error| because("OCI runtime start failed", &error))
+    started.map(|()| Made::default()).map_err(|error| because("OCI runtime start failed", &error))
 }
 
 pub(crate) fn exec(
@@ -161,32 +191,33 @@ pub(crate) fn exec(
     process: &[u8],
     ends: &Ends,
     console: Option<&OwnedFd>,
-) -> Result<i32, Failure> {
+) -> Result<Made, Failure> {
     take_streams(ends)?;
     let exec = || {
         let process = Bundle::parse_process(process)?.value;
         let options =
             ExecOptions { process, terminal: terminal(console)?, ..ExecOptions::default() };
-        Ok(Store::new(root).open(id)?.exec(&options)?.pid)
+        let pid = Store::new(root).open(id)?.exec(&options)?.pid;
+        Ok(Made { pid, ..Made::default() })
     };
     exec().map_err(|error| because("OCI runtime exec failed", &error))
 }
 
-pub(crate) fn delete(root: &Path, id: &str, bundle: &Path) -> Result<i32, Failure> {
+pub(crate) fn delete(root: &Path, id: &str, bundle: &Path) -> Result<Made, Failure> {
     let deleted = Store::new(root).delete_force(id);
     deleted.map_err(|error| failed(&error))?;
     rootfs::unmount(&bundle.join("rootfs"));
-    Ok(0)
+    Ok(Made::default())
 }
 
 /// What is done to a container that runs.
 pub(crate) fn change(
     root: &Path,
     id: &str,
-    change: impl FnOnce(&orlop::container::Container) -> orlop::Result<()>,
-) -> Result<i32, Failure> {
+    change: impl FnOnce(&Container) -> orlop::Result<()>,
+) -> Result<Made, Failure> {
     let changed = Store::new(root).open(id).and_then(|container| change(&container));
-    changed.map(|()| 0).map_err(|error| failed(&error))
+    changed.map(|()| Made::default()).map_err(|error| failed(&error))
 }
 
 #[cfg(test)]
