@@ -9,7 +9,9 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
 
-use super::messages::{Any, Creation, Exec, Mount, Options};
+use super::messages::options::{Options, RUNC};
+use super::messages::task::{CreateTaskRequest, ExecProcessRequest};
+use super::messages::{Any, Mount};
 use crate::bench::bundle::{self, Bundles};
 
 /// One container. Its pipes are held open, as a daemon does it.
@@ -60,24 +62,24 @@ impl Layout<'_> {
     }
 
     /// What Create is to be told of it; `state` is where the runtime keeps its own.
-    pub(super) fn creation(&self, container: &Container, state: &Path) -> Creation {
+    pub(super) fn creation(&self, container: &Container, state: &Path) -> CreateTaskRequest {
         let root = Mount {
             kind: "bind".to_owned(),
             source: text(&self.bundles.root),
             options: vec!["rbind".to_owned(), "ro".to_owned()],
+            ..Mount::default()
         };
-        let options = Options { root: text(state) };
-        let options = Any {
-            type_url: "containerd.runc.v1.Options".to_owned(),
-            value: prost::Message::encode_to_vec(&options),
-        };
-        Creation {
+        let options = Options { root: text(state), ..Options::default() };
+        let options =
+            Any { type_url: RUNC.to_owned(), value: prost::Message::encode_to_vec(&options) };
+        CreateTaskRequest {
             id: container.id.clone(),
             bundle: text(&container.bundle),
             rootfs: vec![root],
             stdout: container.pipe("stdout"),
             stderr: container.pipe("stderr"),
             options: Some(options),
+            ..CreateTaskRequest::default()
         }
     }
 }
@@ -88,18 +90,19 @@ impl Container {
     }
 
     /// /bin/true in it.
-    pub(super) fn exec(&self, exec_id: &str) -> Exec {
+    pub(super) fn exec(&self, exec_id: &str) -> ExecProcessRequest {
         let process = json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/bin/true"] });
         let spec = Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
             value: process.to_string().into_bytes(),
         };
-        Exec {
+        ExecProcessRequest {
             id: self.id.clone(),
             exec_id: exec_id.to_owned(),
             stdout: self.pipe("stdout"),
             stderr: self.pipe("stderr"),
             spec: Some(spec),
+            ..ExecProcessRequest::default()
         }
     }
 }

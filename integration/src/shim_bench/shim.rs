@@ -9,7 +9,10 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::container::{Container, Layout};
-use super::messages::{Connected, Empty, Kill, Process, Statistics, Waited};
+use super::messages::Empty;
+use super::messages::task::{
+    ConnectResponse, KillRequest, ProcessRequest, StatsResponse, WaitResponse,
+};
 use super::ttrpc::{Client, Events};
 use crate::bench::meter::Watchdog;
 
@@ -121,7 +124,7 @@ impl Server {
     /// The one at that address.
     pub(super) fn at(address: &str) -> Result<Self> {
         let mut client = Client::to(address)?;
-        let connected: Connected = client.ask("Connect", &Process::default())?;
+        let connected: ConnectResponse = client.ask("Connect", &ProcessRequest::default())?;
         Ok(Self { client, pid: Pid::from_raw(connected.shim_pid.cast_signed()) })
     }
 
@@ -141,7 +144,7 @@ impl Server {
         let process = of(container, exec_id);
         let waits = self.client.send("Wait", &process)?;
         let _: Empty = self.client.ask("Start", &process)?;
-        let waited: Waited = self.client.receive(waits).context("Wait")?;
+        let waited: WaitResponse = self.client.receive(waits).context("Wait")?;
         let id = if exec_id.is_empty() { &container.id } else { exec_id };
         world.events.exit(&container.id, id)?;
         Ok(waited.exit_status)
@@ -162,16 +165,16 @@ impl Server {
 
     /// What a container has used: the length of the message.
     pub(super) fn stats(&mut self, container: &Container) -> Result<usize> {
-        let found: Statistics = self.client.ask("Stats", &of(container, ""))?;
+        let found: StatsResponse = self.client.ask("Stats", &of(container, ""))?;
         Ok(found.stats.context("Stats has answered without any")?.value.len())
     }
 
     /// Kills a container that runs, and deletes it.
     pub(super) fn kill(&mut self, container: &Container) -> Result<()> {
         let waits = self.client.send("Wait", &of(container, ""))?;
-        let kill = Kill { id: container.id.clone(), signal: 9 };
+        let kill = KillRequest { id: container.id.clone(), signal: 9, ..KillRequest::default() };
         let _: Empty = self.client.ask("Kill", &kill)?;
-        let _: Waited = self.client.receive(waits).context("Wait")?;
+        let _: WaitResponse = self.client.receive(waits).context("Wait")?;
         self.delete(container)
     }
 
@@ -201,8 +204,8 @@ fn is_end(error: &anyhow::Error) -> bool {
     matches!(kind, Some(BrokenPipe | ConnectionReset | UnexpectedEof))
 }
 
-fn of(container: &Container, exec_id: &str) -> Process {
-    Process { id: container.id.clone(), exec_id: exec_id.to_owned() }
+fn of(container: &Container, exec_id: &str) -> ProcessRequest {
+    ProcessRequest { id: container.id.clone(), exec_id: exec_id.to_owned() }
 }
 
 /// What a program says of its version, in one line.

@@ -11,26 +11,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use prost::Message;
 
-use super::messages::{Exit, Forward, Request, Response};
+use super::frame::{self, REQUEST, RESPONSE};
+use super::messages::events::{Event, ForwardRequest, TaskExit};
+use super::messages::ttrpc::{Request, Response};
 
 /// Nothing that is asked takes this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const REQUEST: u8 = 1;
-const RESPONSE: u8 = 2;
-
-/// `u32 length │ u32 stream │ u8 kind │ u8 flags │ message`, big endian.
 fn write(socket: &mut UnixStream, stream: u32, kind: u8, message: &impl Message) -> io::Result<()> {
-    let message = message.encode_to_vec();
-    let length = u32::try_from(message.len()).map_err(io::Error::other)?;
-    let mut bytes = Vec::with_capacity(10 + message.len());
-    bytes.extend(length.to_be_bytes());
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend([kind, 0]);
-    bytes.extend(message);
-    socket.write_all(&bytes)
+    socket.write_all(&frame::encode(stream, kind, &message.encode_to_vec()))
 }
 
+/// The next message, and its stream.
 fn read(socket: &mut UnixStream) -> io::Result<(u32, Vec<u8>)> {
     let mut head = [0; 10];
     socket.read_exact(&mut head)?;
@@ -64,6 +56,7 @@ impl Client {
             service: "containerd.task.v2.Task".to_owned(),
             method: method.to_owned(),
             payload: message.encode_to_vec(),
+            timeout_nano: 0,
         };
         let stream = self.next;
         self.next += 2;
@@ -103,7 +96,7 @@ impl Client {
 pub(super) struct Events {
     /// Where shims are told to send them.
     pub path: PathBuf,
-    exits: Receiver<Exit>,
+    exits: Receiver<TaskExit>,
 }
 
 impl Events {
@@ -128,7 +121,7 @@ impl Events {
             let left = PATIENCE.saturating_sub(begin.elapsed());
             let exit = self.exits.recv_timeout(left);
             let exit = exit.with_context(|| format!("no event tells that {id} has ended"))?;
-            if exit.container == container && exit.id == id {
+            if exit.container_id == container && exit.id == id {
                 return Ok(());
             }
         }
@@ -136,15 +129,15 @@ impl Events {
 }
 
 /// Answers one shim's events until it has gone; ends are passed on.
-fn take(mut socket: UnixStream, sender: &Sender<Exit>) -> Result<()> {
+fn take(mut socket: UnixStream, sender: &Sender<TaskExit>) -> Result<()> {
     loop {
         let (stream, message) = read(&mut socket)?;
         let request = Request::decode(&*message)?;
         ensure!(request.method == "Forward", "{} is not known here", request.method);
         write(&mut socket, stream, RESPONSE, &Response::default())?;
-        let envelope = Forward::decode(&*request.payload)?.envelope.unwrap_or_default();
-        if envelope.topic == "/tasks/exit" {
-            sender.send(Exit::decode(&*envelope.event.unwrap_or_default().value)?)?;
+        let envelope = ForwardRequest::decode(&*request.payload)?.envelope.unwrap_or_default();
+        if envelope.topic == TaskExit::TOPIC {
+            sender.send(TaskExit::decode(&*envelope.event.unwrap_or_default().value)?)?;
         }
     }
 }
