@@ -18,14 +18,13 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 mod container;
-// The shim's own, of which it needs the other half.
 #[path = "../../shim/src/ttrpc/frame.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // the shim's own, of which it needs the other half
 mod frame;
 pub mod look;
 mod measure;
 #[path = "../../shim/src/messages/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code)] // the same
 mod messages;
 pub mod report;
 mod shim;
