@@ -1,13 +1,14 @@
 //! The calls of a task service, and what follows when their steps are done.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use orlop::bundle::Bundle;
 use orlop::container::Store;
+use orlop_init::sys::{self, Errno};
 use prost::Message;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::Signal;
 
 use crate::checkpoint::folder_of_images;
 use crate::done::{deleted, unsigned, waited};
@@ -27,6 +28,9 @@ use crate::step::{Made, Step, Work};
 use crate::task::{Caller, Phase, Process, Stdio, Task};
 use crate::ttrpc::{Code, Failure};
 use crate::work;
+
+/// The last signal there is (signal(7)); those from 32 on have no names.
+const LAST: i32 = 64;
 
 /// An answer: now, or when a step is done.
 pub(crate) type Answer = Result<Option<Vec<u8>>, Failure>;
@@ -384,11 +388,17 @@ impl Shim {
         if exec_id.is_empty() && self.task(&id)?.images().is_some() {
             return self.kill_saved(&id, signal);
         }
-        if all && exec_id.is_empty() {
+        let number = i32::try_from(signal).ok().filter(|number| (0..=LAST).contains(number));
+        let number = number.ok_or_else(|| {
+            Failure::new(Code::InvalidArgument, format!("there is no signal {signal}"))
+        })?;
+        // What v1's freezer holds dies only when it is let go.
+        let task = self.task(&id)?;
+        let frozen = task.paused && task.init.pidfd.is_some() && number == Signal::KILL.as_raw();
+        if (all || frozen) && exec_id.is_empty() {
             let root = self.root(&id)?;
             let later = later(Kind::Kill, caller, &id);
-            let signal = i32::try_from(signal).unwrap_or_default();
-            let work = move || work::change(&root, &id, |container| container.signal_all(signal));
+            let work = move || work::change(&root, &id, |container| container.signal_all(number));
             self.step(&[], later, Box::new(work))?;
             return Ok(None);
         }
@@ -398,14 +408,10 @@ impl Shim {
             return Err(wrong("process not created"));
         }
         let pidfd = process.pidfd.as_ref().ok_or_else(gone)?;
-        let wanted = i32::try_from(signal).ok().and_then(Signal::from_named_raw);
-        let wanted = wanted.ok_or_else(|| {
-            Failure::new(Code::InvalidArgument, format!("there is no signal {signal}"))
-        })?;
-        match pidfd_send_signal(pidfd, wanted) {
+        match sys::pidfd_send_signal(pidfd.as_raw_fd(), number.unsigned_abs()) {
             Ok(()) => now(&Empty {}),
-            Err(rustix::io::Errno::SRCH) => Err(gone()),
-            Err(error) => Err(failed(&error.into())),
+            Err(Errno(errno)) if errno == rustix::io::Errno::SRCH.raw_os_error() => Err(gone()),
+            Err(Errno(errno)) => Err(failed(&std::io::Error::from_raw_os_error(errno))),
         }
     }
 

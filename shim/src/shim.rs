@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use orlop::cgroup::Manager;
 use prost::Message;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitid, waitpid,
+};
 
 use crate::calls::{Later, wrong};
 use crate::logger::Logger;
@@ -33,6 +34,9 @@ use crate::work;
 const DRAINED: Duration = Duration::from_secs(10);
 /// How long a logger has for its end.
 const LOGGED: Duration = Duration::from_secs(12);
+
+/// COMPAT(containerd): its own shim dumps its stacks, and goes on.
+const CURIOUS: Signal = Signal::SIGUSR1;
 
 pub(crate) struct Shim {
     pub namespace: String,
@@ -65,7 +69,7 @@ impl Shim {
         outbox: Outbox,
     ) -> std::io::Result<Self> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, CURIOUS, Signal::SIGHUP] {
             set.add(signal);
         }
         set.thread_block()?;
@@ -222,37 +226,53 @@ impl Shim {
         let Some(result) = step.read() else { return };
         let Some((step, later)) = self.steps.remove(&number) else { return };
         // Its end follows at once; what it has started is ours from then on.
-        let _ = waitid(Id::PIDFd(step.process.as_fd()), WaitPidFlag::WEXITED);
+        let _ = waitid(WaitId::PidFd(step.process.as_fd()), WaitIdOptions::EXITED);
         self.done(later, result);
         self.reap();
     }
 
     fn signal(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            if signal.ssi_signo != Signal::SIGCHLD as u32 && self.ending.is_none() {
-                self.ending = Some(Instant::now() + Duration::from_secs(5));
+            match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
+                Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) if self.ending.is_none() => {
+                    self.ending = Some(Instant::now() + Duration::from_secs(5));
+                }
+                Ok(Ok(CURIOUS)) => self.describe(),
+                _ => {}
             }
         }
         self.reap();
     }
 
+    /// What there is, for the log.
+    fn describe(&self) {
+        let processes = self.tasks.values().map(|task| 1 + task.execs.len()).sum::<usize>();
+        log::info!(
+            "{} tasks, {processes} processes, {} steps, {} streams, {} deletions that wait, \
+             {} connections, {} events",
+            self.tasks.len(),
+            self.steps.len(),
+            self.streams.len(),
+            self.drains.len(),
+            self.connections.len(),
+            self.outbox.len(),
+        );
+    }
+
     /// Ends what has no other parent any more. While a step is on its way it may have
     /// started what is not known yet.
     fn reap(&mut self) {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while self.steps.is_empty()
-            && let Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) =
-                waitid(Id::All, flags)
+            && let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG)
         {
             let known = self.exits.iter().find_map(|(number, (task, exec))| {
                 let process = self.tasks.get(task)?;
                 let process =
                     if exec.is_empty() { Some(&process.init) } else { process.execs.get(exec) };
-                (process?.pid == pid.as_raw()).then_some(*number)
+                (process?.pid == pid.as_raw_nonzero().get()).then_some(*number)
             });
-            match known {
-                Some(number) => self.exited(number),
-                None => drop(waitid(Id::Pid(pid), WaitPidFlag::WEXITED)),
+            if let Some(number) = known {
+                self.over(number, status_of(status.exit_status(), status.terminating_signal()));
             }
         }
     }
@@ -273,25 +293,32 @@ impl Shim {
     }
 
     fn exited(&mut self, number: u32) {
-        let Some((id, exec)) = self.exits.get(&number).cloned() else { return };
-        let Some(process) = self.tasks.get_mut(&id).and_then(|task| task.process(&exec)) else {
+        let Some((id, exec)) = self.exits.get(&number) else { return };
+        let Some(process) = self.tasks.get_mut(id).and_then(|task| task.process(exec)) else {
             self.exits.remove(&number);
             return;
         };
         let Some(pidfd) = &process.pidfd else { return };
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        let status = match waitid(Id::PIDFd(pidfd.as_fd()), flags) {
-            Ok(WaitStatus::Exited(_, code)) => code,
-            Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+            Ok(Some(status)) => {
+                self.over(number, status_of(status.exit_status(), status.terminating_signal()));
+            }
             // Still the child of the step that started it.
-            Ok(_) | Err(nix::errno::Errno::ECHILD) => return,
-            Err(_) => 255,
-        };
-        self.poller.forget(pidfd);
-        process.pidfd = None;
-        let status = u32::try_from(status).unwrap_or(255);
+            Ok(None) | Err(rustix::io::Errno::CHILD) => {}
+            Err(_) => self.over(number, UNKNOWN),
+        }
+    }
+
+    /// A process has ended, and was waited for.
+    fn over(&mut self, number: u32, status: u32) {
+        let Some((id, exec)) = self.exits.remove(&number) else { return };
+        let process = self.tasks.get_mut(&id).and_then(|task| task.process(&exec));
+        let Some(process) = process else { return };
+        if let Some(pidfd) = process.pidfd.take() {
+            self.poller.forget(&pidfd);
+        }
         process.exit = Some(Exit { status, at: Timestamp::now() });
-        self.exits.remove(&number);
         if exec.is_empty() {
             self.remember(&id);
         }
@@ -437,6 +464,15 @@ impl Shim {
     pub(crate) fn drain(&mut self, task: &str, exec: &str) {
         self.drains.push((Instant::now() + DRAINED, task.to_owned(), exec.to_owned()));
     }
+}
+
+/// What is told of who ended in no known way.
+const UNKNOWN: u32 = 255;
+
+/// As shells write it. A signal need not have a name (signal(7)).
+fn status_of(exit: Option<i32>, signal: Option<i32>) -> u32 {
+    let status = exit.or_else(|| signal.map(|signal| 128 + signal));
+    status.and_then(|status| u32::try_from(status).ok()).unwrap_or(UNKNOWN)
 }
 
 pub(crate) fn failed(error: &std::io::Error) -> Failure {

@@ -11,6 +11,7 @@ mod hostile;
 #[allow(dead_code)] // the same
 mod messages;
 mod order;
+mod signals;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -35,7 +35,7 @@ pub(crate) fn exec_of(world: &World, name: &str, exec: &str, stdin: &str) -> Exe
     }
 }
 
-fn change(world: &World, name: &str, change: impl FnOnce(&mut Value)) {
+pub(crate) fn change(world: &World, name: &str, change: impl FnOnce(&mut Value)) {
     let path = world.path(name).join("config.json");
     let mut config = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     change(&mut config);
