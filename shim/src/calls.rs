@@ -70,7 +70,7 @@ pub(crate) fn now(message: &impl Message) -> Answer {
     Ok(Some(message.encode_to_vec()))
 }
 
-fn none_such(task: &str, exec: &str) -> Failure {
+pub(crate) fn none_such(task: &str, exec: &str) -> Failure {
     let words = match exec {
         "" => format!("container {task} not found: not found"),
         exec => format!("process {exec}: not found"),
@@ -287,7 +287,8 @@ impl Shim {
         if exec_id.is_empty() {
             return Err(Failure::new(Code::InvalidArgument, "an exec needs an id"));
         }
-        if task.execs.contains_key(&exec_id) {
+        // Of an exec with its container's id the end would be that of the container.
+        if exec_id == id || task.execs.contains_key(&exec_id) {
             return Err(Failure::new(Code::AlreadyExists, format!("id {exec_id}: already exists")));
         }
         if task.paused || task.images().is_some() || task.init.exit.is_some() {
@@ -320,11 +321,18 @@ impl Shim {
         if saving && exec_id.is_empty() {
             return Err(wrong(format!("container {id} is being checkpointed")));
         }
-        if process.deleter.is_some() || process.phase == Phase::Deleting {
-            return Err(wrong("it is being deleted"));
+        match process.phase {
+            Phase::New if exec_id.is_empty() => return Err(wrong("it is being created")),
+            Phase::Starting => return Err(wrong("it is being started")),
+            _ if process.deleter.is_some() => return Err(wrong("it is being deleted")),
+            Phase::Deleting => return Err(wrong("it is being deleted")),
+            _ => process.deleter = Some(caller),
         }
-        process.deleter = Some(caller);
-        self.drain(&id, &exec_id);
+        match process.exit {
+            Some(_) => self.drain(&id, &exec_id),
+            // It writes until it is ended, or never has.
+            None => self.delete(&id, &exec_id),
+        }
         Ok(None)
     }
 
@@ -332,21 +340,19 @@ impl Shim {
     pub(crate) fn delete(&mut self, id: &str, exec: &str) {
         let Ok(process) = self.process(id, exec) else { return };
         let Some(caller) = process.deleter.take() else { return };
-        process.phase = Phase::Deleting;
         if !exec.is_empty() {
             let response = deleted(process);
-            let streams = process.all_streams();
-            self.cut(&streams);
-            let removed = self.task(id).ok().and_then(|task| task.execs.remove(exec));
-            if let Some(logger) = removed.and_then(|process| process.logger) {
-                self.release(logger);
+            if let Some(process) = self.task(id).ok().and_then(|task| task.execs.remove(exec)) {
+                self.drop_process(id, exec, process);
             }
             return self.reply(caller, Ok(response.encode_to_vec()));
         }
         let begun = self.root(id).and_then(|root| {
             let bundle = self.task(id)?.bundle.clone();
             let later = later(Kind::Delete, caller, id);
-            self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
+            self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))?;
+            self.task(id)?.init.phase = Phase::Deleting;
+            Ok(())
         });
         if let Err(failure) = begun {
             self.reply(caller, Err(failure));

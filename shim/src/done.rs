@@ -7,7 +7,7 @@ use orlop::cgroup::Manager;
 use prost::Message;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::calls::{Kind, Later};
+use crate::calls::{Kind, Later, none_such};
 use crate::messages::events::{
     TaskCreate, TaskDelete, TaskExecStarted, TaskExit, TaskIo, TaskPaused, TaskResumed, TaskStart,
 };
@@ -16,7 +16,7 @@ use crate::messages::{Empty, Timestamp};
 use crate::shim::Shim;
 use crate::step::Made;
 use crate::task::{Exit, Phase, Process, Stdio};
-use crate::ttrpc::Failure;
+use crate::ttrpc::{Code, Failure};
 
 impl Shim {
     /// A step is done.
@@ -60,7 +60,17 @@ impl Shim {
         console: Option<UnixStream>,
         result: Result<Made, Failure>,
     ) -> Result<Vec<u8>, Failure> {
-        let made = result.inspect_err(|_| self.forget(id))?;
+        let made = match result {
+            Ok(made) => made,
+            Err(failure) => {
+                // Nobody else takes back what it has made.
+                match failure.code {
+                    Code::Aborted => self.undo(id)?,
+                    _ => self.forget(id),
+                }
+                return Err(failure);
+            }
+        };
         let pid = made.pid;
         // One that is to be restored has no process yet.
         if pid != 0
@@ -174,6 +184,8 @@ impl Shim {
             self.task(id)?.init.phase = Phase::Stopped;
             return Err(failure);
         }
+        // Its deletion may have ended it.
+        self.must_be_over(id);
         let response = deleted(&self.task(id)?.init);
         self.forget(id);
         self.outbox.put(&TaskDelete {
@@ -231,11 +243,20 @@ impl Shim {
     /// The shim knows nothing of the task any more.
     pub(crate) fn forget(&mut self, id: &str) {
         let Some(task) = self.tasks.remove(id) else { return };
-        for process in std::iter::once(task.init).chain(task.execs.into_values()) {
-            self.cut(&process.all_streams());
-            process.logger.into_iter().for_each(|logger| self.release(logger));
-        }
         self.exits.retain(|_, (task, _)| task != id);
+        self.drop_process(id, "", task.init);
+        for (exec, process) in task.execs {
+            self.drop_process(id, &exec, process);
+        }
+    }
+
+    /// Nobody can ask for the process any more, and who still waits has waited in vain.
+    pub(crate) fn drop_process(&mut self, id: &str, exec: &str, process: Process) {
+        self.cut(&process.all_streams());
+        process.logger.into_iter().for_each(|logger| self.release(logger));
+        for waiter in process.waiters {
+            self.reply(waiter, Err(none_such(id, exec)));
+        }
     }
 }
 

@@ -330,6 +330,17 @@ impl Shim {
         self.ended(&id, &exec);
     }
 
+    /// The init of a task has been ended, and is a child of ours.
+    pub(crate) fn must_be_over(&mut self, id: &str) {
+        let own = |(number, (task, exec)): (&u32, &(String, String))| {
+            (task == id && exec.is_empty()).then_some(*number)
+        };
+        if let Some(number) = self.exits.iter().find_map(own) {
+            self.exited(number);
+            self.over(number, KILLED);
+        }
+    }
+
     fn cgroups(&mut self, id: &str) -> Result<&Manager, Failure> {
         let cgroups = self.task(id)?.cgroups.as_ref();
         cgroups.ok_or_else(|| wrong(format!("container {id} has no process yet")))
@@ -465,6 +476,9 @@ impl Shim {
         self.drains.push((Instant::now() + DRAINED, task.to_owned(), exec.to_owned()));
     }
 }
+
+/// What is told of who was ended by the shim.
+const KILLED: u32 = 128 + 9;
 
 /// What is told of who ended in no known way.
 const UNKNOWN: u32 = 255;

@@ -2,7 +2,8 @@
 //!
 //! Whatever it waits for, a hook or a mount, nobody else does. What it makes is its child
 //! first, and the shim's when it has ended: the shim is a subreaper. Its memory, config and
-//! all, ends with it.
+//! all, ends with it. It ends with the shim: who deletes what a killed one has left must find
+//! all of it, and nothing may come afterwards.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,7 +12,10 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::SigSet;
 use orlop_init::sys::{self, Errno};
 use prost::Message;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, pidfd_open,
+    set_parent_process_death_signal, waitpid,
+};
 
 use crate::ttrpc::{Code, Failure};
 
@@ -63,9 +67,15 @@ impl Step {
     pub(crate) fn begin(kept: &[BorrowedFd<'_>], work: Work<'_>) -> std::io::Result<Self> {
         let (told, tell) = UnixStream::pair()?;
         told.set_nonblocking(true)?;
+        let shim = getpid();
         match sys::copy::fork_alone() {
             Err(Errno(errno)) => Err(std::io::Error::from_raw_os_error(errno)),
             Ok(0) => {
+                let dies = set_parent_process_death_signal(Some(Signal::KILL));
+                // It may have been killed before that.
+                if dies.is_err() || getppid() != Some(shim) {
+                    sys::exit(1);
+                }
                 close_others(kept.iter().copied().chain([tell.as_fd()]).chain(crate::log::file()));
                 let _ = SigSet::empty().thread_set_mask();
                 let failed = |Failure { code, message }| Told { code: code as i32, message };
@@ -78,8 +88,7 @@ impl Step {
             }
             Ok(pid) => {
                 let pid = Pid::from_raw(pid).ok_or(ErrorKind::InvalidData)?;
-                let process = pidfd_open(pid, PidfdFlags::empty())?;
-                Ok(Self { process, told, bytes: Vec::new() })
+                Ok(Self { process: hold(pid)?, told, bytes: Vec::new() })
             }
         }
     }
@@ -96,13 +105,23 @@ impl Step {
                 Err(_) => break,
             }
         }
-        let lost = || Failure::new(Code::Internal, "the process that did it was killed");
+        let lost = || Failure::new(Code::Aborted, "the process that did it was killed");
         let Outcome { made, failure } = Outcome::decode(&*self.bytes).unwrap_or_default();
         Some(match failure {
             Some(told) => Err(Failure { code: told.code(), message: told.message }),
             None => made.ok_or_else(lost),
         })
     }
+}
+
+/// A child that was just begun, or nothing of it.
+pub(crate) fn hold(child: Pid) -> std::io::Result<OwnedFd> {
+    pidfd_open(child, PidfdFlags::empty()).map_err(|errno| {
+        // It waits to be reaped: the number is still its own.
+        let _ = kill_process(child, Signal::KILL);
+        let _ = waitpid(Some(child), WaitOptions::empty());
+        errno.into()
+    })
 }
 
 impl AsFd for Step {

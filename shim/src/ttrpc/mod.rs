@@ -19,6 +19,7 @@ pub(crate) enum Code {
     AlreadyExists = 6,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
+    Aborted = 10,
     Unimplemented = 12,
     Internal = 13,
 }

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod client;
+mod early;
 #[path = "../../src/ttrpc/frame.rs"]
 #[allow(dead_code)] // the shim's other half
 mod frame;
@@ -270,7 +271,7 @@ fn memory_of(client: &mut Client, task: &ProcessRequest) -> (u64, u64, u64) {
 
 /// The address of a shell that reads what is written from 3, what is written of errors
 /// from 4, and has 5 to say that it is ready.
-fn shell(scheme: &str, script: &str) -> String {
+pub(crate) fn shell(scheme: &str, script: &str) -> String {
     let script: String = script.bytes().map(|byte| format!("%{byte:02x}")).collect();
     format!("{scheme}:///bin/sh?-c={script}")
 }

@@ -1,0 +1,176 @@
+//! What is asked for too early: of a task that is being made, or was never started.
+
+use std::fs::{self, File};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::{Client, SHIM, World, address_of, end, until};
+use crate::messages::Empty;
+use crate::messages::task::{
+    ConnectResponse, CreateTaskRequest, DeleteResponse, PidResponse, ProcessRequest, WaitResponse,
+};
+use crate::order::{change, exec_of};
+use crate::shell;
+
+const NOT_FOUND: i32 = 5;
+const WRONG_STATE: i32 = 9;
+
+/// It ends by its deletion, which everybody hears of and nobody waits for.
+#[test]
+fn a_task_that_was_not_started_is_deleted_at_once_and_its_end_is_told() {
+    let test = "a_task_that_was_not_started_is_deleted_at_once_and_its_end_is_told";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "start"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let (stdin, stdout) = (world.fifo("stdin"), world.fifo("stdout"));
+    let creation = CreateTaskRequest { stdin, stdout, ..world.creation("a") };
+    let _: PidResponse = client.ask("Create", &creation);
+    let _: Empty = client.ask("Exec", &exec_of(&world, "a", "one", ""));
+    let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+    let mut waiter = Client::to(&format!("unix://{}", address.display()));
+    let (init, exec) = (waiter.send("Wait", &world.of("a")), waiter.send("Wait", &one));
+    let begun = Instant::now();
+    let deleted: DeleteResponse = client.ask("Delete", &world.of("a"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(deleted.exit_status, 137);
+    let ended = WaitResponse::decode(&*waiter.receive(init).unwrap()).unwrap();
+    assert_eq!(ended.exit_status, 137);
+    // It has never been there.
+    assert_eq!(waiter.receive(exec).unwrap_err().0, NOT_FOUND);
+    let topics = world.topics(4);
+    assert_eq!(topics, ["/tasks/create", "/tasks/exec-added", "/tasks/exit", "/tasks/delete"]);
+    end(&world, client, &address);
+}
+
+#[test]
+fn what_is_being_made_is_not_deleted() {
+    let Some(world) = World::new("what_is_being_made_is_not_deleted") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let go = world.path("go");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    change(&world, "a", |config| {
+        let hook = serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        config["hooks"]["createRuntime"] = hook.clone();
+        config["hooks"]["poststart"] = hook;
+    });
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let mut other = Client::to(&format!("unix://{}", address.display()));
+    for method in ["Create", "Start"] {
+        let begun = match method {
+            "Create" => client.send(method, &world.creation("a")),
+            _ => client.send(method, &world.of("a")),
+        };
+        until("the step", || {
+            let connect: ConnectResponse = other.ask("Connect", &world.of("a"));
+            method == "Create" || {
+                let wait = other.send("State", &world.of("a"));
+                let state = other.receive(wait).unwrap();
+                let state = crate::messages::task::StateResponse::decode(&*state).unwrap();
+                connect.task_pid != 0 && state.status != 1
+            }
+        });
+        assert_eq!(other.refused("Delete", &world.of("a")).0, WRONG_STATE);
+        fs::write(&go, "").unwrap();
+        client.receive(begun).unwrap();
+        fs::remove_file(&go).unwrap();
+    }
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+/// A client takes the end of a process of this name for that of the task.
+#[test]
+fn an_exec_has_another_name_than_its_container() {
+    let Some(world) = World::new("an_exec_has_another_name_than_its_container") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let request = exec_of(&world, "a", &world.id("a"), "");
+    let words = format!("id {}: already exists", world.id("a"));
+    assert_eq!(client.refused("Exec", &request), (6, words));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+fn delete(world: &World) {
+    let mut command = Command::new(SHIM);
+    command.args(["-namespace", "test", "-address", "/daemon", "-id", &world.id("a"), "-bundle"]);
+    command.arg(world.path("a")).arg("delete").current_dir(world.path("a"));
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+/// Whatever is not yet made by then is not made afterwards.
+#[test]
+fn a_shim_that_is_killed_takes_what_it_is_making_with_it() {
+    let test = "a_shim_that_is_killed_takes_what_it_is_making_with_it";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
+    let (go, seen) = (world.path("go"), world.path("seen"));
+    let script = format!(
+        "trap '' PIPE; until [ -e {} ]; do sleep 0.01; done; printf x >&5; cat <&3; : >{}",
+        go.display(),
+        seen.display(),
+    );
+    let stdout = shell("binary-v2", &script);
+    let options = world.path("a/options.json");
+    client.send("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    until("the creation", || options.exists());
+    let children = format!("/proc/{0}/task/{0}/children", shim.shim_pid);
+    let steps = || fs::read_to_string(&children).unwrap().split_whitespace().count();
+    until("logger and step", || steps() == 2);
+    kill_process(pid(shim.shim_pid), Signal::KILL).unwrap();
+    until("the end of the shim", || fs::read(&children).is_err());
+    delete(&world);
+    fs::write(&go, "").unwrap();
+    // Nobody has the other end of what it reads from any more.
+    until("the logger's end", || seen.exists());
+    assert!(!world.path("state/test").join(world.id("a")).exists());
+}
+
+/// The same of a step that is killed.
+#[test]
+fn nothing_is_left_of_a_creation_whose_process_is_killed() {
+    let test = "nothing_is_left_of_a_creation_whose_process_is_killed";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let began = world.path("began");
+    change(&world, "a", |config| {
+        let script = format!(": >{}; sleep 0.3", began.display());
+        config["hooks"]["createRuntime"] =
+            serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    });
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
+    let stdout = world.fifo("stdout");
+    let _held = File::options().read(true).write(true).open(&stdout).unwrap();
+    let created = client.send("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    until("the hook", || began.exists());
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", shim.shim_pid));
+    let step: u32 = children.unwrap().trim().parse().unwrap();
+    kill_process(pid(step), Signal::KILL).unwrap();
+    let (_, words) = client.receive(created).unwrap_err();
+    assert_eq!(words, "the process that did it was killed");
+    let state = world.path("state/test").join(world.id("a"));
+    until("the end of what it has made", || !state.exists());
+    // It can be made again.
+    change(&world, "a", |config| drop(config.as_object_mut().unwrap().remove("hooks")));
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
