@@ -5,6 +5,7 @@
 //! not killed because its logger was.
 
 use std::ffi::CString;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,10 @@ use orlop_init::sys::abi::SIGPIPE;
 use orlop_init::sys::{self, Errno};
 use percent_encoding::percent_decode_str;
 use rustix::event::PollFlags;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::Pid;
 
 use crate::shim::failed;
+use crate::step::hold;
 use crate::stream::{is_ready, pipe};
 use crate::ttrpc::{Code, Failure};
 
@@ -107,9 +109,8 @@ impl<'a> Program<'a> {
                 sys::exit(127)
             }
             Ok(pid) => {
-                let opened = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
-                let opened = opened.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-                let process = opened.map_err(|error| failed(&error.into()))?;
+                let pid = Pid::from_raw(pid).ok_or_else(|| ErrorKind::InvalidData.into());
+                let process = pid.and_then(hold).map_err(|error| failed(&error))?;
                 let path = path.to_string_lossy().into_owned();
                 Ok(Begun {
                     logger: Logger { process, _reading: [out.0, error.0], writing: None },

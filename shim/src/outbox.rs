@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::messages::events::{Envelope, Event, ForwardRequest};
 use crate::messages::ttrpc::{Request, Response};
@@ -82,7 +83,12 @@ impl Outbox {
 
     /// Takes the answers that have come.
     pub(crate) fn read(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
+        while self.read_some() {}
+    }
+
+    /// Whether there is more.
+    fn read_some(&mut self) -> bool {
+        let Some(connection) = &mut self.connection else { return false };
         let fate = connection.read();
         while let Some(frame) = connection.next() {
             let Frame::Whole { stream, kind: frame::RESPONSE, message } = frame else { continue };
@@ -101,6 +107,7 @@ impl Outbox {
         if fate == Fate::Closed {
             self.fail();
         }
+        fate == Fate::More
     }
 
     /// Sends what is next. True: the connection is a new one.
@@ -123,7 +130,7 @@ impl Outbox {
         let mut fresh = false;
         if self.connection.is_none() {
             let path = self.address.strip_prefix("unix://").unwrap_or(&self.address);
-            match UnixStream::connect(path).and_then(Connection::new) {
+            match connect_now(path).and_then(Connection::new) {
                 Ok(connection) => self.connection = Some(connection),
                 Err(_) => {
                     self.fail();
@@ -158,4 +165,12 @@ impl Outbox {
         let pause = Duration::from_secs(u64::from(self.failures.min(5) - 1));
         self.deadline = (!self.waiting.is_empty()).then(|| Instant::now() + pause);
     }
+}
+
+/// An error where a daemon that stands still would have to be waited for.
+fn connect_now(path: &str) -> std::io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }

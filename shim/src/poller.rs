@@ -80,6 +80,17 @@ impl Poller {
         Ok(epoll::add(&self.0, fd, data, interest)?)
     }
 
+    /// As if nothing had been told of it yet.
+    pub(crate) fn again(
+        &self,
+        fd: impl AsFd,
+        source: Source,
+        interest: Interest,
+    ) -> std::io::Result<()> {
+        let data = epoll::EventData::new_u64(source.number());
+        Ok(epoll::modify(&self.0, fd, data, interest)?)
+    }
+
     pub(crate) fn forget(&self, fd: impl AsFd) {
         let _ = epoll::delete(&self.0, fd);
     }

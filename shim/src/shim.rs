@@ -1,6 +1,7 @@
 //! The server: one thread, one loop, and all that it looks after.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -35,6 +36,9 @@ const DRAINED: Duration = Duration::from_secs(10);
 /// How long a logger has for its end.
 const LOGGED: Duration = Duration::from_secs(12);
 
+/// All is read that there is, and what is kept is sent when there is room.
+const EDGES: Interest = Interest::IN.union(Interest::OUT).union(Interest::ET);
+
 /// COMPAT(containerd): its own shim dumps its stacks, and goes on.
 const CURIOUS: Signal = Signal::SIGUSR1;
 
@@ -42,6 +46,8 @@ pub(crate) struct Shim {
     pub namespace: String,
     poller: Poller,
     listener: UnixListener,
+    /// Somebody may wait there for whom there was no descriptor.
+    queued: bool,
     /// Its path, which goes with the shim.
     socket: PathBuf,
     signals: SignalFd,
@@ -76,12 +82,13 @@ impl Shim {
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         listener.set_nonblocking(true)?;
         let poller = Poller::new()?;
-        poller.add(&listener, Source::Listener, Interest::IN)?;
+        poller.add(&listener, Source::Listener, Interest::IN | Interest::ET)?;
         poller.add(&signals, Source::Signals, Interest::IN)?;
         Ok(Self {
             namespace: namespace.to_owned(),
             poller,
             listener,
+            queued: false,
             socket,
             signals,
             last: 0,
@@ -111,10 +118,12 @@ impl Shim {
             self.drained();
             self.end_loggers();
             self.publish();
-            if let Some(deadline) = self.ending
-                && (self.outbox.is_empty() || deadline <= Instant::now())
-                && self.connections.values().all(|connection| !connection.is_full())
-            {
+            if self.queued {
+                self.accept();
+            }
+            let busy = !(self.outbox.is_empty() && self.steps.is_empty())
+                || self.connections.values().any(Connection::is_full);
+            if self.ending.is_some_and(|deadline| !busy || deadline <= Instant::now()) {
                 break;
             }
         }
@@ -135,16 +144,23 @@ impl Shim {
     }
 
     fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
+        self.queued = false;
+        loop {
+            let socket = match self.listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) => {
+                    // There is room again when something else has gone.
+                    self.queued = error.kind() != ErrorKind::WouldBlock;
+                    return;
+                }
+            };
             let peer = rustix::net::sockopt::socket_peercred(&socket);
             if !peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid()) {
                 continue;
             }
             let Ok(connection) = Connection::new(socket) else { continue };
             let number = self.number();
-            // Edges: all is read that there is, and what is kept is sent when there is room.
-            let interest = Interest::IN | Interest::OUT | Interest::ET;
-            if self.poller.add(&connection, Source::Connection(number), interest).is_ok() {
+            if self.poller.add(&connection, Source::Connection(number), EDGES).is_ok() {
                 self.connections.insert(number, connection);
             }
         }
@@ -153,10 +169,26 @@ impl Shim {
     fn converse(&mut self, number: u32) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let mut fate = connection.flush();
-        if fate == Fate::Open {
+        self.take_requests(number);
+        let connection = self.connections.get_mut(&number);
+        if let Some(connection) = connection.filter(|it| fate == Fate::Open && !it.is_full()) {
             fate = connection.read();
+            self.take_requests(number);
         }
-        while let Some(frame) = self.connections.get_mut(&number).and_then(Connection::next) {
+        let Some(connection) = self.connections.get(&number) else { return };
+        let more = || self.poller.again(connection, Source::Connection(number), EDGES);
+        if fate == Fate::Closed || (fate == Fate::More && more().is_err()) {
+            self.connections.remove(&number);
+        }
+    }
+
+    /// Who does not take his answers has no further ones made for him.
+    fn take_requests(&mut self, number: u32) {
+        let next = |shim: &mut Self| {
+            let connection = shim.connections.get_mut(&number);
+            connection.filter(|connection| !connection.is_full()).and_then(Connection::next)
+        };
+        while let Some(frame) = next(self) {
             match frame {
                 Frame::Whole { stream, kind: frame::REQUEST, message } => {
                     self.request(Caller { connection: number, stream }, &message);
@@ -169,9 +201,6 @@ impl Shim {
                 // Calls are unary: nothing else is said to a server.
                 Frame::Whole { .. } | Frame::TooLong { .. } => {}
             }
-        }
-        if fate == Fate::Closed {
-            self.connections.remove(&number);
         }
     }
 
@@ -202,8 +231,7 @@ impl Shim {
         let Some(socket) = self.outbox.socket() else { return };
         // Edges, since both are looked at every time.
         if fresh {
-            let interest = Interest::IN | Interest::OUT | Interest::ET;
-            let _ = self.poller.add(socket, Source::Events, interest);
+            let _ = self.poller.add(socket, Source::Events, EDGES);
         }
     }
 

@@ -7,6 +7,9 @@ use std::os::unix::net::UnixStream;
 
 use super::frame::{Decoder, Frame};
 
+/// Most that is read at once, in bytes: others wait meanwhile.
+const PORTION: usize = 64 << 10;
+
 pub(crate) struct Connection {
     socket: UnixStream,
     decoder: Decoder,
@@ -18,6 +21,8 @@ pub(crate) struct Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Open,
+    /// It is open, and there is more to read.
+    More,
     /// The other end is gone, or has gone wrong.
     Closed,
 }
@@ -28,18 +33,22 @@ impl Connection {
         Ok(Self { socket, decoder: Decoder::default(), out: VecDeque::new() })
     }
 
-    /// Reads what there is.
+    /// Reads what there is, or a portion of it.
     pub(crate) fn read(&mut self) -> Fate {
-        let mut buffer = [0; 8192];
-        loop {
+        let (mut buffer, mut taken) = ([0; 8192], 0);
+        while taken < PORTION {
             match self.socket.read(&mut buffer) {
                 Ok(0) => return Fate::Closed,
-                Ok(count) => self.decoder.push(&buffer[..count]),
+                Ok(count) => {
+                    self.decoder.push(&buffer[..count]);
+                    taken += count;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Open,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Fate::Closed,
             }
         }
+        Fate::More
     }
 
     /// The next frame that has come whole.

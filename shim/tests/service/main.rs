@@ -8,6 +8,7 @@ mod early;
 #[allow(dead_code)] // the shim's other half
 mod frame;
 mod hostile;
+mod limits;
 #[path = "../../src/messages/mod.rs"]
 #[allow(dead_code)] // the same
 mod messages;

@@ -1,0 +1,177 @@
+//! What runs out: descriptors, room for what nobody reads, and the patience of a daemon.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::client::{Client, World, address_of, end, until};
+use crate::frame::{self, REQUEST};
+use crate::messages::task::{
+    ConnectResponse, CreateTaskRequest, DeleteResponse, PidResponse, StateResponse, WaitResponse,
+};
+use crate::messages::ttrpc::Request;
+
+fn shim_of(world: &World, client: &mut Client) -> u32 {
+    client.ask::<ConnectResponse>("Connect", &world.of("none")).shim_pid
+}
+
+/// How many descriptors it may have from now on; what it has stays.
+fn allow(shim: u32, count: u64) {
+    let pid = Pid::from_raw(i32::try_from(shim).unwrap());
+    let limit = Rlimit { current: Some(count), maximum: Some(4096) };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+}
+
+fn count(shim: u32) -> u64 {
+    fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count() as u64
+}
+
+/// What the process has used of the processor, in ticks of 10 ms.
+fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+fn kilobytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Wherever they run out, the call fails and can be tried again.
+#[test]
+fn without_descriptors_calls_fail_and_nothing_is_left_of_them() {
+    let test = "without_descriptors_calls_fail_and_nothing_is_left_of_them";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    let (stdin, stdout) = (world.fifo("stdin"), world.fifo("stdout"));
+    let creation = CreateTaskRequest { stdin, stdout, ..world.creation("a") };
+    // It talks with the daemon from its first event on.
+    let _: PidResponse = client.ask("Create", &creation);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    assert_eq!(shim_of(&world, &mut client), shim);
+    let (before, mut made) = (count(shim), 0);
+    for more in 0.. {
+        allow(shim, before + more);
+        let stream = client.send("Create", &creation);
+        let answer = client.receive(stream);
+        allow(shim, 1024);
+        let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
+        if answer.is_ok() {
+            made += 1;
+            // Its memory may not be watched, the first time.
+            let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+            if made == 3 {
+                break;
+            }
+        } else {
+            until("what was taken back", || {
+                fs::read_dir(world.path("state/test")).is_ok_and(|all| all.count() == 0)
+                    || !world.path("state/test").exists()
+            });
+            assert!(children.split_whitespace().count() <= 1, "{children}");
+        }
+        assert!(more < 60, "{answer:?}");
+    }
+    // A deletion that could not begin.
+    let _: PidResponse = client.ask("Create", &creation);
+    allow(shim, 3);
+    client.refused("Delete", &world.of("a"));
+    allow(shim, 1024);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    assert_eq!(shim_of(&world, &mut client), shim);
+    assert_eq!(count(shim), before);
+    end(&world, client, &address);
+}
+
+#[test]
+fn connections_that_are_too_many_wait_and_cost_nothing() {
+    let Some(world) = World::new("connections_that_are_too_many_wait_and_cost_nothing") else {
+        return;
+    };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    allow(shim, count(shim) + 20);
+    let mut idle: Vec<_> = (0..100).map(|_| UnixStream::connect(&address).unwrap()).collect();
+    assert_eq!(shim_of(&world, &mut client), shim);
+    let before = ticks(shim);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(ticks(shim) - before < 10, "{} ticks", ticks(shim) - before);
+    let mut last = Client::to(&format!("unix://{}", address.display()));
+    let stream = last.send("Connect", &world.of("none"));
+    idle.clear();
+    last.receive(stream).unwrap();
+    end(&world, client, &address);
+}
+
+#[test]
+fn who_reads_no_answers_gets_no_more() {
+    let Some(world) = World::new("who_reads_no_answers_gets_no_more") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    let mut deaf = UnixStream::connect(&address).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let request =
+        Request { service: "x".repeat(1000), method: "State".to_owned(), ..Request::default() };
+    let frame = frame::encode(1, REQUEST, &request.encode_to_vec());
+    let many = frame.repeat(1000);
+    let before = kilobytes(shim);
+    let mut sent = 0;
+    while sent < 64 << 20 {
+        match deaf.write(&many[sent % frame.len()..]) {
+            Ok(count) => sent += count,
+            Err(_) => break,
+        }
+    }
+    let grown = kilobytes(shim) - before;
+    assert!(grown < 4096, "{grown} kB of {} kB", sent >> 10);
+    assert_eq!(shim_of(&world, &mut client), shim);
+    let begun = Instant::now();
+    // And it hinders no end.
+    end(&world, client, &address);
+    assert!(begun.elapsed() < Duration::from_secs(6));
+    drop(deaf);
+}
+
+/// It stands still: nobody takes connections, and there is no room for more that wait.
+#[test]
+fn a_daemon_that_takes_no_connection_hinders_nobody() {
+    let Some(world) = World::new("a_daemon_that_takes_no_connection_hinders_nobody") else {
+        return;
+    };
+    world.bundle("a", &["/program", "-v"]);
+    let path = world.path("daemon");
+    fs::remove_file(&path).unwrap();
+    let daemon =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+    let at = SocketAddrUnix::new(&path).unwrap();
+    bind(&daemon, &at).unwrap();
+    listen(daemon.as_fd(), 0).unwrap();
+    let waiting = UnixStream::connect(&path).unwrap();
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let _: StateResponse = client.ask("State", &world.of("a"));
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    drop((waiting, daemon));
+    end(&world, client, &address);
+}
