@@ -347,6 +347,7 @@ impl Shim {
             self.poller.forget(&pidfd);
         }
         process.exit = Some(Exit { status, at: Timestamp::now() });
+        self.hang_up(&id, &exec);
         if exec.is_empty() {
             self.remember(&id);
         }
@@ -440,7 +441,17 @@ impl Shim {
     fn pass(&mut self, number: u32, source: Source) {
         let Some((stream, task, exec)) = self.streams.get_mut(&number) else { return };
         let (from, to) = (Source::From(number), Source::To(number));
-        match (stream.pass(), source) {
+        let turn = stream.pass();
+        let hung = std::mem::replace(&mut stream.hung, turn == Turn::Hung);
+        match (turn, source) {
+            // It is told at once that it is so, and then when it is otherwise.
+            (Turn::Hung, _) if !hung => {
+                let _ = self.poller.again(&stream.from, from, Interest::IN | Interest::ET);
+            }
+            (Turn::Hung, _) => {}
+            (Turn::From, Source::From(_)) if hung => {
+                let _ = self.poller.again(&stream.from, from, Interest::IN);
+            }
             (Turn::From, Source::From(_)) | (Turn::To, Source::To(_)) => {}
             (Turn::To, _) => {
                 self.poller.forget(&stream.from);
@@ -456,6 +467,17 @@ impl Shim {
                 if let Some(process) = self.tasks.get_mut(&task).and_then(|t| t.process(&exec)) {
                     process.streams.retain(|stream| *stream != number);
                 }
+            }
+        }
+    }
+
+    /// The process of a terminal is gone.
+    fn hang_up(&mut self, id: &str, exec: &str) {
+        let process = self.tasks.get_mut(id).and_then(|task| task.process(exec));
+        for number in process.map(|process| process.streams.clone()).unwrap_or_default() {
+            if let Some((Stream { lives: Some(lives), .. }, ..)) = self.streams.get_mut(&number) {
+                *lives = false;
+                self.pass(number, Source::From(number));
             }
         }
     }

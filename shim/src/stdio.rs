@@ -130,10 +130,10 @@ impl Shim {
         let log = logger.and_then(|logger| logger.writing.take());
         if let Some(log) = log {
             rustix::io::ioctl_fionbio(&log, true).map_err(|errno| failed(&errno.into()))?;
-            self.pump(id, exec, Stream::new(another()?, log, false))?;
+            self.pump(id, exec, Stream::of_terminal(another()?, log))?;
         } else if !stdio.stdout.is_empty() {
             let (output, _) = stream::open_output(&stdio.stdout).map_err(|error| failed(&error))?;
-            self.pump(id, exec, Stream::new(another()?, output, false))?;
+            self.pump(id, exec, Stream::of_terminal(another()?, output))?;
         }
         self.process(id, exec)?.terminal = Some(master);
         Ok(())

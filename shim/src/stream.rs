@@ -23,6 +23,10 @@ pub(crate) struct Stream {
     spliced: bool,
     /// What was taken and has not gone yet.
     rest: Vec<u8>,
+    /// Of a terminal: whether its process lives, and others may open it again.
+    pub lives: Option<bool>,
+    /// Nobody has it open just now.
+    pub hung: bool,
 }
 
 /// What it is waiting for.
@@ -30,13 +34,19 @@ pub(crate) struct Stream {
 pub(crate) enum Turn {
     From,
     To,
+    /// Nobody has the terminal open, and somebody may again.
+    Hung,
     /// It has come to its end.
     Over,
 }
 
 impl Stream {
     pub(crate) fn new(from: OwnedFd, to: OwnedFd, spliced: bool) -> Self {
-        Self { from, to, spliced, rest: Vec::new() }
+        Self { from, to, spliced, rest: Vec::new(), lives: None, hung: false }
+    }
+
+    pub(crate) fn of_terminal(master: OwnedFd, to: OwnedFd) -> Self {
+        Self { lives: Some(true), ..Self::new(master, to, false) }
     }
 
     /// Moves what can be moved now.
@@ -63,10 +73,13 @@ impl Stream {
             }
             let mut buffer = [0; PIPE_BUF];
             match rustix::io::read(&self.from, &mut buffer) {
-                // The last one who had the terminal has closed it.
-                Ok(0) | Err(Errno::IO) => return Turn::Over,
+                Ok(0) => return Turn::Over,
                 Ok(count) => self.rest.extend_from_slice(&buffer[..count]),
-                Err(Errno::AGAIN | Errno::INTR) => return Turn::From,
+                // The last one who had the terminal has closed it.
+                Err(Errno::IO) if self.lives == Some(true) => return Turn::Hung,
+                // What still has it when its process is gone is not waited for.
+                Err(Errno::AGAIN) if self.lives != Some(false) => return Turn::From,
+                Err(Errno::INTR) => return Turn::From,
                 Err(_) => return Turn::Over,
             }
         }

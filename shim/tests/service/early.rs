@@ -1,6 +1,7 @@
 //! What is asked for too early: of a task that is being made, or was never started.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,7 @@ fn a_shim_that_is_killed_takes_what_it_is_making_with_it() {
     let Some(world) = World::new(test) else { return };
     world.bundle("a", &["/program", "-v"]);
     let mut client = world.serve("a");
+    let address = address_of(&client);
     let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
     let (go, seen) = (world.path("go"), world.path("seen"));
     let script = format!(
@@ -134,7 +136,7 @@ fn a_shim_that_is_killed_takes_what_it_is_making_with_it() {
     let steps = || fs::read_to_string(&children).unwrap().split_whitespace().count();
     until("logger and step", || steps() == 2);
     kill_process(pid(shim.shim_pid), Signal::KILL).unwrap();
-    until("the end of the shim", || fs::read(&children).is_err());
+    until("the end of the shim", || UnixStream::connect(&address).is_err());
     delete(&world);
     fs::write(&go, "").unwrap();
     // Nobody has the other end of what it reads from any more.

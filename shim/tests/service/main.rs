@@ -14,6 +14,7 @@ mod limits;
 mod messages;
 mod order;
 mod signals;
+mod terminals;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,0 +1,117 @@
+//! Terminals: who closes one may open it again, and nobody waits for who keeps it.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, World, address_of, end, until};
+use crate::messages::Empty;
+use crate::messages::task::{
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
+    ProcessRequest, ResizePtyRequest, WaitResponse,
+};
+use crate::order::{change, exec_of};
+
+/// A bundle with the host's shell, and a terminal.
+fn shell(world: &World, script: &str) {
+    let rootfs = world.bundle("a", &["/bin/sh", "-c", script]).join("rootfs");
+    for name in ["bin", "lib", "lib64"] {
+        if Path::new("/").join(name).exists() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), rootfs.join(name)).unwrap();
+        }
+    }
+    fs::create_dir(rootfs.join("usr")).unwrap();
+    change(world, "a", |config| {
+        config["process"]["terminal"] = Value::Bool(true);
+        let usr = json!({ "destination": "/usr", "type": "bind", "source": "/usr",
+                          "options": ["rbind", "ro"] });
+        config["mounts"].as_array_mut().unwrap().push(usr);
+    });
+}
+
+/// A task with that, whose output is this.
+fn begin(world: &World, client: &mut Client) -> File {
+    let stdout = world.fifo("stdout");
+    let held = open(&stdout);
+    let creation = CreateTaskRequest { stdout, terminal: true, ..world.creation("a") };
+    let _: PidResponse = client.ask("Create", &creation);
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    held
+}
+
+fn open(path: &str) -> File {
+    let now = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    File::options().read(true).write(true).custom_flags(now).open(path).unwrap()
+}
+
+fn hear(from: &mut File, words: &str) {
+    let mut heard = String::new();
+    until(words, || {
+        let mut text = [0; 4096];
+        let count = from.read(&mut text).unwrap_or(0);
+        heard.push_str(&String::from_utf8_lossy(&text[..count]));
+        heard.contains(words)
+    });
+}
+
+/// As systemd does in a container.
+#[test]
+fn a_terminal_that_is_closed_and_opened_again_goes_on() {
+    let Some(world) = World::new("a_terminal_that_is_closed_and_opened_again_goes_on") else {
+        return;
+    };
+    shell(
+        &world,
+        "echo one; exec <&- >&- 2>&-; sleep 0.1; exec >/dev/console; echo two; exec >&-; sleep 0.1;
+         exec >/dev/console; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; echo end",
+    );
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let mut stdout = begin(&world, &mut client);
+    for (width, height) in [(0, 0), (u32::MAX, 1)] {
+        let id = world.id("a");
+        let size = ResizePtyRequest { id, width, height, ..ResizePtyRequest::default() };
+        let _: Empty = client.ask("ResizePty", &size);
+    }
+    for words in ["one", "two", "2999\r\nend"] {
+        hear(&mut stdout, words);
+    }
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+#[test]
+fn a_terminal_ends_with_its_process_whoever_keeps_it() {
+    let test = "a_terminal_ends_with_its_process_whoever_keeps_it";
+    let Some(world) = World::new(test) else { return };
+    shell(&world, "exec sleep 1000");
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let _held = begin(&world, &mut client);
+    let stdout = world.fifo("another");
+    let mut heard = open(&stdout);
+    let process = json!({ "user": {}, "cwd": "/", "args":
+        ["/bin/sh", "-c", "trap '' HUP; sleep 1000 & echo said"] });
+    let mut exec = ExecProcessRequest { stdout, terminal: true, ..exec_of(&world, "a", "one", "") };
+    exec.spec.as_mut().unwrap().value = process.to_string().into();
+    let _: Empty = client.ask("Exec", &exec);
+    let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+    let _: PidResponse = client.ask("Start", &one);
+    let ended: WaitResponse = client.ask("Wait", &one);
+    assert_eq!(ended.exit_status, 0);
+    let begun = Instant::now();
+    let _: DeleteResponse = client.ask("Delete", &one);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    hear(&mut heard, "said");
+    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let _: Empty = client.ask("Kill", &kill);
+    let _: WaitResponse = client.ask("Wait", &world.of("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
