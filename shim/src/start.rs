@@ -47,11 +47,15 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     if params.is_none() {
         socket::tell(&address)?;
     }
+    // What fails leaves no socket.
+    share_cores_with_nobody()?;
     if let Some(listener) = socket::bind(&path)? {
-        share_cores_with_nobody()?;
         // Who is alone can be copied: the child serves, and the answer waits for nobody.
         match sys::copy::fork_alone() {
-            Err(Errno(errno)) => bail!("forking: {}", orlop::error::errno_text(errno)),
+            Err(Errno(errno)) => {
+                let _ = fs::remove_file(&path);
+                bail!("forking: {}", orlop::error::errno_text(errno));
+            }
             Ok(0) => {
                 let served = serve(listener, path.clone(), args, (&events, parent));
                 sys::exit(i32::from(served.is_err()));
