@@ -5,6 +5,8 @@ mod mapped;
 mod options;
 
 use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +16,10 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::chdir;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::ioctl_fionbio;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use self::mapped::mount_mapped;
 use self::options::Options;
@@ -103,11 +109,33 @@ fn helped(what: &What<'_>, kind: &str, one: &Mount, rootfs: &Path) -> Result<(),
     let mut command = Command::new(program);
     command.arg(&one.source).arg(rootfs);
     command.args(one.options.iter().flat_map(|option| ["-o", option])).args(["-t", kind]);
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
-    let output = output.map_err(|error| what.failed(&format!("starting {program}: {error}")))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(what.failed(&format!("{program}: {}: {}", output.status, said.trim())));
+    let run = || -> std::io::Result<_> {
+        let (reading, writing) = pipe_with(PipeFlags::CLOEXEC)?;
+        ioctl_fionbio(&reading, true)?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writing).spawn()?;
+        // It has the writing end, too, and a daemon that it leaves behind never closes it.
+        drop(command);
+        let (pidfd, mut said) =
+            (pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?, Vec::new());
+        let mut reading = File::from(reading);
+        loop {
+            let mut fds =
+                [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&reading, PollFlags::IN)];
+            poll(&mut fds, None)?;
+            let ended = !fds[0].revents().is_empty();
+            // An error is that there is no more now.
+            let all = reading.read_to_end(&mut said).is_ok();
+            if ended || all {
+                return Ok((child.wait()?, said));
+            }
+        }
+    };
+    let (status, said) =
+        run().map_err(|error| what.failed(&format!("starting {program}: {error}")))?;
+    if !status.success() {
+        let said = String::from_utf8_lossy(&said);
+        return Err(what.failed(&format!("{program}: {status}: {}", said.trim())));
     }
     Ok(())
 }
@@ -260,7 +288,7 @@ mod tests {
     fn a_file_is_mounted_by_a_loop_device() {
         apart("rootfs::a_file_is_mounted_by_a_loop_device", |folder| {
             let (rootfs, image) = (folder.join("rootfs"), folder.join("image"));
-            fs::File::create(&image).unwrap().set_len(4 << 20).unwrap();
+            File::create(&image).unwrap().set_len(4 << 20).unwrap();
             let said = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
             if !said.is_ok_and(|status| status.success()) {
                 println!("SKIP rootfs::a_file_is_mounted_by_a_loop_device: needs mkfs.ext4");

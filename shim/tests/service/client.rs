@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A folder, a daemon that takes events, and a shim that was started there.
 pub(crate) struct World {
     pub folder: tempfile::TempDir,
+    /// What a shim finds in its environment, besides ours.
+    pub environment: Vec<(&'static str, String)>,
     events: Mutex<Receiver<(String, Any)>>,
 }
 
@@ -60,7 +62,7 @@ impl World {
         let listener = UnixListener::bind(folder.path().join("daemon")).unwrap();
         let (sender, events) = channel();
         thread::spawn(move || take_events(&listener, &sender, takes));
-        Some(Self { folder, events: Mutex::new(events) })
+        Some(Self { folder, environment: Vec::new(), events: Mutex::new(events) })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -113,6 +115,7 @@ impl World {
         let mut command = Command::new(SHIM);
         command.args(["-namespace", "test", "-address", "/daemon", "-id", &id, "start"]);
         command.current_dir(self.path(name)).env("TTRPC_ADDRESS", self.path("daemon"));
+        command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(stdin).unwrap();

@@ -7,6 +7,7 @@ mod early;
 #[path = "../../src/ttrpc/frame.rs"]
 #[allow(dead_code)] // the shim's other half
 mod frame;
+mod helped;
 mod hostile;
 mod limits;
 #[path = "../../src/messages/mod.rs"]
