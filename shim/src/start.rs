@@ -23,6 +23,9 @@ use crate::socket;
 /// Where containerd has its shims' sockets.
 const SOCKETS: &str = "/run/containerd/s";
 
+/// The level of containerd's log from which on all is told.
+const DEBUG: i32 = -4;
+
 /// What tells which containers share a shim, the first that is there.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
 
@@ -40,6 +43,7 @@ pub(crate) fn start(args: &Args) -> Result<()> {
     let group = group_of(Path::new("."), &args.id)?;
     let path = socket_of(Path::new(sockets), args, &group);
     let address = format!("unix://{}", path.display());
+    let debug = args.debug || params.as_ref().is_some_and(|params| params.log_level <= DEBUG);
     let events = params.as_ref().map(|params| params.ttrpc_address.clone());
     let events = events.filter(|address| !address.is_empty());
     let events = events.or_else(|| std::env::var("TTRPC_ADDRESS").ok()).unwrap_or_default();
@@ -57,7 +61,7 @@ pub(crate) fn start(args: &Args) -> Result<()> {
                 bail!("forking: {}", orlop::error::errno_text(errno));
             }
             Ok(0) => {
-                let served = serve(listener, path.clone(), args, (&events, parent));
+                let served = serve(listener, path.clone(), args, (&events, parent, debug));
                 sys::exit(i32::from(served.is_err()));
             }
             Ok(server) => {
@@ -161,8 +165,10 @@ fn group_of(bundle: &Path, id: &str) -> Result<String> {
 }
 
 fn socket_of(sockets: &Path, args: &Args, group: &str) -> PathBuf {
-    let name = Path::new(&args.address).join(&args.namespace).join(group);
-    let digest = Sha256::digest(name.as_os_str().as_encoded_bytes());
+    // As containerd's own shim joins them. A group that looks like a path is a name all the
+    // same: it must not be that of another namespace's.
+    let name = format!("{}/{}/{group}", args.address, args.namespace);
+    let digest = Sha256::digest(name);
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     sockets.join(hex)
 }
@@ -171,7 +177,7 @@ fn serve(
     listener: UnixListener,
     path: PathBuf,
     args: &Args,
-    (events, parent): (&str, u32),
+    (events, parent, debug): (&str, u32, bool),
 ) -> Result<()> {
     let _ = rustix::process::setsid();
     let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -181,7 +187,7 @@ fn serve(
     let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let log = File::options().read(true).write(true).custom_flags(flags).open("log");
     rustix::stdio::dup2_stderr(log.as_ref().unwrap_or(&null))?;
-    crate::log::start(log.unwrap_or(null), args.debug);
+    crate::log::start(log.unwrap_or(null), debug);
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     raise_oom_score(parent);
     let result = Shim::new(listener, path, &args.namespace, Outbox::new(events, &args.namespace));
@@ -197,5 +203,25 @@ fn raise_oom_score(parent: u32) {
     let score = score.ok().and_then(|score| score.trim().parse::<i32>().ok());
     if let Some(score) = score {
         let _ = fs::write(path, (score + 1).min(1000).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_of_one_namespace_whatever_it_is_called() {
+        let of = |namespace: &str, group: &str| {
+            let (address, namespace) = ("/daemon".to_owned(), namespace.to_owned());
+            socket_of(Path::new("/s"), &Args { address, namespace, ..Args::default() }, group)
+        };
+        let digest = Sha256::digest("/daemon/one/a");
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(of("one", "a"), Path::new("/s").join(hex));
+        for group in ["/a", "../two/a", "a"] {
+            assert_ne!(of("one", group), of("two", group), "{group}");
+        }
+        assert_ne!(of("one", "../two/a"), of("two", "a"));
     }
 }
