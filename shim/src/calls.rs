@@ -25,7 +25,7 @@ use crate::options;
 use crate::shim::{Ends, Shim, failed};
 use crate::stdio::Given;
 use crate::step::{Made, Step, Work};
-use crate::task::{Caller, Phase, Process, Stdio, Task};
+use crate::task::{Caller, Freezer, Phase, Process, Stdio, Task};
 use crate::ttrpc::{Code, Failure};
 use crate::work;
 
@@ -139,6 +139,9 @@ impl Shim {
         if self.tasks.contains_key(&id) {
             return Err(Failure::new(Code::AlreadyExists, format!("task {id} already exists")));
         }
+        if self.ending.is_some() {
+            return Err(wrong("the shim is ending"));
+        }
         if !request.parent_checkpoint.is_empty() {
             // Images name the ones that they build upon themselves.
             let words = "a parent checkpoint is not supported";
@@ -158,7 +161,7 @@ impl Shim {
             rootfs,
             options,
             checkpoint,
-            paused: false,
+            freezer: Freezer::Off,
             saving: false,
             cgroups: None,
             own_pids: false,
@@ -267,7 +270,7 @@ impl Shim {
             if process.phase != Phase::New {
                 return Err(wrong("cannot start a process that was started"));
             }
-            let (stdio, spec) = (process.stdio.clone(), std::mem::take(&mut process.spec));
+            let (stdio, spec) = (process.stdio.clone(), process.spec.clone());
             let Given { ends, ours, theirs, wait } = self.streams_of(&id, &exec_id, &stdio)?;
             later.console = ours;
             let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
@@ -277,7 +280,9 @@ impl Shim {
             };
             self.step(&kept, later, Box::new(work))?;
         }
-        self.process(&id, &exec_id)?.phase = Phase::Starting;
+        let process = self.process(&id, &exec_id)?;
+        process.phase = Phase::Starting;
+        process.spec = Vec::new();
         Ok(None)
     }
 
@@ -291,7 +296,7 @@ impl Shim {
         if exec_id == id || task.execs.contains_key(&exec_id) {
             return Err(Failure::new(Code::AlreadyExists, format!("id {exec_id}: already exists")));
         }
-        if task.paused || task.images().is_some() || task.init.exit.is_some() {
+        if task.freezer == Freezer::On || task.images().is_some() || task.init.exit.is_some() {
             return Err(wrong("cannot exec in a container that does not run"));
         }
         let spec = spec.map(|spec| spec.value).unwrap_or_default();
@@ -362,14 +367,14 @@ impl Shim {
     fn state(&mut self, request: &ProcessRequest) -> Answer {
         let ProcessRequest { id, exec_id } = request;
         let task = self.task(id)?;
-        let (paused, bundle) = (task.paused, task.bundle.to_string_lossy().into_owned());
+        let (freezer, bundle) = (task.freezer, task.bundle.to_string_lossy().into_owned());
         let process = task.process(exec_id).ok_or_else(|| none_such(id, exec_id))?;
         let Stdio { stdin, stdout, stderr, terminal } = process.stdio.clone();
         now(&StateResponse {
             id: id.clone(),
             bundle,
             pid: unsigned(process.pid),
-            status: process.status(paused) as i32,
+            status: process.status(freezer) as i32,
             stdin,
             stdout,
             stderr,
@@ -400,7 +405,9 @@ impl Shim {
         })?;
         // What v1's freezer holds dies only when it is let go.
         let task = self.task(&id)?;
-        let frozen = task.paused && task.init.pidfd.is_some() && number == Signal::KILL.as_raw();
+        let frozen = task.freezer != Freezer::Off
+            && task.init.pidfd.is_some()
+            && number == Signal::KILL.as_raw();
         if (all || frozen) && exec_id.is_empty() {
             let root = self.root(&id)?;
             let later = later(Kind::Kill, caller, &id);
@@ -453,13 +460,17 @@ impl Shim {
         let id = request.id;
         let root = self.root(&id)?;
         let later = later(kind, caller, &id);
-        let work = move || {
+        let work = || {
             work::change(&root, &id, |container| match kind {
                 Kind::Pause => container.pause(),
                 _ => container.resume(),
             })
         };
         self.step(&[], later, Box::new(work))?;
+        let task = self.task(&id)?;
+        if kind == Kind::Pause && task.freezer == Freezer::Off {
+            task.freezer = Freezer::Begins;
+        }
         Ok(None)
     }
 

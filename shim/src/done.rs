@@ -15,7 +15,7 @@ use crate::messages::task::{DeleteResponse, PidResponse, WaitResponse};
 use crate::messages::{Empty, Timestamp};
 use crate::shim::Shim;
 use crate::step::Made;
-use crate::task::{Exit, Phase, Process, Stdio};
+use crate::task::{Exit, Freezer, Phase, Process, Stdio};
 use crate::ttrpc::{Code, Failure};
 
 impl Shim {
@@ -34,13 +34,15 @@ impl Shim {
             (Kind::Checkpoint, result) => self.checkpointed(&id, images, result),
             (Kind::Delete, result) => self.deleted(&id, result),
             (Kind::Kill | Kind::Update, result) => result.map(|_| Empty {}.encode_to_vec()),
-            (Kind::Pause, result) => result.map(|_| {
-                self.set_paused(&id, true);
-                self.outbox.put(&TaskPaused { container_id: id });
-                Empty {}.encode_to_vec()
-            }),
+            (Kind::Pause, result) => {
+                self.paused(&id, result.is_ok());
+                result.map(|_| {
+                    self.outbox.put(&TaskPaused { container_id: id });
+                    Empty {}.encode_to_vec()
+                })
+            }
             (Kind::Resume, result) => result.map(|_| {
-                self.set_paused(&id, false);
+                self.set_freezer(&id, Freezer::Off);
                 self.outbox.put(&TaskResumed { container_id: id });
                 Empty {}.encode_to_vec()
             }),
@@ -48,9 +50,17 @@ impl Shim {
         self.reply(caller, result);
     }
 
-    fn set_paused(&mut self, id: &str, paused: bool) {
+    fn set_freezer(&mut self, id: &str, freezer: Freezer) {
         if let Some(task) = self.tasks.get_mut(id) {
-            task.paused = paused;
+            task.freezer = freezer;
+        }
+    }
+
+    /// A pause is done. One that has failed was perhaps the second.
+    fn paused(&mut self, id: &str, done: bool) {
+        let begins = self.tasks.get(id).is_some_and(|task| task.freezer == Freezer::Begins);
+        if done || begins {
+            self.set_freezer(id, if done { Freezer::On } else { Freezer::Off });
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct Task {
     pub options: Options,
     /// The folder of the images that it is restored from, if it is.
     pub checkpoint: Option<PathBuf>,
-    pub paused: bool,
+    pub freezer: Freezer,
     /// A step saves it.
     pub saving: bool,
     /// Where it is counted what it uses, once there is such a thing.
@@ -65,6 +65,15 @@ pub(crate) enum Phase {
     Stopped,
     /// A step deletes it.
     Deleting,
+}
+
+/// Whether its processes are paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freezer {
+    Off,
+    /// A step pauses them.
+    Begins,
+    On,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,12 +141,15 @@ impl Process {
         matches!(self.phase, Phase::Starting | Phase::Running) && self.exit.is_none()
     }
 
-    pub(crate) fn status(&self, paused: bool) -> Status {
+    pub(crate) fn status(&self, freezer: Freezer) -> Status {
         match self.phase {
             _ if self.exit.is_some() => Status::Stopped,
             Phase::New | Phase::Created => Status::Created,
-            Phase::Starting | Phase::Running if paused => Status::Paused,
-            Phase::Starting | Phase::Running => Status::Running,
+            Phase::Starting | Phase::Running => match freezer {
+                Freezer::Off => Status::Running,
+                Freezer::Begins => Status::Pausing,
+                Freezer::On => Status::Paused,
+            },
             Phase::Stopped | Phase::Deleting => Status::Stopped,
         }
     }

@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::client::{Client, SHIM, World, address_of, end, until};
 use crate::messages::Empty;
 use crate::messages::task::{
-    ConnectResponse, CreateTaskRequest, DeleteResponse, PidResponse, ProcessRequest, WaitResponse,
+    CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, KillRequest, PidResponse,
+    ProcessRequest, WaitResponse,
 };
 use crate::order::{change, exec_of};
 use crate::shell;
@@ -97,6 +98,35 @@ fn an_exec_has_another_name_than_its_container() {
     let request = exec_of(&world, "a", &world.id("a"), "");
     let words = format!("id {}: already exists", world.id("a"));
     assert_eq!(client.refused("Exec", &request), (6, words));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+#[test]
+fn an_exec_without_its_streams_is_started_when_they_are_there() {
+    let test = "an_exec_without_its_streams_is_started_when_they_are_there";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "start"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let stdin = world.fifo("stdin");
+    let _held = File::options().read(true).write(true).open(&stdin).unwrap();
+    let _: PidResponse = client.ask("Create", &CreateTaskRequest { stdin, ..world.creation("a") });
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let late = world.path("late");
+    let _: Empty = client.ask("Exec", &exec_of(&world, "a", "one", late.to_str().unwrap()));
+    let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+    let (_, words) = client.refused("Start", &one);
+    assert!(words.ends_with("late\": no such file or directory"), "{words}");
+    drop(File::options().read(true).write(true).open(world.fifo("late")).unwrap());
+    let _: PidResponse = client.ask("Start", &one);
+    let close = CloseIoRequest { id: world.id("a"), stdin: true, exec_id: "one".into() };
+    let _: Empty = client.ask("CloseIO", &close);
+    let _: WaitResponse = client.ask("Wait", &one);
+    let _: DeleteResponse = client.ask("Delete", &one);
+    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let _: Empty = client.ask("Kill", &kill);
+    let _: WaitResponse = client.ask("Wait", &world.of("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, World, address_of, end, until};
@@ -60,7 +61,14 @@ fn what_is_paused_can_be_killed() {
     let address = address_of(&client);
     let (held, _) = waiting(&world, &mut client);
     let _: Empty = client.ask("Exec", &exec_of(&world, "a", "one", ""));
-    let _: Empty = client.ask("Pause", &world.of("a"));
+    // Somebody else has it, and this waits.
+    let folder = File::open(world.path("state/test").join(world.id("a"))).unwrap();
+    flock(&folder, FlockOperation::LockExclusive).unwrap();
+    let paused = client.send("Pause", &world.of("a"));
+    let state: StateResponse = client.ask("State", &world.of("a"));
+    assert_eq!(state.status(), Status::Pausing);
+    drop(folder);
+    client.receive(paused).unwrap();
     let state: StateResponse = client.ask("State", &world.of("a"));
     assert_eq!(state.status(), Status::Paused);
     // Nothing is started in there meanwhile, and nobody waits for that.
