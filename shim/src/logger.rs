@@ -18,7 +18,7 @@ use rustix::event::PollFlags;
 use rustix::process::Pid;
 
 use crate::shim::failed;
-use crate::step::hold;
+use crate::step::{give_descriptors_back, hold};
 use crate::stream::{is_ready, pipe};
 use crate::ttrpc::{Code, Failure};
 
@@ -139,6 +139,7 @@ fn become_it(
         for (copy, place) in copies.iter().zip(PLACES) {
             sys::dup3(copy.as_raw_fd(), place, 0).map_err(|Errno(errno)| errno)?;
         }
+        give_descriptors_back();
         let _ = SigSet::empty().thread_set_mask();
         sys::signal::reset(SIGPIPE);
         match exec() {

@@ -18,7 +18,7 @@ use crate::messages::bootstrap::{BootstrapParams, BootstrapResult};
 use crate::messages::options::{GENERIC, Options, RUNC};
 use crate::outbox::Outbox;
 use crate::shim::Shim;
-use crate::socket;
+use crate::{socket, step};
 
 /// Where containerd has its shims' sockets.
 const SOCKETS: &str = "/run/containerd/s";
@@ -190,6 +190,7 @@ fn serve(
     crate::log::start(log.unwrap_or(null), debug);
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     raise_oom_score(parent);
+    step::take_descriptors();
     let result = Shim::new(listener, path, &args.namespace, Outbox::new(events, &args.namespace));
     let mut shim = result.inspect_err(|error| ::log::error!("starting: {error}"))?;
     shim.run();

@@ -8,13 +8,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
 
 use nix::sys::signal::SigSet;
 use orlop_init::sys::{self, Errno};
 use prost::Message;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, pidfd_open,
-    set_parent_process_death_signal, waitpid,
+    Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getpid, getppid, getrlimit,
+    kill_process, pidfd_open, set_parent_process_death_signal, setrlimit, waitpid,
 };
 
 use crate::ttrpc::{Code, Failure};
@@ -60,6 +61,23 @@ pub(crate) struct Step {
     bytes: Vec<u8>,
 }
 
+/// How many descriptors the shim was given, which is what all that it starts gets.
+static GIVEN: OnceLock<Rlimit> = OnceLock::new();
+
+/// A pod has many streams: the shim takes as many descriptors as it may have.
+pub(crate) fn take_descriptors() {
+    let given = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: given.maximum, ..given });
+    let _ = GIVEN.set(given);
+}
+
+/// In a child.
+pub(crate) fn give_descriptors_back() {
+    if let Some(given) = GIVEN.get() {
+        let _ = setrlimit(Resource::Nofile, *given);
+    }
+}
+
 pub(crate) type Work<'a> = Box<dyn FnOnce() -> Result<Made, Failure> + 'a>;
 
 impl Step {
@@ -77,6 +95,7 @@ impl Step {
                     sys::exit(1);
                 }
                 close_others(kept.iter().copied().chain([tell.as_fd()]).chain(crate::log::file()));
+                give_descriptors_back();
                 let _ = SigSet::empty().thread_set_mask();
                 let failed = |Failure { code, message }| Told { code: code as i32, message };
                 let outcome = match work() {

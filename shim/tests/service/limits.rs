@@ -18,6 +18,7 @@ use crate::messages::task::{
     ConnectResponse, CreateTaskRequest, DeleteResponse, PidResponse, StateResponse, WaitResponse,
 };
 use crate::messages::ttrpc::Request;
+use crate::shell;
 
 fn shim_of(world: &World, client: &mut Client) -> u32 {
     client.ask::<ConnectResponse>("Connect", &world.of("none")).shim_pid
@@ -93,6 +94,34 @@ fn without_descriptors_calls_fail_and_nothing_is_left_of_them() {
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     assert_eq!(shim_of(&world, &mut client), shim);
     assert_eq!(count(shim), before);
+    end(&world, client, &address);
+}
+
+/// A daemon's own limit is often low, and a pod has many streams.
+#[test]
+fn a_shim_has_all_descriptors_that_it_may_have_and_a_container_what_was_given() {
+    let test = "a_shim_has_all_descriptors_that_it_may_have_and_a_container_what_was_given";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "start"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    let of = |pid: u32| {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let words: Vec<_> = line.split_whitespace().take(2).map(str::to_owned).collect();
+        (words[0].clone(), words[1].clone())
+    };
+    let given = of(std::process::id());
+    assert_eq!(of(shim), (given.1.clone(), given.1.clone()));
+    // The logger is there as long as somebody writes.
+    let seen = world.path("limit");
+    let stdout = shell("binary", &format!("ulimit -n >{}; exec 5>&-; cat <&3", seen.display()));
+    let created: PidResponse =
+        client.ask("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    assert_eq!(of(created.pid), given);
+    until("the logger", || fs::read_to_string(&seen).is_ok_and(|said| said.trim() == given.0));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
 }
 
