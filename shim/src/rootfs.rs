@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::chdir;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionbio;
@@ -93,11 +94,33 @@ fn mount_at<P: AsRef<Path>>(
     if flags != first {
         // A bind takes no flags at first.
         let flags = flags.difference(MsFlags::MS_REC) | MsFlags::MS_REMOUNT;
-        let none = None::<&str>;
-        let done = mount(none, place()?.as_ref(), none, flags, none);
+        let remount = |flags| -> Result<_, Failure> {
+            let none = None::<&str>;
+            Ok(mount(none, place()?.as_ref(), none, flags, none))
+        };
+        let done = match remount(flags)? {
+            // In a user namespace what the host has set stays (mount_namespaces(7)).
+            Err(Errno::EPERM) => remount(flags | set(place()?.as_ref()))?,
+            done => done,
+        };
         done.map_err(|errno| what.errno(errno))?;
     }
     Ok(())
+}
+
+/// The flags of what is mounted there, as far as they can be locked.
+fn set(place: &Path) -> MsFlags {
+    let flags = statvfs(place).map_or(FsFlags::empty(), |found| found.flags());
+    let pairs = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    pairs.into_iter().filter(|(one, _)| flags.contains(*one)).map(|(_, flag)| flag).collect()
 }
 
 /// Mounts by the program for file systems in user space.
@@ -281,6 +304,29 @@ mod tests {
             assert!(seen(&rootfs).0.starts_with("ro,nodev,noexec"), "{}", seen(&rootfs).0);
             unmount(&rootfs);
             assert_eq!(seen(&rootfs).0, "");
+        });
+    }
+
+    /// `ORLOP_BELOW` is the folder, for this test in a user namespace.
+    #[test]
+    fn a_bind_keeps_the_flags_that_are_locked() {
+        let name = "rootfs::tests::a_bind_keeps_the_flags_that_are_locked";
+        if let Some(folder) = std::env::var_os("ORLOP_BELOW") {
+            let folder = Path::new(&folder);
+            let options = ["rbind", "ro"].map(str::to_owned);
+            let rootfs = folder.join("rootfs");
+            mount_all(&[one("bind", &folder.join("a"), &options)], &rootfs).unwrap();
+            assert!(seen(&rootfs).0.starts_with("ro,nosuid,nodev"), "{}", seen(&rootfs).0);
+            return;
+        }
+        apart("rootfs::a_bind_keeps_the_flags_that_are_locked", |folder| {
+            let (none, flags) = (None::<&str>, MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
+            mount(none, folder, none, flags | MsFlags::MS_REMOUNT, none).unwrap();
+            let mut below = Command::new("unshare");
+            below.args(["--user", "--map-root-user", "--mount"]);
+            below.arg(std::env::current_exe().unwrap()).args([name, "--exact"]);
+            let output = below.env("ORLOP_BELOW", folder).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         });
     }
 
