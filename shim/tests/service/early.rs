@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,11 @@ use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, SHIM, World, address_of, end, until};
-use crate::messages::Empty;
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, KillRequest, PidResponse,
     ProcessRequest, WaitResponse,
 };
+use crate::messages::{Empty, Mount};
 use crate::order::{change, exec_of};
 use crate::shell;
 
@@ -204,5 +205,112 @@ fn nothing_is_left_of_a_creation_whose_process_is_killed() {
     change(&world, "a", |config| drop(config.as_object_mut().unwrap().remove("hooks")));
     let _: PidResponse = client.ask("Create", &world.creation("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+/// A task whose root is mounted, to be ended at any moment.
+fn mounted(world: &World) -> CreateTaskRequest {
+    let rootfs = world.bundle("a", &["/program", "start"]).join("rootfs");
+    let image = world.path("image");
+    fs::rename(&rootfs, &image).unwrap();
+    fs::create_dir(&rootfs).unwrap();
+    let mount = Mount {
+        kind: "bind".into(),
+        source: image.to_str().unwrap().to_owned(),
+        target: String::new(),
+        options: vec!["rbind".into()],
+    };
+    CreateTaskRequest { rootfs: vec![mount], stdin: world.fifo("stdin"), ..world.creation("a") }
+}
+
+/// How often, unless `ORLOP_SHIM_KILLS` says so.
+fn rounds() -> u32 {
+    let rounds = std::env::var("ORLOP_SHIM_KILLS").ok().and_then(|count| count.parse().ok());
+    rounds.unwrap_or(16)
+}
+
+/// A call on its way, and another moment of it each round.
+fn under_way(world: &World, client: &mut Client, creation: &CreateTaskRequest, round: u32) -> u32 {
+    let mut call = client.send("Create", creation);
+    for method in ["Start", "Delete"].into_iter().take((round % 4).saturating_sub(1) as usize) {
+        client.receive(call).unwrap();
+        if method == "Delete" {
+            let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+            let _: Empty = client.ask("Kill", &kill);
+            let _: WaitResponse = client.ask("Wait", &world.of("a"));
+        }
+        call = client.send(method, &world.of("a"));
+    }
+    std::thread::sleep(Duration::from_micros(u64::from(round) * 16_000 / u64::from(rounds())));
+    call
+}
+
+fn left(world: &World) -> Option<String> {
+    let rootfs = world.path("a/rootfs");
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    if table.contains(rootfs.to_str().unwrap()) {
+        return Some("a mount".to_owned());
+    }
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    let cgroups = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]);
+    let record = world.path("state/test").join(world.id("a"));
+    let mut all = cgroups.map(|hierarchy| hierarchy.join(world.id("a"))).chain([record]);
+    all.find(|path| path.exists()).map(|path| path.display().to_string())
+}
+
+/// Whenever that is: `delete` finds all that there is, and nothing comes afterwards.
+#[test]
+fn nothing_is_left_of_a_shim_that_is_killed_at_any_moment() {
+    let test = "nothing_is_left_of_a_shim_that_is_killed_at_any_moment";
+    let Some(world) = World::new(test) else { return };
+    let creation = mounted(&world);
+    let _held = File::options().read(true).write(true).open(&creation.stdin).unwrap();
+    for round in 0..rounds() {
+        let mut client = world.serve("a");
+        let address = address_of(&client);
+        let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
+        under_way(&world, &mut client, &creation, round);
+        kill_process(pid(shim.shim_pid), Signal::KILL).unwrap();
+        until("the end of the shim", || UnixStream::connect(&address).is_err());
+        delete(&world);
+        assert_eq!(left(&world), None, "{round}");
+        assert!(!address.exists(), "{round}: a socket is left");
+    }
+}
+
+/// Whenever that is, the task is not there, or can be deleted.
+#[test]
+fn nothing_is_left_of_steps_that_are_killed_at_any_moment() {
+    let test = "nothing_is_left_of_steps_that_are_killed_at_any_moment";
+    let Some(world) = World::new(test) else { return };
+    let creation = mounted(&world);
+    let _held = File::options().read(true).write(true).open(&creation.stdin).unwrap();
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
+    for round in 0..rounds() {
+        let call = under_way(&world, &mut client, &creation, round);
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", shim.shim_pid));
+        for child in children.unwrap().split_whitespace() {
+            // It may have ended.
+            let _ = kill_process(pid(child.parse().unwrap()), Signal::KILL);
+        }
+        let answer = client.receive(call);
+        let state = client.send("State", &world.of("a"));
+        if client.receive(state).is_ok() {
+            let delete = client.send("Delete", &world.of("a"));
+            let deleted = client.receive(delete);
+            let is_running = deleted.as_ref().is_err_and(|(_, words)| words.contains("running"));
+            if is_running {
+                let _: WaitResponse = client.ask("Wait", &world.of("a"));
+                let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+            } else {
+                deleted.unwrap();
+            }
+        }
+        until(&format!("{round}: the end of what it has made ({answer:?})"), || {
+            left(&world).is_none()
+        });
+    }
     end(&world, client, &address);
 }
