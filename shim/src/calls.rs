@@ -153,6 +153,11 @@ impl Shim {
         };
         let options = options::of(options)?;
         let bundle = PathBuf::from(bundle);
+        if !bundle.is_absolute() {
+            // Where the shim works is the bundle of its first task.
+            let words = format!("the path of the bundle is not absolute: {bundle:?}");
+            return Err(Failure::new(Code::InvalidArgument, words));
+        }
         let (stdin, stdout, stderr) = (request.stdin, request.stdout, request.stderr);
         let stdio = Stdio { stdin, stdout, stderr, terminal: request.terminal };
         let init = Process::new(stdio, Vec::new());

@@ -49,7 +49,7 @@ fn a_bundle_that_vanishes_hinders_no_end() {
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     // And one that was never there.
     let (_, words) = client.refused("Create", &world.creation("none"));
-    assert!(words.contains("no such file or directory"), "{words}");
+    assert!(words.ends_with("none/options.json\": no such file or directory"), "{words}");
     end(&world, client, &address);
 }
 
@@ -96,6 +96,12 @@ fn options_of_another_kind_are_refused() {
         let (code, words) = client.refused("Create", &request);
         assert_eq!(code, 3, "{words}");
         assert_eq!(client.refused("State", &world.of("a")).0, 5);
+    }
+    // The shim's own folder is that of another.
+    for bundle in ["", "."] {
+        let request = CreateTaskRequest { bundle: bundle.to_owned(), ..world.creation("b") };
+        assert_eq!(client.refused("Create", &request).0, 3);
+        assert!(!world.path("a/options.json").exists());
     }
     let _: PidResponse = client.ask("Create", &world.creation("a"));
     for resources in [any("x", b"no json"), any("x", b"[1]")] {
