@@ -14,11 +14,14 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::client::{Client, World, address_of, end, until};
 use crate::frame::{self, REQUEST};
+use crate::messages::Empty;
 use crate::messages::task::{
-    ConnectResponse, CreateTaskRequest, DeleteResponse, PidResponse, StateResponse, WaitResponse,
+    ConnectResponse, CreateTaskRequest, DeleteResponse, KillRequest, PidResponse, StateResponse,
+    WaitResponse,
 };
 use crate::messages::ttrpc::Request;
 use crate::shell;
+use crate::terminals::scripted;
 
 fn shim_of(world: &World, client: &mut Client) -> u32 {
     client.ask::<ConnectResponse>("Connect", &world.of("none")).shim_pid
@@ -94,6 +97,47 @@ fn without_descriptors_calls_fail_and_nothing_is_left_of_them() {
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     assert_eq!(shim_of(&world, &mut client), shim);
     assert_eq!(count(shim), before);
+    end(&world, client, &address);
+}
+
+/// What is written stays where it is, and its writer waits; nobody else does.
+#[test]
+fn a_logger_that_dies_or_reads_nothing_hinders_no_end() {
+    let test = "a_logger_that_dies_or_reads_nothing_hinders_no_end";
+    let Some(world) = World::new(test) else { return };
+    scripted(&world, "exec yes", false);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let number = world.path("number");
+    for last in ["kill -9 $$", "exec sleep 1000"] {
+        let script = format!("echo $$ >{}; exec 5>&-; {last}", number.display());
+        let stdout = shell("binary", &script);
+        let created: PidResponse =
+            client.ask("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+        let _: PidResponse = client.ask("Start", &world.of("a"));
+        // It writes until its pipe is full.
+        let io = format!("/proc/{}/io", created.pid);
+        let written = || {
+            let io = fs::read_to_string(&io).unwrap();
+            io.lines()
+                .find_map(|line| line.strip_prefix("wchar: "))
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+        until("a full pipe", || written() >= 64 << 10);
+        let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+        let _: Empty = client.ask("Kill", &kill);
+        let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+        assert_eq!(ended.exit_status, 137);
+        if last != "kill -9 $$" {
+            let logger = fs::read_to_string(&number).unwrap().trim().parse().unwrap();
+            kill_process(Pid::from_raw(logger).unwrap(), Signal::KILL).unwrap();
+        }
+        let begun = Instant::now();
+        let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
     end(&world, client, &address);
 }
 

@@ -16,8 +16,8 @@ use crate::messages::task::{
 };
 use crate::order::{change, exec_of};
 
-/// A bundle with the host's shell, and a terminal.
-fn shell(world: &World, script: &str) {
+/// A bundle with the host's shell.
+pub(crate) fn scripted(world: &World, script: &str, terminal: bool) {
     let rootfs = world.bundle("a", &["/bin/sh", "-c", script]).join("rootfs");
     for name in ["bin", "lib", "lib64"] {
         if Path::new("/").join(name).exists() {
@@ -26,7 +26,7 @@ fn shell(world: &World, script: &str) {
     }
     fs::create_dir(rootfs.join("usr")).unwrap();
     change(world, "a", |config| {
-        config["process"]["terminal"] = Value::Bool(true);
+        config["process"]["terminal"] = Value::Bool(terminal);
         let usr = json!({ "destination": "/usr", "type": "bind", "source": "/usr",
                           "options": ["rbind", "ro"] });
         config["mounts"].as_array_mut().unwrap().push(usr);
@@ -64,10 +64,11 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
     let Some(world) = World::new("a_terminal_that_is_closed_and_opened_again_goes_on") else {
         return;
     };
-    shell(
+    scripted(
         &world,
         "echo one; exec <&- >&- 2>&-; sleep 0.1; exec >/dev/console; echo two; exec >&-; sleep 0.1;
          exec >/dev/console; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; echo end",
+        true,
     );
     let mut client = world.serve("a");
     let address = address_of(&client);
@@ -90,7 +91,7 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
 fn a_terminal_ends_with_its_process_whoever_keeps_it() {
     let test = "a_terminal_ends_with_its_process_whoever_keeps_it";
     let Some(world) = World::new(test) else { return };
-    shell(&world, "exec sleep 1000");
+    scripted(&world, "exec sleep 1000", true);
     let mut client = world.serve("a");
     let address = address_of(&client);
     let _held = begin(&world, &mut client);
