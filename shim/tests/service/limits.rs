@@ -23,7 +23,7 @@ use crate::messages::ttrpc::Request;
 use crate::shell;
 use crate::terminals::scripted;
 
-fn shim_of(world: &World, client: &mut Client) -> u32 {
+pub(crate) fn shim_of(world: &World, client: &mut Client) -> u32 {
     client.ask::<ConnectResponse>("Connect", &world.of("none")).shim_pid
 }
 
@@ -39,7 +39,7 @@ fn count(shim: u32) -> u64 {
 }
 
 /// What the process has used of the processor, in ticks of 10 ms.
-fn ticks(pid: u32) -> u64 {
+pub(crate) fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();
     rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()

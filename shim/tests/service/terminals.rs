@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Client, World, address_of, end, until};
+use crate::limits::{shim_of, ticks};
 use crate::messages::Empty;
 use crate::messages::task::{
     CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
@@ -66,7 +67,7 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
     };
     scripted(
         &world,
-        "echo one; exec <&- >&- 2>&-; sleep 0.1; exec >/dev/console; echo two; exec >&-; sleep 0.1;
+        "echo one; exec <&- >&- 2>&-; sleep 0.4; exec >/dev/console; echo two; exec >&-; sleep 0.1;
          exec >/dev/console; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; echo end",
         true,
     );
@@ -78,9 +79,13 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
         let size = ResizePtyRequest { id, width, height, ..ResizePtyRequest::default() };
         let _: Empty = client.ask("ResizePty", &size);
     }
-    for words in ["one", "two", "2999\r\nend"] {
-        hear(&mut stdout, words);
-    }
+    hear(&mut stdout, "one");
+    let shim = shim_of(&world, &mut client);
+    let before = ticks(shim);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(ticks(shim) - before < 10, "{} ticks", ticks(shim) - before);
+    hear(&mut stdout, "two");
+    hear(&mut stdout, "2999\r\nend");
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 0);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
