@@ -143,9 +143,9 @@ fn made(container: &Container, bundle: &Bundle, pid: i32) -> Made {
 
 pub(crate) fn create(creation: Creation<'_>, mounts: &[Mount]) -> Result<Made, Failure> {
     let Creation { id, bundle, root, options, ends, console, wait } = creation;
+    keep(&options, &bundle)?;
     wait.map_or(Ok(()), Wait::wait)?;
     take_streams(ends)?;
-    keep(&options, &bundle)?;
     let rootfs = bundle.join("rootfs");
     rootfs::mount_all(mounts, &rootfs)?;
     let create = || {
