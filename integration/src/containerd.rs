@@ -5,8 +5,8 @@
 //! containerd's namespace, which is ours.
 //!
 //! [`image`] makes an image of busybox, [`daemon`] is the engine, [`container`] what it
-//! runs, [`events`] what it tells, [`processes`] what the host shows of it, [`checks`]
-//! what is asked of it.
+//! runs, [`events`] what it tells, [`cri`] how Kubernetes speaks with it, by [`grpc`],
+//! [`processes`] what the host shows of it, [`checks`] what is asked of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,10 @@ use nix::unistd::Uid;
 
 pub mod checks;
 pub mod container;
+pub mod cri;
 pub mod daemon;
 pub mod events;
+pub mod grpc;
 pub mod image;
 pub mod processes;
 

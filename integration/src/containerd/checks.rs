@@ -4,6 +4,7 @@
 use super::daemon::Daemon;
 use crate::engine::Check;
 
+mod cri;
 mod endurance;
 mod events;
 mod life;
@@ -41,5 +42,14 @@ pub const ALL: &[Check<Daemon>] = &[
     Check { name: "pod-kept", run: recovery::pod_kept },
     Check { name: "shim-killed", run: recovery::shim_killed },
     Check { name: "pods-shim-killed", run: recovery::pods_shim_killed },
+    Check { name: "cri-handler", run: cri::handler },
+    Check { name: "cri-pod", run: cri::pod },
+    Check { name: "cri-shared", run: cri::shared },
+    Check { name: "cri-exec", run: cri::exec },
+    Check { name: "cri-exec-storm", run: cri::exec_storm },
+    Check { name: "cri-limits", run: cri::limits },
+    Check { name: "cri-ends", run: cri::ends },
+    Check { name: "cri-daemon-killed", run: cri::daemon_killed },
+    Check { name: "cri-shim-killed", run: cri::shim_killed },
     Check { name: "endurance", run: endurance::endurance },
 ];

@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::cri::messages::Empty;
+use super::cri::{self, HANDLER};
 use super::image;
 use crate::apt;
 use crate::command::{self, Output};
@@ -44,16 +46,7 @@ impl Daemon {
     pub fn start(shim: &Path, runtime: &str, log: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("orlop-engines-").tempdir()?;
         let path = |name: &str| directory.path().join(name).display().to_string();
-        let config = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\nplugin_dir = {:?}\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.internal.v1.opt\"]\n\
-             [grpc]\naddress = {:?}\n",
-            path("root"),
-            path("state"),
-            path("plugins"),
-            path("socket"),
-        );
-        fs::write(path("config.toml"), config)?;
+        fs::write(path("config.toml"), config(&path, runtime))?;
         let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         let shims = shim.parent().context("the directory of the shim")?.display();
         let daemon = Self {
@@ -76,9 +69,12 @@ impl Daemon {
     fn wait(&self) -> Result<()> {
         let has_ended =
             || self.process.borrow_mut().try_wait().is_ok_and(|status| status.is_some());
-        let up = command::until(LIMIT, || {
-            has_ended() || self.ctr(&["version"]).is_ok_and(|output| output.code == 0)
-        });
+        // Its plugin for Kubernetes looks for pods of an earlier time before it answers.
+        let answers = || {
+            self.ctr(&["version"]).is_ok_and(|output| output.code == 0)
+                && cri::call::<Empty>(&self.socket(), "Version", &Empty {}).is_ok()
+        };
+        let up = command::until(LIMIT, || has_ended() || answers());
         ensure!(up && !has_ended(), "containerd did not come up");
         Ok(())
     }
@@ -100,6 +96,12 @@ impl Daemon {
     pub fn revive(&self) -> Result<()> {
         *self.process.borrow_mut() = spawn(&self.directory, &self.path, &self.log)?;
         self.wait()
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
     }
 
     /// Its process.
@@ -152,7 +154,7 @@ impl Daemon {
     /// ctr is not installed.
     pub fn client(&self, arguments: &[&str]) -> Result<Command> {
         let mut ctr = Command::new(apt::installed("ctr").context("no ctr")?);
-        ctr.arg("--address").arg(self.directory.path().join("socket"));
+        ctr.arg("--address").arg(self.socket());
         ctr.args(["--namespace", &self.namespace]).args(arguments);
         // Neither folders of a session, of which there are none in our /run, nor words
         // about the daemon among those of a container.
@@ -209,7 +211,7 @@ impl Daemon {
         self.ctr(&[&run[..], options, &[IMAGE, &id], program].concat())
     }
 
-    /// Makes the image.
+    /// Makes the image, and one for Kubernetes.
     ///
     /// # Errors
     /// The client's.
@@ -217,7 +219,11 @@ impl Daemon {
         let folder = self.directory.path().join("image");
         fs::create_dir_all(&folder)?;
         let archive = image::archive(&self.root, &folder, IMAGE)?;
-        self.must(&["images", "import", &archive.to_string_lossy()]).context("importing")?;
+        let import = ["images", "import", &archive.to_string_lossy()];
+        self.must(&import).context("importing")?;
+        self.must(&[&["--namespace", cri::NAMESPACE], &import[..]].concat())
+            .context("importing")?;
+        cri::wait_for_image(self)?;
         fs::remove_dir_all(folder).context("removing the archive")
     }
 
@@ -231,7 +237,7 @@ impl Daemon {
         Ok(names.map(ToOwned::to_owned).collect())
     }
 
-    /// Removes all tasks and containers.
+    /// Removes all tasks, containers and pods.
     ///
     /// # Errors
     /// One that cannot be removed.
@@ -242,7 +248,7 @@ impl Daemon {
         for container in self.list(&["containers", "list"])? {
             self.must(&["containers", "delete", &container])?;
         }
-        Ok(())
+        cri::clear(self)
     }
 
     /// Stops it. Returns its directory, for a look at what is left, and whether it
@@ -262,6 +268,31 @@ impl Daemon {
 
 /// Where everything else is that it starts.
 const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The configuration, in a version that all of them read.
+fn config(path: &impl Fn(&str) -> String, runtime: &str) -> String {
+    // A sandbox is to be killed late, which some hosts do not let us say.
+    let restricted = !lowers_oom_scores();
+    let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
+    let [root, state, plugins] = ["root", "state", "plugins"].map(path);
+    let [socket, networks, programs] = ["socket", "networks", "network-programs"].map(path);
+    format!(
+        "version = 2\nroot = {root:?}\nstate = {state:?}\nplugin_dir = {plugins:?}\n\
+         disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
+         [grpc]\naddress = {socket:?}\n\
+         [{cri}]\nsandbox_image = {IMAGE:?}\nrestrict_oom_score_adj = {restricted}\n\
+         [{cri}.cni]\nconf_dir = {networks:?}\nbin_dir = {programs:?}\n\
+         [{cri}.containerd]\ndefault_runtime_name = {HANDLER:?}\n\
+         [{cri}.containerd.runtimes.{HANDLER}]\nruntime_type = {runtime:?}\n"
+    )
+}
+
+/// Whether we have `CAP_SYS_RESOURCE`.
+fn lowers_oom_scores() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:\t"));
+    set.is_some_and(|set| u64::from_str_radix(set, 16).is_ok_and(|set| set & 1 << 24 != 0))
+}
 
 fn spawn(directory: &TempDir, path: &str, log: &File) -> Result<Child> {
     let program = apt::installed("containerd").context("containerd is not installed")?;

@@ -34,7 +34,8 @@ pub fn root(folder: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// An image of that root, as `docker save` writes it: what every containerd imports.
+/// An image of that root, as `docker save` writes it: what every containerd imports. By
+/// itself it holds a pod together: it sleeps, and waits for what others leave to it.
 ///
 /// # Errors
 /// tar or sha256sum fails.
@@ -54,7 +55,7 @@ pub fn archive(root: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
     let config = json!({
         "architecture": architecture,
         "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
+        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh", "-c", "while :; do sleep 1000; done"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{sum}")] },
     });
     let manifest =
