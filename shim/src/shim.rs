@@ -24,7 +24,7 @@ use crate::metrics;
 use crate::outbox::Outbox;
 use crate::poller::{Interest, Poller, Source};
 use crate::step::Step;
-use crate::stream::{Stream, Turn};
+use crate::stream::{self, Late, Stream, Turn};
 use crate::task::{Caller, Exit, Task};
 use crate::ttrpc::connection::{Connection, Fate};
 use crate::ttrpc::frame::{self, Frame};
@@ -33,6 +33,9 @@ use crate::work;
 
 /// How long a deletion waits for what a process has written.
 const DRAINED: Duration = Duration::from_secs(10);
+/// When to look for a client that is not there yet, at first and in the end.
+const SOON: Duration = Duration::from_millis(1);
+const SELDOM: Duration = Duration::from_secs(1);
 /// How long a logger has for its end.
 const LOGGED: Duration = Duration::from_secs(12);
 
@@ -57,6 +60,8 @@ pub(crate) struct Shim {
     /// Whose end a pidfd tells.
     pub exits: BTreeMap<u32, (String, String)>,
     streams: BTreeMap<u32, (Stream, String, String)>,
+    /// Streams to clients that have not opened their ends yet.
+    late: Vec<Late>,
     pub tasks: BTreeMap<String, Task>,
     pub outbox: Outbox,
     /// Loggers that shall end, and until when.
@@ -96,6 +101,7 @@ impl Shim {
             steps: BTreeMap::new(),
             exits: BTreeMap::new(),
             streams: BTreeMap::new(),
+            late: Vec::new(),
             tasks: BTreeMap::new(),
             outbox,
             loggers: Vec::new(),
@@ -109,12 +115,14 @@ impl Shim {
         loop {
             let drains = self.drains.iter().map(|(deadline, ..)| *deadline);
             let loggers = self.loggers.iter().map(|(deadline, _)| *deadline);
-            let deadline =
-                drains.chain(loggers).chain(self.outbox.deadline).chain(self.ending).min();
+            let late = self.late.iter().map(|late| late.due);
+            let others = self.outbox.deadline.into_iter().chain(self.ending);
+            let deadline = drains.chain(loggers).chain(late).chain(others).min();
             let most = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             for source in self.poller.wait(most) {
                 self.serve(source);
             }
+            self.look_for_readers();
             self.drained();
             self.end_loggers();
             self.publish();
@@ -429,13 +437,88 @@ impl Shim {
     /// Looks after a stream of a process.
     pub(crate) fn pump(&mut self, task: &str, exec: &str, stream: Stream) -> Result<(), Failure> {
         let number = self.number();
-        let source = Source::From(number);
-        self.poller.add(&stream.from, source, Interest::IN).map_err(|e| failed(&e))?;
+        self.admit(number, task, exec, stream).map_err(|error| failed(&error))?;
+        self.count(task, exec, number);
+        Ok(())
+    }
+
+    fn admit(
+        &mut self,
+        number: u32,
+        task: &str,
+        exec: &str,
+        stream: Stream,
+    ) -> std::io::Result<()> {
+        self.poller.add(&stream.from, Source::From(number), Interest::IN)?;
         self.streams.insert(number, (stream, task.to_owned(), exec.to_owned()));
+        Ok(())
+    }
+
+    fn count(&mut self, task: &str, exec: &str, number: u32) {
         if let Some(process) = self.tasks.get_mut(task).and_then(|task| task.process(exec)) {
             process.streams.push(number);
         }
+    }
+
+    fn discount(&mut self, task: &str, exec: &str, number: u32) {
+        if let Some(process) = self.tasks.get_mut(task).and_then(|task| task.process(exec)) {
+            process.streams.retain(|stream| *stream != number);
+        }
+    }
+
+    /// Looks after what a process writes, into a pipe or a terminal, once somebody reads it.
+    pub(crate) fn pump_out(
+        &mut self,
+        task: &str,
+        exec: &str,
+        (from, lives): (OwnedFd, Option<bool>),
+        address: &str,
+    ) -> Result<(), Failure> {
+        let number = self.number();
+        let late = Late {
+            number,
+            from,
+            address: address.to_owned(),
+            lives,
+            task: task.to_owned(),
+            exec: exec.to_owned(),
+            due: Instant::now(),
+            pause: SOON,
+        };
+        self.count(task, exec, number);
+        self.look(late).map_err(|error| {
+            let words = format!("{address:?}: {}", failed(&error).message);
+            Failure::new(Code::Internal, words)
+        })
+    }
+
+    /// Begins a stream if somebody reads by now. Nothing else tells of that.
+    fn look(&mut self, mut late: Late) -> std::io::Result<()> {
+        if let Some((to, fifo)) = stream::open_output(&late.address)? {
+            let spliced = late.lives.is_none() && fifo;
+            let mut stream = Stream::new(late.from, to, spliced);
+            stream.lives = late.lives;
+            return self.admit(late.number, &late.task, &late.exec, stream);
+        }
+        late.due = Instant::now() + late.pause;
+        late.pause = (late.pause * 2).min(SELDOM);
+        self.late.push(late);
         Ok(())
+    }
+
+    fn look_for_readers(&mut self) {
+        let now = Instant::now();
+        for late in std::mem::take(&mut self.late) {
+            if late.due > now {
+                self.late.push(late);
+                continue;
+            }
+            let (number, task, exec) = (late.number, late.task.clone(), late.exec.clone());
+            if let Err(error) = self.look(late) {
+                log::error!("a stream of {task}: {error}");
+                self.discount(&task, &exec, number);
+            }
+        }
     }
 
     fn pass(&mut self, number: u32, source: Source) {
@@ -464,15 +547,16 @@ impl Shim {
             (Turn::Over, _) => {
                 let (task, exec) = (task.clone(), exec.clone());
                 self.streams.remove(&number);
-                if let Some(process) = self.tasks.get_mut(&task).and_then(|t| t.process(&exec)) {
-                    process.streams.retain(|stream| *stream != number);
-                }
+                self.discount(&task, &exec, number);
             }
         }
     }
 
     /// The process of a terminal is gone.
     fn hang_up(&mut self, id: &str, exec: &str) {
+        for late in self.late.iter_mut().filter(|late| late.task == id && late.exec == exec) {
+            late.lives = late.lives.map(|_| false);
+        }
         let process = self.tasks.get_mut(id).and_then(|task| task.process(exec));
         for number in process.map(|process| process.streams.clone()).unwrap_or_default() {
             if let Some((Stream { lives: Some(lives), .. }, ..)) = self.streams.get_mut(&number) {
@@ -487,6 +571,7 @@ impl Shim {
         for stream in streams {
             self.streams.remove(stream);
         }
+        self.late.retain(|late| !streams.contains(&late.number));
     }
 
     /// Goes on with deletions whose streams are at their end, or take too long.

@@ -75,10 +75,9 @@ impl Shim {
             if address.is_empty() {
                 continue;
             }
-            let (output, fifo) = stream::open_output(address).map_err(|e| at(address, &e))?;
             let (reading, writing) = stream::pipe().map_err(|error| failed(&error))?;
             ends[end] = owned(writing)?;
-            self.pump(id, exec, Stream::new(reading, output, fifo))?;
+            self.pump_out(id, exec, (reading, None), address)?;
         }
         Ok(Given { ends, ours: None, theirs: None, wait })
     }
@@ -132,8 +131,7 @@ impl Shim {
             rustix::io::ioctl_fionbio(&log, true).map_err(|errno| failed(&errno.into()))?;
             self.pump(id, exec, Stream::of_terminal(another()?, log))?;
         } else if !stdio.stdout.is_empty() {
-            let (output, _) = stream::open_output(&stdio.stdout).map_err(|error| failed(&error))?;
-            self.pump(id, exec, Stream::of_terminal(another()?, output))?;
+            self.pump_out(id, exec, (another()?, Some(true)), &stdio.stdout)?;
         }
         self.process(id, exec)?.terminal = Some(master);
         Ok(())

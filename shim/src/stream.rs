@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -27,6 +28,20 @@ pub(crate) struct Stream {
     pub lives: Option<bool>,
     /// Nobody has it open just now.
     pub hung: bool,
+}
+
+/// One whose client has not opened its end yet.
+pub(crate) struct Late {
+    pub number: u32,
+    pub from: OwnedFd,
+    pub address: String,
+    /// As of the stream that it becomes.
+    pub lives: Option<bool>,
+    pub task: String,
+    pub exec: String,
+    /// When to look again, and how long after the last time that is.
+    pub due: Instant,
+    pub pause: Duration,
 }
 
 /// What it is waiting for.
@@ -109,19 +124,29 @@ pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
 
 /// A fifo's both ends, so that writers see no reader that is gone; or a file, to which is
 /// appended. And whether it is a pipe.
-pub(crate) fn open_output(address: &str) -> std::io::Result<(OwnedFd, bool)> {
+///
+/// None where the client has not opened its end yet: what is written until then would be
+/// lost if it ended as well, and so would its end, for which the client waits.
+pub(crate) fn open_output(address: &str) -> std::io::Result<Option<(OwnedFd, bool)>> {
     if let Some(path) = address.strip_prefix("file://") {
         let path = Path::new(path);
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
         }
         let file = File::options().append(true).create(true).mode(0o644).open(path)?;
-        return Ok((file.into(), false));
+        return Ok(Some((file.into(), false)));
     }
     let path = path_of(address)?;
-    let file = File::options().read(true).write(true).custom_flags(libc_nonblock()).open(path)?;
+    let mut both = File::options();
+    both.write(true).custom_flags(libc_nonblock());
+    // Before there is a reading end of ours, after which nobody could tell.
+    let _writing = match both.open(path) {
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Ok(None),
+        writing => writing?,
+    };
+    let file = both.read(true).open(path)?;
     let fifo = file.metadata()?.file_type().is_fifo();
-    Ok((file.into(), fifo))
+    Ok(Some((file.into(), fifo)))
 }
 
 /// A fifo that the client writes to.
@@ -176,7 +201,7 @@ mod tests {
         assert_eq!(stream.pass(), Turn::From);
         drop(into);
         // A child that another test is about to start may have the end for a moment more.
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while stream.pass() != Turn::Over {
             assert!(begun.elapsed().as_secs() < 10, "it has no end");
             std::thread::yield_now();

@@ -24,7 +24,7 @@ use crate::messages::ttrpc::{Request, Response};
 use crate::messages::{self, Any};
 
 pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-orlop-v1");
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder, a daemon that takes events, and a shim that was started there.
 pub(crate) struct World {

@@ -22,9 +22,10 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 
-use client::{Client, SHIM, World, address_of, end, until};
+use client::{Client, PATIENCE, SHIM, World, address_of, end, until};
 use frame::REQUEST;
 use messages::bootstrap::{BootstrapParams, BootstrapResult};
 use messages::events::TaskExit;
@@ -70,6 +71,33 @@ fn a_task_is_created_started_and_deleted() {
     let topics = world.topics(4);
     assert_eq!(topics, ["/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"]);
     assert_eq!(client.refused("State", &world.of("a")).0, 5);
+    end(&world, client, &address);
+}
+
+#[test]
+fn a_client_that_comes_late_misses_nothing() {
+    let Some(world) = World::new("a_client_that_comes_late_misses_nothing") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let (stdout, stderr) = (world.fifo("stdout"), world.fifo("stderr"));
+    let request =
+        CreateTaskRequest { stdout: stdout.clone(), stderr: stderr.clone(), ..world.creation("a") };
+    let _: PidResponse = client.ask("Create", &request);
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    // Whoever opens a fifo that nobody will write to waits for ever.
+    let (sender, texts) = mpsc::channel();
+    for path in [stdout, stderr] {
+        let sender = sender.clone();
+        thread::spawn(move || sender.send(fs::read_to_string(path).unwrap()));
+    }
+    let mut read: Vec<_> =
+        (0..2).map(|_| texts.recv_timeout(PATIENCE).expect("the end of a stream")).collect();
+    read.sort();
+    assert!(read[0].is_empty() && read[1].starts_with("containerd-shim-orlop-v1 "), "{read:?}");
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
 }
 
