@@ -31,12 +31,12 @@ impl<'a> Container<'a> {
         Ok(Self { daemon, id })
     }
 
-    /// One that sleeps.
+    /// One that sleeps, for longer than any check takes.
     ///
     /// # Errors
     /// It does not start.
     pub fn sleeping(daemon: &'a Daemon, options: &[&str]) -> Result<Self> {
-        Self::start(daemon, options, &["sleep", "1000"])
+        Self::start(daemon, options, &["sleep", "1000000"])
     }
 
     /// `ctr tasks exec` as a command that is still to be run, and the name of the process.

@@ -25,8 +25,10 @@ use messages::{
 /// containerd's namespace for all that Kubernetes has.
 pub const NAMESPACE: &str = "k8s.io";
 
-/// The runtime under test in containerd's configuration.
+/// The runtime under test in containerd's configuration, by its own name.
 pub const HANDLER: &str = "under-test";
+/// The same in the place of the shim that containerd knows, by its path.
+pub const BY_PATH: &str = "by-path";
 
 /// One for the pod.
 pub const POD: i32 = 0;
@@ -122,6 +124,14 @@ impl Pod {
     /// # Errors
     /// It does not start.
     pub fn run(daemon: &Daemon, pid: i32) -> Result<Self> {
+        Self::run_by(daemon, HANDLER, pid)
+    }
+
+    /// The same by a handler.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn run_by(daemon: &Daemon, handler: &str, pid: i32) -> Result<Self> {
         let name = daemon.fresh("pod");
         let namespaces = Namespaces { network: NODE, pid };
         let config = PodConfig {
@@ -140,7 +150,7 @@ impl Pod {
                 }),
             }),
         };
-        let request = RunPod { config: Some(config.clone()), handler: HANDLER.to_owned() };
+        let request = RunPod { config: Some(config.clone()), handler: handler.to_owned() };
         let socket = daemon.socket();
         let name = call(&socket, "RunPodSandbox", &request)?;
         Ok(Self { socket, config, namespaces, name })

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::cri::messages::Empty;
-use super::cri::{self, HANDLER};
+use super::cri::{self, BY_PATH, HANDLER};
 use super::image;
 use crate::apt;
 use crate::command::{self, Output};
@@ -46,7 +46,7 @@ impl Daemon {
     pub fn start(shim: &Path, runtime: &str, log: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("orlop-engines-").tempdir()?;
         let path = |name: &str| directory.path().join(name).display().to_string();
-        fs::write(path("config.toml"), config(&path, runtime))?;
+        fs::write(path("config.toml"), config(&path, runtime, shim))?;
         let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         let shims = shim.parent().context("the directory of the shim")?.display();
         let daemon = Self {
@@ -270,7 +270,7 @@ impl Daemon {
 const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The configuration, in a version that all of them read.
-fn config(path: &impl Fn(&str) -> String, runtime: &str) -> String {
+fn config(path: &impl Fn(&str) -> String, runtime: &str, shim: &Path) -> String {
     // A sandbox is to be killed late, which some hosts do not let us say.
     let restricted = !lowers_oom_scores();
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
@@ -283,7 +283,9 @@ fn config(path: &impl Fn(&str) -> String, runtime: &str) -> String {
          [{cri}]\nsandbox_image = {IMAGE:?}\nrestrict_oom_score_adj = {restricted}\n\
          [{cri}.cni]\nconf_dir = {networks:?}\nbin_dir = {programs:?}\n\
          [{cri}.containerd]\ndefault_runtime_name = {HANDLER:?}\n\
-         [{cri}.containerd.runtimes.{HANDLER}]\nruntime_type = {runtime:?}\n"
+         [{cri}.containerd.runtimes.{HANDLER}]\nruntime_type = {runtime:?}\n\
+         [{cri}.containerd.runtimes.{BY_PATH}]\nruntime_type = \"io.containerd.runc.v2\"\n\
+         runtime_path = {shim:?}\n"
     )
 }
 
@@ -298,6 +300,8 @@ fn spawn(directory: &TempDir, path: &str, log: &File) -> Result<Child> {
     let program = apt::installed("containerd").context("containerd is not installed")?;
     let mut containerd = Command::new(program);
     containerd.arg("--config").arg(directory.path().join("config.toml")).env("PATH", path);
+    // As with the client: a folder of a session, in which it would have files.
+    containerd.env_remove("XDG_RUNTIME_DIR");
     containerd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
     containerd.spawn().context("starting containerd")
 }
