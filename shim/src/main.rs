@@ -20,6 +20,7 @@ mod metrics;
 mod options;
 mod outbox;
 mod poller;
+mod pump;
 mod remove;
 mod rootfs;
 mod shim;
