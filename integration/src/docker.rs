@@ -10,65 +10,76 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use nix::unistd::Uid;
+use anyhow::Result;
 
 pub mod checks;
 pub mod container;
 pub mod daemon;
 pub mod image;
 
-use crate::apt;
-use crate::engine::leftovers::{self, Leftovers};
+use crate::engine::leftovers::{self, Leftovers, Stopped};
 use crate::engine::table::{Row, Table};
-use crate::engine::{self, LEFTOVERS, Options, namespaces};
+use crate::engine::{self, Options, namespaces};
 use daemon::Daemon;
 
 /// A program and the Debian package that holds it.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 5] = [
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("docker-init", "docker.io"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),
-    ("mmdebstrap", "mmdebstrap"),
 ];
 
-/// Directories in /run that engines and their runtimes use; ours starts empty.
-const RUN_OF_THE_ENGINE: [&str; 2] = ["/run/containerd", "/run/docker"];
+/// Directories in /run that engines and their runtimes use, and systemd's; ours starts
+/// without the others.
+const RUN_OF_OTHERS: [&str; 4] = ["/run/containerd", "/run/docker", "/run/systemd", "/run/dbus"];
+
+/// How the runtime under test is plugged in.
+#[derive(Debug)]
+pub struct Setup {
+    /// The shim that the engine is to use with it, in the place of its own.
+    pub shim: Option<PathBuf>,
+    /// Whether systemd makes the cgroups.
+    pub systemd_cgroup: bool,
+}
+
+impl Setup {
+    /// The cgroup below which all containers are.
+    fn cgroup_parent(&self) -> String {
+        let pid = std::process::id();
+        // A dash would be a slice in another one.
+        match self.systemd_cgroup {
+            true => format!("orlopengines{pid}.slice"),
+            false => format!("orlop-engines-{pid}"),
+        }
+    }
+
+    /// The same for the engine's settings.
+    fn parent_option(&self) -> String {
+        let slash = if self.systemd_cgroup { "" } else { "/" };
+        format!("{slash}{}", self.cgroup_parent())
+    }
+}
 
 /// Runs the checks. Needs root.
 ///
 /// # Errors
 /// The engine cannot be brought up; what a check finds is in the table.
-pub fn run(options: &Options) -> Result<Table> {
-    options.ensure_known(checks::ALL)?;
-    let logs = options.target.join("engines").join(&options.name);
-    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-    ensure!(Uid::effective().is_root(), "the checks need root");
-    apt::ensure_installed(&TOOLS, &logs.join("apt.log"))?;
+pub fn run(options: &Options, setup: &Setup) -> Result<Table> {
+    let logs = engine::prepare(options, checks::ALL, &TOOLS)?;
     let image = image::debian(&options.target.join("engines"), &logs)?;
     namespaces::enter()?;
     let mut table = Table { log: logs.join("dockerd.log"), rows: Vec::new() };
     let before = Leftovers::here()?;
-    let daemon = Daemon::start(&options.program, &options.name, &table.log)?;
+    let daemon = Daemon::start(&options.program, &options.name, setup, &table.log)?;
     let result = check_all(&daemon, &image, options, &mut table.rows);
-    let group = daemon.cgroup_parent().to_owned();
     let (directory, ended) = daemon.stop();
-    if options.wants(LEFTOVERS) {
-        let start = Instant::now();
-        // The engine's own: its data root, and its network namespace's name.
-        let own = ["data", "exec/netns/default"].map(|name| directory.path().join(name));
-        let result = before.compare(&own, &group, states(directory.path())).and_then(|()| {
-            ensure!(ended, "dockerd did not stop by itself and was killed");
-            Ok(())
-        });
-        table.rows.push(Row { name: LEFTOVERS, took: start.elapsed(), result });
-    }
-    leftovers::remove_cgroups(&group)?;
-    leftovers::remove_directory(directory)?;
+    // Its data root, and its network namespace's name.
+    let own = ["data", "exec/netns/default"].map(|name| directory.path().join(name)).into();
+    let stopped = Stopped { directory, ended, group: setup.cgroup_parent(), own };
+    before.check(stopped, states, options, &mut table.rows)?;
     result?;
     Ok(table)
 }
@@ -79,7 +90,8 @@ fn check_all(daemon: &Daemon, image: &Path, options: &Options, rows: &mut Vec<Ro
 }
 
 /// Containers that a runtime still knows: below the engine's own state, or where a
-/// runtime keeps its state when nobody says where.
+/// runtime keeps its state when nobody says where. And what a shim has left: a bundle, a
+/// socket.
 fn states(engine: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for runtime in leftovers::directories(&engine.join("exec")) {
@@ -89,9 +101,15 @@ fn states(engine: &Path) -> Vec<PathBuf> {
         }
     }
     for place in leftovers::directories(Path::new("/run")) {
-        if !RUN_OF_THE_ENGINE.iter().any(|own| place == Path::new(own)) {
+        if !RUN_OF_OTHERS.iter().any(|own| place == Path::new(own)) {
             found.extend(leftovers::directories(&place));
         }
     }
+    let bundles = engine.join("exec/containerd/daemon/io.containerd.runtime.v2.task/moby");
+    for place in [&*bundles, Path::new("/run/containerd/runc/moby")] {
+        found.extend(leftovers::directories(place));
+    }
+    let sockets = fs::read_dir("/run/containerd/s").into_iter().flatten().flatten();
+    found.extend(sockets.map(|socket| socket.path()));
     found
 }

@@ -1,19 +1,25 @@
 //! What the checks of all engines have in common: [`Check`] and how they run, the
-//! [`namespaces`] that the engine is hidden in, [`terminal`] a person's view,
-//! [`leftovers`] what must be gone at the end, and [`table`] the result.
+//! [`namespaces`] that the engine is hidden in, [`server`] its daemon, [`process`] what the
+//! host shows of a container, [`terminal`] a person's view, [`leftovers`] what must be gone
+//! at the end, and [`table`] the result.
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::Uid;
 
 pub mod leftovers;
 pub mod namespaces;
+pub mod process;
+pub mod server;
 pub mod table;
 pub mod terminal;
 
+use crate::apt;
 use table::Row;
 
 /// What the command line asks for.
@@ -50,6 +56,10 @@ impl fmt::Display for Skip {
 
 impl Error for Skip {}
 
+/// How long anything may take that must come: a machine may be busy, and its processors
+/// emulated.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
 /// The name of the check that runs last, when everything should be gone.
 pub const LEFTOVERS: &str = "leftovers";
 
@@ -71,6 +81,24 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// What there must be before an engine is started: root, the checks that are asked for, and
+/// programs, each with the Debian package that holds it. Returns the folder for logs.
+///
+/// # Errors
+/// Something is missing.
+pub fn prepare<E>(
+    options: &Options,
+    all: &[Check<E>],
+    programs: &[(&str, &str)],
+) -> Result<PathBuf> {
+    options.ensure_known(all)?;
+    ensure!(Uid::effective().is_root(), "the checks need root");
+    let logs = options.target.join("engines").join(&options.name);
+    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+    apt::ensure_installed(programs, &logs.join("apt.log"))?;
+    Ok(logs)
 }
 
 /// Runs the checks that are asked for, and takes away after each what it has left,

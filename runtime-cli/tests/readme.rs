@@ -16,15 +16,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde_json::json;
 use tempfile::{TempDir, tempdir};
 
 const ORLOP: &str = env!("CARGO_BIN_EXE_orlop");
 const INSTALLED: &str = "/usr/local/bin/orlop";
+const SHIM: &str = "io.containerd.orlop.v1";
 
 /// What stands in for a command that would only build what is built already.
 const INSTEAD: &[(&str, &str)] = &[
     ("cargo run --release -p orlop-cli -- try", "orlop try"),
     ("cargo install --path runtime-cli --root /usr/local", "true"),
+    ("cargo install --path shim --root /usr/local", "true"),
     ("cargo run --release -p orlop --example embed box", "embed box"),
     ("cargo run --release -p orlop-cli --example pages -- share", "pages share && find share"),
 ];
@@ -245,12 +248,14 @@ fn the_rust_is_the_examples() {
 fn dockers_settings_are_those_that_are_tested() {
     let block = only("json").text;
     let settings: serde_json::Value = serde_json::from_str(&block).unwrap();
-    assert_eq!(settings["runtimes"]["orlop"]["path"], INSTALLED);
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    assert!(readme.contains(&format!("--add-runtime orlop={INSTALLED}")));
-    // The flag that the checks with a real engine start their daemon with.
+    let runtimes = &settings["runtimes"];
+    assert_eq!(runtimes["orlop"], json!({ "path": INSTALLED }));
+    assert_eq!(runtimes["orlop-shim"], json!({ "runtimeType": SHIM }));
+    // The keys that the checks with a real engine configure their daemon by.
     let daemon = fs::read_to_string(root().join("integration/src/docker/daemon.rs")).unwrap();
-    assert!(daemon.contains(r#".arg("--add-runtime").arg(format!("{name}={}""#));
+    for key in [r#"json!({ "path": runtime })"#, r#""runtimeType": kind"#, r#""ConfigPath": "#] {
+        assert!(daemon.contains(key), "{key}");
+    }
 }
 
 #[test]

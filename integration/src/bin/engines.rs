@@ -26,6 +26,14 @@ enum Engine {
         /// The name under which it is registered
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
+        /// With our shim in the place of the engine's, or this one; its name must have the
+        /// form containerd-shim-NAME-VERSION
+        #[arg(long, value_name = "PATH", require_equals = true)]
+        #[allow(clippy::option_option)] // clap's form of a value that may be left out
+        shim: Option<Option<PathBuf>>,
+        /// Have systemd make the cgroups
+        #[arg(long)]
+        systemd_cgroup: bool,
         /// Run only this check; may be given more than once
         #[arg(long, value_name = "NAME")]
         check: Vec<String>,
@@ -45,23 +53,33 @@ enum Engine {
 fn main() -> Result<ExitCode> {
     let target = target()?;
     let table = match Arguments::parse().engine {
-        Engine::Docker { runtime, name, check } => {
-            let default = if runtime.is_some() { "under-test" } else { "orlop" };
-            docker::run(&Options {
+        Engine::Docker { runtime, name, shim, systemd_cgroup, check } => {
+            let default = match (&runtime, &shim) {
+                (Some(_), _) | (_, Some(Some(_))) => "under-test",
+                (None, Some(None)) => "orlop-shim",
+                (None, None) => "orlop",
+            };
+            let options = Options {
                 program: program(runtime, "orlop-cli", "orlop")?,
                 name: name.unwrap_or_else(|| default.to_owned()),
                 checks: check,
                 target,
-            })?
+            };
+            let shim = shim.map(shim_program).transpose()?;
+            docker::run(&options, &docker::Setup { shim, systemd_cgroup })?
         }
         Engine::Containerd { shim, check } => {
-            let program = program(shim, "containerd-shim-orlop", containerd::SHIM)?;
+            let program = shim_program(shim)?;
             let name = containerd::runtime_name(&program)?;
             containerd::run(&Options { program, name, checks: check, target })?
         }
     };
     print!("{table}");
     Ok(if table.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn shim_program(given: Option<PathBuf>) -> Result<PathBuf> {
+    program(given, "containerd-shim-orlop", containerd::SHIM)
 }
 
 /// The program under test: the one that is given, else ours, which is built.

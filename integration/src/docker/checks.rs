@@ -11,6 +11,8 @@ mod isolation;
 mod life;
 mod limits;
 mod network;
+mod recovery;
+mod shim;
 mod storage;
 mod watch;
 
@@ -30,9 +32,13 @@ pub const ALL: &[Check<Daemon>] = &[
     Check { name: "follow", run: watch::follow },
     Check { name: "restart", run: watch::restart },
     Check { name: "health", run: watch::health },
+    Check { name: "restart-always", run: watch::restart_always },
     Check { name: "exec-storm", run: watch::exec_storm },
+    Check { name: "stats", run: watch::stats },
+    Check { name: "events", run: watch::events },
     Check { name: "limits", run: limits::limits },
     Check { name: "out-of-memory", run: limits::out_of_memory },
+    Check { name: "out-of-memory-child", run: limits::out_of_memory_child },
     Check { name: "update", run: limits::update },
     Check { name: "oom-score", run: limits::oom_score },
     Check { name: "cgroup-parent", run: limits::cgroup_parent },
@@ -53,6 +59,13 @@ pub const ALL: &[Check<Daemon>] = &[
     Check { name: "network-host", run: network::host },
     Check { name: "network-none", run: network::none },
     Check { name: "network-bridge", run: network::bridge },
+    Check { name: "shim", run: shim::default },
+    Check { name: "shim-by-name", run: shim::by_name },
+    Check { name: "shim-in-place", run: shim::in_place },
+    Check { name: "shim-killed", run: shim::killed },
+    Check { name: "daemon-restarted", run: recovery::restarted },
+    Check { name: "daemon-killed", run: recovery::killed },
+    Check { name: "ended-meanwhile", run: recovery::ended_meanwhile },
 ];
 
 /// `docker run --rm OPTIONS IMAGE sh -c SCRIPT`

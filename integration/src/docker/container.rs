@@ -1,13 +1,10 @@
 //! A container that a check started, and what the host shows of it.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 
 use super::daemon::{Daemon, IMAGE};
 use crate::command::{self, Output};
+use crate::engine::{PATIENCE, process};
 
 /// A detached container.
 #[derive(Debug)]
@@ -59,14 +56,28 @@ impl<'a> Container<'a> {
         self.must(&["inspect", "--format", template])
     }
 
+    /// What the engine has told of it since then: `create`, `exec_start`, `die` and so on.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn events(&self, since: &str) -> Result<Vec<String>> {
+        let of = format!("container={}", self.id);
+        let until = self.daemon.now()?;
+        let span = ["events", "--since", since, "--until", &until];
+        let what = ["--filter", "type=container", "--filter", &of];
+        // An exec's have the command behind a colon.
+        let text = self.daemon.must(&[&span[..], &what, &["--format", "{{.Action}}"]].concat())?;
+        let word = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
+        Ok(text.lines().map(word).collect())
+    }
+
     /// Waits until its output holds a text.
     ///
     /// # Errors
     /// It does not come in time.
     pub fn wait_for_log(&self, text: &str) -> Result<()> {
-        let there = command::until(Duration::from_secs(20), || {
-            self.must(&["logs"]).is_ok_and(|logs| logs.contains(text))
-        });
+        let there =
+            command::until(PATIENCE, || self.must(&["logs"]).is_ok_and(|logs| logs.contains(text)));
         ensure!(there, "the container did not print \"{text}\": {}", self.must(&["logs"])?);
         Ok(())
     }
@@ -86,39 +97,14 @@ impl<'a> Container<'a> {
     /// # Errors
     /// It does not run.
     pub fn namespace(&self, kind: &str) -> Result<String> {
-        let link = fs::read_link(format!("/proc/{}/ns/{kind}", self.pid()?))?;
-        Ok(link.to_string_lossy().into_owned())
+        process::namespace(self.pid()?, kind)
     }
 
-    /// A control file of its cgroup: `v1` in that controller's hierarchy, or `v2`
-    /// where there is only one.
+    /// A control file of its cgroup: see [`process::cgroup`].
     ///
     /// # Errors
-    /// No such cgroup or file.
-    pub fn cgroup(&self, (controller, v1): (&str, &str), v2: &str) -> Result<String> {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.pid()?))?;
-        let in_v1 = text.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let names = parts.next()?;
-            names.split(',').any(|name| name == controller).then(|| (names, parts.next()))
-        });
-        let (top, path, file) = match in_v1 {
-            Some((names, path)) => (hierarchy(names, controller)?, path.unwrap_or("/"), v1),
-            None => {
-                let path = text.lines().find_map(|line| line.strip_prefix("0::"));
-                (PathBuf::from("/sys/fs/cgroup"), path.context("no cgroup")?, v2)
-            }
-        };
-        let file = top.join(path.trim_start_matches('/')).join(file);
-        let value = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        Ok(value.trim().to_owned())
+    /// It does not run, or no such cgroup or file.
+    pub fn cgroup(&self, v1: (&str, &str), v2: &str) -> Result<String> {
+        process::cgroup(self.pid()?, v1, v2)
     }
-}
-
-fn hierarchy(names: &str, controller: &str) -> Result<PathBuf> {
-    [names, controller]
-        .map(|name| Path::new("/sys/fs/cgroup").join(name))
-        .into_iter()
-        .find(|path| path.is_dir())
-        .with_context(|| format!("the hierarchy of \"{controller}\" is not mounted"))
 }

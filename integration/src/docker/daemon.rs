@@ -1,31 +1,43 @@
 //! The engine: a Docker daemon of our own, and its client.
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::Setup;
 use crate::apt;
 use crate::command::{self, Output};
+use crate::containerd;
+use crate::engine::PATIENCE;
+use crate::engine::server::Server;
 
 /// The name of the imported image.
 pub const IMAGE: &str = "debian-minbase";
 
-/// No answer of the engine takes longer.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The runtime of which the shim only has the place: dockerd has runc's started for it.
+pub const IN_PLACE: &str = "in-place";
+
+/// A hundred megabytes, copied and hashed: minutes with emulated processors.
+const IMPORT: Duration = Duration::from_secs(900);
 
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
-    process: Child,
+    server: Server,
     directory: TempDir,
+    settings: Value,
     cgroup_parent: String,
     runtime: String,
+    shim: Option<PathBuf>,
+    major: u32,
 }
 
 impl Daemon {
@@ -33,13 +45,21 @@ impl Daemon {
     ///
     /// # Errors
     /// It does not come up; the error names its log.
-    pub fn start(runtime: &Path, name: &str, log: &Path) -> Result<Self> {
+    pub fn start(runtime: &Path, name: &str, setup: &Setup, log: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("orlop-engines-").tempdir()?;
         let path = |name: &str| directory.path().join(name);
-        fs::write(path("daemon.json"), "{}")?;
-        let cgroup_parent = format!("orlop-engines-{}", std::process::id());
-        let output = File::create(log).with_context(|| format!("creating {}", log.display()))?;
         let program = apt::installed("dockerd").context("dockerd is not installed")?;
+        let major = major(&program)?;
+        let cgroup_parent = setup.cgroup_parent();
+        let driver = if setup.systemd_cgroup { "systemd" } else { "cgroupfs" };
+        let settings = json!({
+            "default-runtime": name,
+            "runtimes": runtimes(runtime, name, setup, major, directory.path())?,
+            "cgroup-parent": setup.parent_option(),
+            "exec-opts": [format!("native.cgroupdriver={driver}")],
+            "live-restore": false,
+        });
+        fs::write(path("daemon.json"), settings.to_string())?;
         let mut dockerd = Command::new(program);
         dockerd.arg("--host").arg(format!("unix://{}", path("docker.sock").display()));
         for (option, file) in [
@@ -50,21 +70,67 @@ impl Daemon {
         ] {
             dockerd.arg(option).arg(path(file));
         }
-        dockerd.arg("--cgroup-parent").arg(format!("/{cgroup_parent}"));
-        dockerd.arg("--add-runtime").arg(format!("{name}={}", runtime.display()));
-        dockerd.arg("--default-runtime").arg(name);
-        dockerd.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let process = dockerd.spawn().context("starting dockerd")?;
-        let mut daemon = Self { process, directory, cgroup_parent, runtime: name.to_owned() };
-        let up = command::until(LIMIT, || {
-            daemon.process.try_wait().is_ok_and(|status| status.is_some())
-                || daemon.docker(&["version"]).is_ok_and(|output| output.code == 0)
-        });
-        if !up || daemon.process.try_wait()?.is_some() {
+        // Where the daemon's containerd looks for shims, before all other places.
+        let system = std::env::var("PATH").unwrap_or_default();
+        dockerd.env("PATH", format!("{}:{system}", path("shims").display()));
+        let server = Server::start(dockerd, log)?;
+        let (runtime, shim) = (name.to_owned(), setup.shim.clone());
+        let daemon = Self { server, directory, settings, cgroup_parent, runtime, shim, major };
+        if let Err(error) = daemon.wait() {
             drop(daemon.stop());
-            bail!("dockerd did not come up; its log is {}", log.display());
+            return Err(error.context(format!("its log is {}", log.display())));
         }
         Ok(daemon)
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.server.wait(|| self.docker(&["version"]).is_ok_and(|output| output.code == 0))
+    }
+
+    /// Ends it in one of two ways and starts it again. `meanwhile` is what happens without
+    /// it.
+    ///
+    /// # Errors
+    /// It does not end or come up, or those of `meanwhile`.
+    pub fn restart(&self, killed: bool, meanwhile: impl FnOnce() -> Result<()>) -> Result<()> {
+        if killed {
+            self.server.kill()?;
+        } else {
+            ensure!(self.server.end(), "dockerd did not stop by itself and was killed");
+        }
+        let result = meanwhile();
+        self.server.again()?;
+        self.wait()?;
+        result
+    }
+
+    /// Has it leave containers alone when it ends, or no more.
+    ///
+    /// # Errors
+    /// It does not take to it.
+    pub fn live_restore(&self, on: bool) -> Result<()> {
+        let mut settings = self.settings.clone();
+        settings["live-restore"] = on.into();
+        fs::write(self.directory.path().join("daemon.json"), settings.to_string())?;
+        kill(Pid::from_raw(self.server.pid().cast_signed()), Signal::SIGHUP)?;
+        let template = ["info", "--format", "{{.LiveRestoreEnabled}}"];
+        let taken = command::until(PATIENCE, || {
+            self.must(&template).is_ok_and(|answer| answer == on.to_string())
+        });
+        ensure!(taken, "dockerd does not read its settings again");
+        Ok(())
+    }
+
+    /// The first number of its version.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        self.major
+    }
+
+    /// The shim under test, if it is one.
+    #[must_use]
+    pub fn shim(&self) -> Option<&Path> {
+        self.shim.as_deref()
     }
 
     /// The name of the runtime under test.
@@ -111,7 +177,7 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::docker`].
     pub fn docker_with_input(&self, arguments: &[&str], input: &str) -> Result<Output> {
-        let mut output = command::run(&mut self.client(arguments)?, input, LIMIT)?;
+        let mut output = command::run(&mut self.client(arguments)?, input, PATIENCE)?;
         output.line = format!("docker {}", arguments.join(" "));
         Ok(output)
     }
@@ -124,14 +190,22 @@ impl Daemon {
         self.docker(arguments)?.success()
     }
 
+    /// The time, as the engine's clock has it, to ask for events by.
+    ///
+    /// # Errors
+    /// The client's.
+    pub fn now(&self) -> Result<String> {
+        self.must(&["info", "--format", "{{.SystemTime}}"])
+    }
+
     /// Makes the image of a root file system.
     ///
     /// # Errors
     /// The client's.
     pub fn import(&self, tar: &Path) -> Result<()> {
-        self.must(&["import", &tar.to_string_lossy(), IMAGE])
-            .context("importing the image")
-            .map(drop)
+        let mut import = self.client(&["import", &tar.to_string_lossy(), IMAGE])?;
+        let output = command::run(&mut import, "", IMPORT).context("importing the image")?;
+        output.success().context("importing the image").map(drop)
     }
 
     /// Removes all containers and volumes.
@@ -150,14 +224,52 @@ impl Daemon {
     /// Stops it. Returns its directory, for a look at what is left, and whether it
     /// ended by itself.
     #[must_use]
-    pub fn stop(mut self) -> (TempDir, bool) {
-        let pid = Pid::from_raw(self.process.id().cast_signed());
-        let _ = kill(pid, Signal::SIGTERM);
-        let ended = command::wait(&mut self.process, LIMIT).is_some();
-        if !ended {
-            let _ = self.process.kill();
-            let _ = self.process.wait();
-        }
+    pub fn stop(self) -> (TempDir, bool) {
+        let ended = self.server.end();
         (self.directory, ended)
     }
 }
+
+/// `Docker version 20.10.24+dfsg1, build 5d6db84`
+fn major(dockerd: &Path) -> Result<u32> {
+    let text = command::run(Command::new(dockerd).arg("--version"), "", PATIENCE)?.success()?;
+    let version = text.split_whitespace().nth(2).and_then(|version| version.split('.').next());
+    let major = version.and_then(|major| major.parse().ok());
+    major.with_context(|| format!("no version of Docker's: {text:?}"))
+}
+
+/// What the settings say of runtimes. A shim gets its place in the daemon's `PATH`, by its
+/// own name and by runc's.
+fn runtimes(
+    runtime: &Path,
+    name: &str,
+    setup: &Setup,
+    major: u32,
+    directory: &Path,
+) -> Result<Value> {
+    let path = json!({ "path": runtime });
+    let Some(shim) = &setup.shim else { return Ok(json!({ name: path })) };
+    let shims = directory.join("shims");
+    fs::create_dir(&shims)?;
+    symlink(shim, shims.join(shim.file_name().context("the shim's name")?))?;
+    if shim.file_name().is_some_and(|name| name != RUNCS) {
+        symlink(shim, shims.join(RUNCS))?;
+    }
+    if major < TYPES {
+        return Ok(json!({ name: path }));
+    }
+    let config = directory.join("shim.toml");
+    let root = directory.join("exec/runtime-shim");
+    let said = format!("SystemdCgroup = {}\nRoot = {root:?}\n", setup.systemd_cgroup);
+    fs::write(&config, said)?;
+    let kind = containerd::runtime_name(shim)?;
+    // The only key of such a runtime's options that reaches it.
+    let by_type = json!({ "runtimeType": kind, "options": { "ConfigPath": config } });
+    Ok(json!({ name: by_type, IN_PLACE: path }))
+}
+
+/// The shim that dockerd has started for every runtime that is a path.
+const RUNCS: &str = "containerd-shim-runc-v2";
+
+/// The first Docker that knows shims of another name than runc's.
+pub const TYPES: u32 = 23;

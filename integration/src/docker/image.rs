@@ -18,6 +18,7 @@ pub fn debian(cache: &Path, logs: &Path) -> Result<PathBuf> {
     if tar.is_file() {
         return Ok(tar);
     }
+    apt::ensure_installed(&[("mmdebstrap", "mmdebstrap")], &logs.join("apt.log"))?;
     let mut sources = apt::sources()?;
     if sources.is_empty() {
         apt::get(&["update"], &logs.join("apt.log"))?;

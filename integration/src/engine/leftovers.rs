@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
@@ -13,9 +14,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::table::Row;
+use super::{LEFTOVERS, Options, PATIENCE};
 use crate::command;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// An engine that was stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Its folder, for a look at what is left in there.
+    pub directory: TempDir,
+    /// Whether it ended by itself.
+    pub ended: bool,
+    /// The cgroup below which its containers were, or a slice of systemd's at the top.
+    pub group: String,
+    /// Mounts that are its own.
+    pub own: Vec<PathBuf>,
+}
 
 /// How things were before.
 #[derive(Debug)]
@@ -30,6 +46,32 @@ impl Leftovers {
     /// The mounts cannot be read.
     pub fn here() -> Result<Self> {
         Ok(Self { mounts: mounts()? })
+    }
+
+    /// The last check, if it is asked for; then what the engine had is removed. `states`
+    /// are asked for when no process is left that could take them away.
+    ///
+    /// # Errors
+    /// Something can't be removed; what was left is in the row.
+    pub fn check(
+        &self,
+        engine: Stopped,
+        states: impl Fn(&Path) -> Vec<PathBuf>,
+        options: &Options,
+        rows: &mut Vec<Row>,
+    ) -> Result<()> {
+        let Stopped { directory, ended, group, own } = engine;
+        if options.wants(LEFTOVERS) {
+            let start = Instant::now();
+            command::until(PATIENCE, || orphans().is_empty());
+            let result = self.compare(&own, &group, states(directory.path())).and_then(|()| {
+                ensure!(ended, "the daemon did not stop by itself and was killed");
+                Ok(())
+            });
+            rows.push(Row { name: LEFTOVERS, took: start.elapsed(), result });
+        }
+        remove_cgroups(&group)?;
+        remove_directory(directory)
     }
 
     /// Compares, once the engine is gone. Mounts in `own` are its own; `states` is what a
@@ -125,11 +167,15 @@ fn own_cgroup() -> Result<String> {
     Ok(path.unwrap_or_default().to_owned())
 }
 
-/// Removes our parent cgroups with all that is in them.
+/// Removes our parent cgroups with all that is in them. A slice is systemd's to remove.
 ///
 /// # Errors
 /// One that has processes.
 pub fn remove_cgroups(name: &str) -> Result<()> {
+    if name.ends_with(".slice") {
+        let mut stop = Command::new("systemctl");
+        return command::run(stop.args(["stop", name]), "", PATIENCE)?.success().map(drop);
+    }
     for parent in cgroup_parents(name)? {
         remove_tree(&parent)?;
     }

@@ -1,5 +1,7 @@
 //! Namespaces for an engine and all that it starts.
 
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::process::{self, Command};
 use std::time::Duration;
 
@@ -14,8 +16,11 @@ use orlop_init::sys;
 
 use crate::command;
 
-/// Goes on in a child, in a mount namespace with an empty /run, where no socket of the
-/// system's engine is, and in a network namespace with nothing but loopback. What was
+/// Where systemd and the bus are, for a runtime that has it make the cgroups.
+const KEPT: [&str; 2] = ["/run/systemd", "/run/dbus"];
+
+/// Goes on in a child, in a mount namespace with a /run that holds nothing but systemd's,
+/// so that no socket of the system's engine is there, and in a network namespace with nothing but loopback. What was
 /// this process becomes the parent of whatever the child's own leave behind, and ends as
 /// the child does.
 ///
@@ -32,8 +37,16 @@ pub fn enter() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("unsharing namespaces")?;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .context("making mounts private")?;
+    let kept: Vec<_> =
+        KEPT.iter().filter_map(|path| Some((path, File::open(path).ok()?))).collect();
     mount(Some("run"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)
         .context("mounting an empty /run")?;
+    for (path, folder) in kept {
+        fs::create_dir(path)?;
+        let from = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        mount(Some(&*from), *path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+            .with_context(|| format!("keeping {path}"))?;
+    }
     let mut up = Command::new("ip");
     up.args(["link", "set", "lo", "up"]);
     command::run(&mut up, "", Duration::from_secs(10))?.success().map(drop)

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::pty::{Winsize, openpty};
 
+use super::PATIENCE;
 use crate::command;
 
 /// Rows and columns that no default has.
@@ -63,9 +63,15 @@ impl Session {
     /// # Errors
     /// It does not come; the error holds what is there.
     pub fn expect(&self, text: &str) -> Result<()> {
-        let there = command::until(Duration::from_secs(15), || self.screen().contains(text));
+        let there = command::until(PATIENCE, || self.shows(text));
         ensure!(there, "\"{text}\" did not appear on the terminal, but: {:?}", self.screen());
         Ok(())
+    }
+
+    /// Whether a text is on the screen.
+    #[must_use]
+    pub fn shows(&self, text: &str) -> bool {
+        self.screen().contains(text)
     }
 
     fn screen(&self) -> String {
@@ -77,7 +83,7 @@ impl Session {
     /// # Errors
     /// It does not end; then it is killed.
     pub fn finish(mut self) -> Result<i32> {
-        let Some(status) = command::wait(&mut self.child, Duration::from_secs(15)) else {
+        let Some(status) = command::wait(&mut self.child, PATIENCE) else {
             let _ = self.child.kill();
             let _ = self.child.wait();
             bail!("the command on the terminal did not end, the screen is {:?}", self.screen());

@@ -10,8 +10,8 @@ use super::shell;
 use crate::command;
 use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IMAGE};
-use crate::engine::same;
 use crate::engine::terminal::{SIZE, Session};
+use crate::engine::{PATIENCE, same};
 
 pub(super) fn run(daemon: &Daemon) -> Result<()> {
     let template = "{{.DefaultRuntime}}";
@@ -92,7 +92,7 @@ pub(super) fn exec(daemon: &Daemon) -> Result<()> {
     container.exec(&["sh", "-c", "kill -9 $$"])?.exits_with(137)?;
     let detached = ["exec", "--detach", &container.id, "touch", "/tmp/detached"];
     daemon.must(&detached)?;
-    let came = command::until(Duration::from_secs(10), || {
+    let came = command::until(PATIENCE, || {
         container.exec(&["test", "-e", "/tmp/detached"]).is_ok_and(|output| output.code == 0)
     });
     ensure!(came, "what exec --detach should have done did not happen");
@@ -129,8 +129,8 @@ pub(super) fn run_terminal(daemon: &Daemon) -> Result<()> {
     session.expect("console")?;
     session.expect("/dev/pts/0")?;
     // Job control needs the terminal to be the controlling one.
-    session.type_line("sleep 100")?;
-    thread::sleep(Duration::from_millis(500));
+    session.type_line("sh -c 'echo be\"gun\"; exec sleep 1000'")?;
+    session.expect("begun")?;
     session.type_line("\x03echo inter\"rupted\" $?")?;
     session.expect("interrupted 130")?;
     session.type_line("exit 4")?;
@@ -144,7 +144,7 @@ pub(super) fn init(daemon: &Daemon) -> Result<()> {
     // An orphan must be taken by it.
     container.exec(&["sh", "-c", "sleep 0.2 & exit"])?.exits_with(0)?;
     let zombies = "for p in /proc/[0-9]*; do grep '^State:.*Z' $p/status; done 2>&1";
-    let gone = command::until(Duration::from_secs(10), || {
+    let gone = command::until(PATIENCE, || {
         container.exec(&["sh", "-c", zombies]).is_ok_and(|output| output.stdout.is_empty())
     });
     ensure!(gone, "there are zombies: {}", container.exec(&["sh", "-c", zombies])?);
@@ -175,17 +175,19 @@ pub(super) fn pause(daemon: &Daemon) -> Result<()> {
     container.wait_for_log("tick")?;
     container.must(&["pause"])?;
     same("the state", &container.inspect("{{.State.Status}}")?, "paused")?;
-    let count = || -> Result<usize> {
-        // What was written is in the log at once; the engine copies it from a pipe.
-        thread::sleep(Duration::from_millis(300));
-        Ok(container.must(&["logs"])?.lines().count())
-    };
-    let (first, second) = (count()?, count()?);
-    ensure!(first == second, "it went on while paused: {first} lines, then {second}");
+    let count = || Ok::<_, anyhow::Error>(container.must(&["logs"])?.lines().count());
+    // What was written before is still on its way: the engine copies it from a pipe.
+    let mut last = None;
+    let stands = command::until(PATIENCE, || {
+        thread::sleep(Duration::from_millis(500));
+        let before = std::mem::replace(&mut last, count().ok());
+        last.is_some() && before == last
+    });
+    ensure!(stands, "it goes on while paused: {last:?} lines");
     ensure!(container.exec(&["true"])?.code != 0, "exec works in a paused container");
     container.must(&["unpause"])?;
-    let third = count()?;
-    ensure!(third > second, "it does not go on after unpause: {third} lines");
+    let goes_on = command::until(PATIENCE, || count().is_ok_and(|lines| Some(lines) > last));
+    ensure!(goes_on, "it does not go on after unpause: {} lines", count()?);
     same("the state", &container.inspect("{{.State.Status}}")?, "running")?;
     container.must(&["pause"])?;
     container.must(&["rm", "--force"]).map(drop)
@@ -194,7 +196,7 @@ pub(super) fn pause(daemon: &Daemon) -> Result<()> {
 pub(super) fn commit(daemon: &Daemon) -> Result<()> {
     let container =
         Container::start(daemon, &[], &["sh", "-c", "echo kept > /marker; sleep 1000"])?;
-    let written = command::until(Duration::from_secs(10), || {
+    let written = command::until(PATIENCE, || {
         container.exec(&["test", "-s", "/marker"]).is_ok_and(|output| output.code == 0)
     });
     ensure!(written, "the container does not write its file");
@@ -217,14 +219,14 @@ pub(super) fn build(daemon: &Daemon) -> Result<()> {
     // The builder of the daemon itself: the other one is a container image.
     let mut build = daemon.client(&["build", "--quiet", "--tag", "built", &place])?;
     build.env("DOCKER_BUILDKIT", "0");
-    command::run(&mut build, "", Duration::from_secs(60))?.success()?;
+    command::run(&mut build, "", PATIENCE)?.success()?;
     same("the built image", &daemon.must(&["run", "--rm", "built"])?, "built")?;
     let program = ["run", "--rm", "built", "sh", "-c", "cat /first /tmp/second; id -u; pwd"];
     same("users and directory", &daemon.must(&program)?, "0\n1000\n1000\n/work")?;
     fs::write(context.join("Dockerfile"), format!("FROM {IMAGE}\nRUN exit 3\n"))?;
     let mut build = daemon.client(&["build", "--quiet", &place])?;
     build.env("DOCKER_BUILDKIT", "0");
-    let output = command::run(&mut build, "", Duration::from_secs(60))?;
+    let output = command::run(&mut build, "", PATIENCE)?;
     ensure!(output.stderr.contains("non-zero code: 3"), "a failed step is not told: {output}");
     daemon.must(&["rmi", "built"]).map(drop)
 }

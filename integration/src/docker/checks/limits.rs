@@ -52,6 +52,20 @@ pub(super) fn out_of_memory(daemon: &Daemon) -> Result<()> {
     daemon.docker(&program)?.exits_with(0)
 }
 
+pub(super) fn out_of_memory_child(daemon: &Daemon) -> Result<()> {
+    let since = daemon.now()?;
+    let script = "trap 'exit 3' TERM; while :; do sleep 0.05; done";
+    let options = ["--memory", "16m", "--memory-swap", "16m"];
+    let container = Container::start(daemon, &options, &["sh", "-c", script])?;
+    container.exec(&["perl", "-e", "$x = 'x' x (64 << 20)"])?.exits_with(137)?;
+    same("the state", &container.inspect("{{.State.Status}}")?, "running")?;
+    container.must(&["stop"])?;
+    same("the status", &container.must(&["wait"])?, "3")?;
+    let told = container.events(&since)?;
+    ensure!(told.iter().any(|event| event == "oom"), "want of memory is not told: {told:?}");
+    Ok(())
+}
+
 pub(super) fn update(daemon: &Daemon) -> Result<()> {
     let options = ["--memory", "64m", "--memory-swap", "256m", "--cpus", "0.5"];
     let container = Container::sleeping(daemon, &options)?;
@@ -73,10 +87,18 @@ pub(super) fn oom_score(daemon: &Daemon) -> Result<()> {
 }
 
 pub(super) fn cgroup_parent(daemon: &Daemon) -> Result<()> {
-    let name = format!("{}/below", daemon.cgroup_parent());
-    let parent = format!("/{name}");
+    let above = daemon.cgroup_parent();
+    let (parent, path) = match above.strip_suffix(".slice") {
+        Some(name) => (format!("{name}-below.slice"), format!("/{above}/{name}-below.slice")),
+        None => (format!("/{above}/below"), format!("/{above}/below")),
+    };
     let container = Container::sleeping(daemon, &["--cgroup-parent", &parent, "--memory", "64m"])?;
-    let path = format!("{parent}/{}", container.id);
+    let own = match above.ends_with(".slice") {
+        true => format!("docker-{}.scope", container.id),
+        false => container.id.clone(),
+    };
+    let name = path.trim_start_matches('/').to_owned();
+    let path = format!("{path}/{own}");
     let text = fs::read_to_string(format!("/proc/{}/cgroup", container.pid()?))?;
     ensure!(text.lines().any(|line| line.ends_with(&path)), "it is not in {path}: {text:?}");
     check_memory(&container, "67108864")?;

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,7 +10,7 @@ use super::shell;
 use crate::command;
 use crate::docker::container::Container;
 use crate::docker::daemon::Daemon;
-use crate::engine::same;
+use crate::engine::{PATIENCE, same};
 
 /// Answers each connection with what it was sent, in capitals.
 const SERVER: &str = "use IO::Socket::INET; \
@@ -19,11 +18,9 @@ const SERVER: &str = "use IO::Socket::INET; \
      $| = 1; print \"listening\\n\"; \
      while (my $c = $s->accept) { my $l = <$c>; print $c uc $l; close $c; }";
 
-const LIMIT: Duration = Duration::from_secs(10);
-
 fn ask(address: SocketAddr) -> Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"hello\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -57,7 +54,7 @@ pub(super) fn bridge(daemon: &Daemon) -> Result<()> {
     let container = Container::start(daemon, &["--publish", &publish], &["perl", "-e", SERVER])?;
     container.wait_for_log("listening")?;
     let published = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let answers = command::until(LIMIT, || ask(published).is_ok_and(|answer| answer == "HELLO"));
+    let answers = command::until(PATIENCE, || ask(published).is_ok_and(|answer| answer == "HELLO"));
     ensure!(answers, "the published port does not answer: {:?}", ask(published));
     let address = container.inspect("{{.NetworkSettings.IPAddress}}")?;
     let direct = SocketAddr::new(address.parse().context("the container's address")?, 8000);
