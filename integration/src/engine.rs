@@ -116,7 +116,10 @@ pub fn run<E>(
     for check in all.iter().filter(|check| options.wants(check.name)) {
         let start = Instant::now();
         let result = (check.run)(engine);
-        rows.push(Row { name: check.name, took: start.elapsed(), result });
+        let row = Row { name: check.name, took: start.elapsed(), result };
+        // The table comes at the end, which is far where processors are emulated.
+        eprint!("{row}");
+        rows.push(row);
         clear(engine).with_context(|| format!("after the check {}", check.name))?;
     }
     Ok(())

@@ -127,6 +127,15 @@ impl Daemon {
         self.major
     }
 
+    /// What the containerd that it uses says of its version.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn containerd(&self) -> Result<String> {
+        let program = apt::installed("containerd").context("containerd is not installed")?;
+        command::run(Command::new(program).arg("--version"), "", PATIENCE)?.success()
+    }
+
     /// The shim under test, if it is one.
     #[must_use]
     pub fn shim(&self) -> Option<&Path> {

@@ -173,8 +173,7 @@ fn own_cgroup() -> Result<String> {
 /// One that has processes.
 pub fn remove_cgroups(name: &str) -> Result<()> {
     if name.ends_with(".slice") {
-        let mut stop = Command::new("systemctl");
-        return command::run(stop.args(["stop", name]), "", PATIENCE)?.success().map(drop);
+        return stop(name);
     }
     for parent in cgroup_parents(name)? {
         remove_tree(&parent)?;
@@ -182,7 +181,13 @@ pub fn remove_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes cgroups below which nothing may be left.
+/// The directory of a slice comes back while systemd has the unit.
+fn stop(slice: &str) -> Result<()> {
+    let mut stop = Command::new("systemctl");
+    command::run(stop.args(["stop", slice]), "", PATIENCE)?.success().map(drop)
+}
+
+/// Removes cgroups, or a slice of systemd's, below which nothing may be left.
 ///
 /// # Errors
 /// There is something.
@@ -190,9 +195,14 @@ pub fn remove_empty(name: &str) -> Result<()> {
     for directory in cgroup_parents(name)? {
         let left = directories(&directory);
         ensure!(left.is_empty(), "left behind: {left:?}");
-        remove_tree(&directory)?;
+        if !name.ends_with(".slice") {
+            remove_tree(&directory)?;
+        }
     }
-    Ok(())
+    match name.rsplit('/').next() {
+        Some(slice) if slice.ends_with(".slice") => stop(slice),
+        _ => Ok(()),
+    }
 }
 
 fn remove_tree(directory: &Path) -> Result<()> {

@@ -38,6 +38,16 @@ impl Row {
     }
 }
 
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<20} {:<6} {:>6.1} s", self.name, self.word(), self.took.as_secs_f64())?;
+        if let Err(error) = &self.result {
+            writeln!(f, "    {}", format!("{error:#}").replace('\n', "\n    "))?;
+        }
+        Ok(())
+    }
+}
+
 impl Table {
     fn count(&self, word: &str) -> usize {
         self.rows.iter().filter(|row| row.word() == word).count()
@@ -53,10 +63,7 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for row in &self.rows {
-            writeln!(f, "{:<20} {:<6} {:>6.1} s", row.name, row.word(), row.took.as_secs_f64())?;
-            if let Err(error) = &row.result {
-                writeln!(f, "    {}", format!("{error:#}").replace('\n', "\n    "))?;
-            }
+            row.fmt(f)?;
         }
         let (passed, skipped, failed) = (self.count("passed"), self.count("SKIP"), self.failed());
         if skipped > 0 {
