@@ -73,6 +73,8 @@ impl Daemon {
         // Where the daemon's containerd looks for shims, before all other places.
         let system = std::env::var("PATH").unwrap_or_default();
         dockerd.env("PATH", format!("{}:{system}", path("shims").display()));
+        // A session's folder, of which there is none in our /run.
+        dockerd.env_remove("XDG_RUNTIME_DIR");
         let server = Server::start(dockerd, log)?;
         let (runtime, shim) = (name.to_owned(), setup.shim.clone());
         let daemon = Self { server, directory, settings, cgroup_parent, runtime, shim, major };
