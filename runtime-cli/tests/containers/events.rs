@@ -2,6 +2,7 @@
 //! of memory.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -70,10 +71,16 @@ fn want_of_memory_is_told(lab: &Lab) {
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 32 << 20 });
     lab.run(&bundle, "a", &["--detach"]).ok();
-    let mut command = lab.command(&["events", "--interval", "10ms"]);
+    let mut command = lab.command(&["events", "--interval", "1h"]);
     command.arg(lab.id("a"));
     let events = lab.begin(command);
-    until("the first object", || !events.printed().is_empty());
+    // Told by the kernel, not looked for with the statistics.
+    let watches = [Path::new("anon_inode:[eventpoll]"), Path::new("anon_inode:[eventfd]")];
+    let stat = format!("/proc/{}/stat", events.pid());
+    until("the watch", || {
+        watches.iter().any(|watch| events.has_open(watch))
+            && fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") S "))
+    });
     assert_eq!(lab.exec("a", &[], &["eat", "64"]).code, 128 + 9);
     let told = format!("{{\"type\":\"oom\",\"id\":{:?}}}", lab.id("a"));
     until("the word", || events.printed().lines().any(|line| line == told));

@@ -234,7 +234,7 @@ impl Manager {
         match self.v1() {
             Some(_) => OutOfMemory::v1(&cgroup).map(Some),
             None if cgroup.read("memory.events").is_err() => Ok(None),
-            None => OutOfMemory::v2(cgroup).map(Some),
+            None => OutOfMemory::v2(&cgroup).map(Some),
         }
     }
 

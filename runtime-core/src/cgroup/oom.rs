@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::uio::pread;
 
 use super::directory::{Directory, refused};
 use crate::error::Result;
@@ -15,21 +16,24 @@ pub struct OutOfMemory(Source);
 
 #[derive(Debug)]
 enum Source {
-    /// v2: `memory.events` has changed, and how many it told last.
-    File { inotify: Inotify, cgroup: Directory, told: u64 },
+    /// v2: whether `memory.events` has changed, itself, and how many it told last. A user
+    /// has 128 instances of inotify(7) for all containers, but any number of these.
+    File { changed: Epoll, events: OwnedFd, told: u64 },
     /// v1: the kernel counts up, for as long as the file is open.
     Counter { counter: EventFd, _file: OwnedFd },
 }
 
 impl OutOfMemory {
-    pub(super) fn v2(cgroup: Directory) -> Result<Self> {
+    pub(super) fn v2(cgroup: &Directory) -> Result<Self> {
         let failed = |errno| refused(errno, "watching the cgroup's memory", cgroup.path());
-        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let inotify = Inotify::init(flags).map_err(failed)?;
-        let file = cgroup.path().join("memory.events");
-        inotify.add_watch(&file, AddWatchFlags::IN_MODIFY).map_err(failed)?;
-        let told = kills(&cgroup).map_err(failed)?;
-        Ok(Self(Source::File { inotify, cgroup, told }))
+        let events = cgroup.open_for_reading("memory.events").map_err(failed)?;
+        // A file of a cgroup has changed since it was read last (cgroup-v2.rst); one that
+        // is gone has for ever, which is worth one event.
+        let told = kills(&events).map_err(failed)?;
+        let changed = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
+        let event = EpollEvent::new(EpollFlags::EPOLLPRI | EpollFlags::EPOLLET, 0);
+        changed.add(&events, event).map_err(failed)?;
+        Ok(Self(Source::File { changed, events, told }))
     }
 
     /// Linux, cgroup-v1/memory.rst, section 10.
@@ -47,7 +51,7 @@ impl OutOfMemory {
     #[must_use]
     pub fn readable(&self) -> BorrowedFd<'_> {
         match &self.0 {
-            Source::File { inotify, .. } => inotify.as_fd(),
+            Source::File { changed, .. } => changed.0.as_fd(),
             Source::Counter { counter, .. } => counter.as_fd(),
         }
     }
@@ -55,10 +59,10 @@ impl OutOfMemory {
     /// How often it has happened since this was asked last; never waits.
     pub fn count(&mut self) -> u64 {
         match &mut self.0 {
-            Source::File { inotify, cgroup, told } => {
-                // The file tells, not the events. It goes with the cgroup.
-                while inotify.read_events().is_ok() {}
-                let now = kills(cgroup).unwrap_or(*told);
+            Source::File { changed, events, told } => {
+                let _ = changed.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+                // The file tells, not the event. It goes with the cgroup.
+                let now = kills(events).unwrap_or(*told);
                 now.saturating_sub(std::mem::replace(told, now))
             }
             Source::Counter { counter, .. } => counter.read().unwrap_or(0),
@@ -66,8 +70,10 @@ impl OutOfMemory {
     }
 }
 
-fn kills(cgroup: &Directory) -> Result<u64, Errno> {
-    let events = cgroup.read("memory.events")?;
-    let line = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+fn kills(events: &OwnedFd) -> Result<u64, Errno> {
+    let mut buffer = [0; 4096];
+    let length = pread(events, &mut buffer, 0)?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     Ok(line.and_then(|count| count.parse().ok()).unwrap_or(0))
 }
