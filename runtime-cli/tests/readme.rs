@@ -3,6 +3,7 @@
 //!
 //! What is changed or left out here is in the two tables below; nothing else is.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -166,12 +167,18 @@ fn attend(mut child: Child, pty: OpenptyResult) -> (String, Option<i32>) {
     (output, None)
 }
 
+/// What is printed in the place of running it, if it isn't run here.
+fn skip(line: &str) -> Option<String> {
+    let (_, why) = SKIPPED.iter().find(|(start, _)| line.starts_with(start))?;
+    Some(format!("SKIP README.md {line:?}: {why}"))
+}
+
 /// The script of a block as it is run here; empty when nothing of it is.
 fn script(block: &Block) -> String {
     let mut script = String::new();
     for line in block.text.lines() {
-        if let Some((_, why)) = SKIPPED.iter().find(|(start, _)| line.starts_with(start)) {
-            println!("SKIP README.md {:?}: {why}", line);
+        if let Some(words) = skip(line) {
+            println!("{words}");
             continue;
         }
         let instead = INSTEAD.iter().find(|(written, _)| *written == line);
@@ -222,6 +229,19 @@ fn every_table_entry_is_still_needed() {
         let known = ["sh", "json", "toml", "yaml", "rust"].contains(&block.language.as_str());
         assert!(known, "README.md:{}: nobody reads {:?}", block.line, block.language);
     }
+}
+
+/// What lands would fail by that, after all else has been run.
+#[test]
+fn what_is_skipped_stands_in_the_list() {
+    let list = fs::read_to_string(root().join(".ci/skips")).unwrap();
+    let listed =
+        list.lines().filter(|line| line.starts_with("SKIP README.md \"")).map(String::from);
+    let (listed, blocks) = (BTreeSet::from_iter(listed), blocks());
+    let commands = blocks.iter().filter(|block| block.language == "sh");
+    let skipped = commands.flat_map(|block| block.text.lines().filter_map(skip)).collect();
+    let differ: Vec<_> = listed.symmetric_difference(&skipped).collect();
+    assert!(differ.is_empty(), "in one of README.md and .ci/skips alone: {differ:#?}");
 }
 
 #[test]
