@@ -6,14 +6,12 @@
 //!
 //! [`image`] makes an image of busybox, [`daemon`] is the engine, [`container`] what it
 //! runs, [`events`] what it tells, [`cri`] how Kubernetes speaks with it, by [`grpc`],
-//! [`processes`] what the host shows of it, [`checks`] what is asked of it.
+//! [`checks`] what is asked of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use nix::unistd::Uid;
+use anyhow::{Context, Result};
 
 pub mod checks;
 pub mod container;
@@ -22,12 +20,10 @@ pub mod daemon;
 pub mod events;
 pub mod grpc;
 pub mod image;
-pub mod processes;
 
-use crate::apt;
-use crate::engine::leftovers::{self, Leftovers};
-use crate::engine::table::{Row, Table};
-use crate::engine::{self, LEFTOVERS, Options, namespaces};
+use crate::engine::leftovers::{self, Leftovers, Stopped};
+use crate::engine::table::Table;
+use crate::engine::{self, Options, namespaces};
 use daemon::Daemon;
 
 /// Our shim's program.
@@ -58,11 +54,7 @@ pub fn runtime_name(program: &Path) -> Result<String> {
 /// # Errors
 /// The engine cannot be brought up; what a check finds is in the table.
 pub fn run(options: &Options) -> Result<Table> {
-    options.ensure_known(checks::ALL)?;
-    ensure!(Uid::effective().is_root(), "the checks need root");
-    let logs = options.target.join("engines").join(&options.name);
-    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-    apt::ensure_installed(&TOOLS, &logs.join("apt.log"))?;
+    let logs = engine::prepare(options, checks::ALL, &TOOLS)?;
     namespaces::enter()?;
     let mut table = Table { log: logs.join("containerd.log"), rows: Vec::new() };
     let before = Leftovers::here()?;
@@ -72,16 +64,8 @@ pub fn run(options: &Options) -> Result<Table> {
         .and_then(|()| engine::run(&daemon, checks::ALL, options, &mut table.rows, Daemon::clear));
     let group = daemon.namespace().to_owned();
     let (directory, ended) = daemon.stop();
-    if options.wants(LEFTOVERS) {
-        let start = Instant::now();
-        let result = before.compare(&[], &group, states(directory.path())).and_then(|()| {
-            ensure!(ended, "containerd did not stop by itself and was killed");
-            Ok(())
-        });
-        table.rows.push(Row { name: LEFTOVERS, took: start.elapsed(), result });
-    }
-    leftovers::remove_cgroups(&group)?;
-    leftovers::remove_directory(directory)?;
+    let stopped = Stopped { directory, ended, group, own: Vec::new() };
+    before.check(stopped, states, options, &mut table.rows)?;
     result?;
     Ok(table)
 }

@@ -1,15 +1,13 @@
 //! A container that a check started, and what the host shows of it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::daemon::{Daemon, IMAGE, LIMIT};
-use super::processes;
+use super::daemon::{Daemon, IMAGE};
 use crate::command::{self, Output};
+use crate::engine::{PATIENCE, process};
 
 /// A detached container.
 #[derive(Debug)]
@@ -56,7 +54,7 @@ impl<'a> Container<'a> {
     /// The client cannot be run.
     pub fn exec(&self, program: &[&str]) -> Result<Output> {
         let (mut client, _) = self.exec_client(&[], program)?;
-        command::run(&mut client, "", LIMIT)
+        command::run(&mut client, "", PATIENCE)
     }
 
     /// `ctr tasks VERB CONTAINER` of a verb that must succeed.
@@ -87,7 +85,7 @@ impl<'a> Container<'a> {
     /// It does not come.
     pub fn wait_for(&self, word: &str) -> Result<()> {
         let is = || self.state().is_ok_and(|state| state.is_some_and(|(_, found)| found == word));
-        let came = command::until(Duration::from_secs(20), is);
+        let came = command::until(PATIENCE, is);
         ensure!(came, "{} is not {word}, but {:?}", self.id, self.state()?);
         Ok(())
     }
@@ -106,8 +104,8 @@ impl<'a> Container<'a> {
     /// # Errors
     /// It does not run.
     pub fn shim(&self) -> Result<u32> {
-        let shim = processes::parent(self.pid()?)?;
-        let shims = processes::shims(self.daemon.namespace());
+        let shim = process::parent(self.pid()?)?;
+        let shims = process::shims(self.daemon.namespace());
         ensure!(shims.contains(&shim), "its parent {shim} is none of the shims {shims:?}");
         Ok(shim)
     }
@@ -141,20 +139,12 @@ impl<'a> Container<'a> {
         Ok(())
     }
 
-    /// A control file of its cgroup: `v1` in that controller's hierarchy, or `v2` where
-    /// there is only one.
+    /// A control file of its cgroup, as [`process::cgroup`].
     ///
     /// # Errors
     /// No such cgroup or file.
-    pub fn cgroup(&self, (controller, v1): (&str, &str), v2: &str) -> Result<String> {
-        let top = Path::new("/sys/fs/cgroup");
-        let own = Path::new(self.daemon.namespace()).join(&self.id);
-        let file = match top.join("cgroup.controllers").exists() {
-            true => top.join(own).join(v2),
-            false => top.join(controller).join(own).join(v1),
-        };
-        let value = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        Ok(value.trim().to_owned())
+    pub fn cgroup(&self, v1: (&str, &str), v2: &str) -> Result<String> {
+        process::cgroup(self.pid()?, v1, v2)
     }
 }
 

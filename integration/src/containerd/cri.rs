@@ -10,9 +10,10 @@ use anyhow::{Context, Result, ensure};
 use prost::Message;
 use serde_json::Value;
 
-use super::daemon::{Daemon, IMAGE, LIMIT};
-use super::{grpc, processes};
+use super::daemon::{Daemon, IMAGE};
+use super::grpc;
 use crate::command;
+use crate::engine::{PATIENCE, process};
 
 pub mod messages;
 
@@ -65,7 +66,7 @@ pub fn call<A: Message + Default>(
     request: &impl Message,
 ) -> Result<A> {
     let method = format!("runtime.v1.RuntimeService/{method}");
-    grpc::call(socket, &method, request, LIMIT)
+    grpc::call(socket, &method, request, PATIENCE)
 }
 
 /// One whose answer says nothing.
@@ -81,10 +82,10 @@ pub fn wait_for_image(daemon: &Daemon) -> Result<()> {
     let method = "runtime.v1.ImageService/ImageStatus";
     let request = ImageStatus { image: Some(Name { id: IMAGE.to_owned() }) };
     let is_known = || {
-        let answer = grpc::call::<ImageAnswer>(&daemon.socket(), method, &request, LIMIT);
+        let answer = grpc::call::<ImageAnswer>(&daemon.socket(), method, &request, PATIENCE);
         answer.is_ok_and(|answer| answer.image.is_some())
     };
-    ensure!(command::until(LIMIT, is_known), "the image is not known to CRI");
+    ensure!(command::until(PATIENCE, is_known), "the image is not known to CRI");
     Ok(())
 }
 
@@ -177,8 +178,8 @@ impl Pod {
     /// # Errors
     /// It does not run.
     pub fn shim(&self) -> Result<u32> {
-        let shim = processes::parent(self.pid()?)?;
-        let shims = processes::shims(NAMESPACE);
+        let shim = process::parent(self.pid()?)?;
+        let shims = process::shims(NAMESPACE);
         ensure!(shims.contains(&shim), "its parent {shim} is none of the shims {shims:?}");
         Ok(shim)
     }
@@ -281,7 +282,7 @@ impl Member {
     /// It does not come.
     pub fn wait(&self) -> Result<Status> {
         let ended = || self.status().is_ok_and(|status| status.state == EXITED);
-        ensure!(command::until(LIMIT, ended), "it does not end: {:?}", self.status());
+        ensure!(command::until(PATIENCE, ended), "it does not end: {:?}", self.status());
         self.status()
     }
 

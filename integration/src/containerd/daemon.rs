@@ -1,14 +1,11 @@
 //! The engine: a containerd of our own, and its client.
 
-use std::cell::{Cell, RefCell};
-use std::fs::{self, File};
+use std::cell::Cell;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::cri::messages::Empty;
@@ -16,25 +13,21 @@ use super::cri::{self, BY_PATH, HANDLER};
 use super::image;
 use crate::apt;
 use crate::command::{self, Output};
+use crate::engine::PATIENCE;
+use crate::engine::server::Server;
 
 /// The name of the imported image.
 pub const IMAGE: &str = "docker.io/library/busybox:orlop";
 
-/// No answer of the engine takes longer.
-pub const LIMIT: Duration = Duration::from_secs(60);
-
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
-    process: RefCell<Child>,
+    server: Server,
     directory: TempDir,
     /// The root file system, for containers without a snapshot.
     root: PathBuf,
     namespace: String,
     runtime: String,
-    /// Where it looks for shims.
-    path: String,
-    log: File,
     last: Cell<u32>,
 }
 
@@ -47,15 +40,17 @@ impl Daemon {
         let directory = tempfile::Builder::new().prefix("orlop-engines-").tempdir()?;
         let path = |name: &str| directory.path().join(name).display().to_string();
         fs::write(path("config.toml"), config(&path, runtime, shim))?;
-        let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
+        let program = apt::installed("containerd").context("containerd is not installed")?;
         let shims = shim.parent().context("the directory of the shim")?.display();
+        let mut containerd = Command::new(program);
+        containerd.arg("--config").arg(path("config.toml"));
+        // As with the client: a folder of a session, in which it would have files.
+        containerd.env("PATH", format!("{shims}:{SYSTEM}")).env_remove("XDG_RUNTIME_DIR");
         let daemon = Self {
-            process: RefCell::new(spawn(&directory, &format!("{shims}:{SYSTEM}"), &file)?),
+            server: Server::start(containerd, log)?,
             root: image::root(directory.path())?,
             namespace: format!("orlop-engines-{}", std::process::id()),
             runtime: runtime.to_owned(),
-            path: format!("{shims}:{SYSTEM}"),
-            log: file,
             last: Cell::new(0),
             directory,
         };
@@ -67,16 +62,11 @@ impl Daemon {
     }
 
     fn wait(&self) -> Result<()> {
-        let has_ended =
-            || self.process.borrow_mut().try_wait().is_ok_and(|status| status.is_some());
         // Its plugin for Kubernetes looks for pods of an earlier time before it answers.
-        let answers = || {
+        self.server.wait(|| {
             self.ctr(&["version"]).is_ok_and(|output| output.code == 0)
                 && cri::call::<Empty>(&self.socket(), "Version", &Empty {}).is_ok()
-        };
-        let up = command::until(LIMIT, || has_ended() || answers());
-        ensure!(up && !has_ended(), "containerd did not come up");
-        Ok(())
+        })
     }
 
     /// Ends it as the kernel would, and waits for its end. Its shims stay.
@@ -84,9 +74,7 @@ impl Daemon {
     /// # Errors
     /// The kernel's.
     pub fn kill(&self) -> Result<()> {
-        let mut process = self.process.borrow_mut();
-        process.kill().context("killing containerd")?;
-        process.wait().context("waiting for containerd").map(drop)
+        self.server.kill()
     }
 
     /// Starts it again after that.
@@ -94,7 +82,7 @@ impl Daemon {
     /// # Errors
     /// It does not come up.
     pub fn revive(&self) -> Result<()> {
-        *self.process.borrow_mut() = spawn(&self.directory, &self.path, &self.log)?;
+        self.server.again()?;
         self.wait()
     }
 
@@ -107,7 +95,7 @@ impl Daemon {
     /// Its process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.borrow().id()
+        self.server.pid()
     }
 
     /// The name of the runtime under test.
@@ -167,7 +155,7 @@ impl Daemon {
     /// # Errors
     /// It cannot be started or does not end; its own failure is in the output.
     pub fn ctr(&self, arguments: &[&str]) -> Result<Output> {
-        let mut output = command::run(&mut self.client(arguments)?, "", LIMIT)?;
+        let mut output = command::run(&mut self.client(arguments)?, "", PATIENCE)?;
         output.line = format!("ctr {}", arguments.join(" "));
         Ok(output)
     }
@@ -188,7 +176,7 @@ impl Daemon {
                 None => shell.env_remove(name),
             };
         }
-        let mut output = command::run(&mut shell, input, LIMIT)?;
+        let mut output = command::run(&mut shell, input, PATIENCE)?;
         output.line = format!("ctr {}", arguments.join(" "));
         Ok(output)
     }
@@ -255,13 +243,7 @@ impl Daemon {
     /// ended by itself.
     #[must_use]
     pub fn stop(self) -> (TempDir, bool) {
-        let mut process = self.process.into_inner();
-        let _ = kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM);
-        let ended = command::wait(&mut process, LIMIT).is_some();
-        if !ended {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        let ended = self.server.end();
         (self.directory, ended)
     }
 }
@@ -294,14 +276,4 @@ fn lowers_oom_scores() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = status.lines().find_map(|line| line.strip_prefix("CapEff:\t"));
     set.is_some_and(|set| u64::from_str_radix(set, 16).is_ok_and(|set| set & 1 << 24 != 0))
-}
-
-fn spawn(directory: &TempDir, path: &str, log: &File) -> Result<Child> {
-    let program = apt::installed("containerd").context("containerd is not installed")?;
-    let mut containerd = Command::new(program);
-    containerd.arg("--config").arg(directory.path().join("config.toml")).env("PATH", path);
-    // As with the client: a folder of a session, in which it would have files.
-    containerd.env_remove("XDG_RUNTIME_DIR");
-    containerd.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-    containerd.spawn().context("starting containerd")
 }

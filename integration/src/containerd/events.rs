@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use super::daemon::Daemon;
 use crate::command;
-
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::engine::PATIENCE;
 
 /// One event of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +80,7 @@ impl Listener {
         });
         let listener = Self { client, lines, namespace: daemon.namespace().to_owned() };
         let mut asked = 0;
-        let hears = command::until(LIMIT, || {
+        let hears = command::until(PATIENCE, || {
             asked += 1;
             let label = format!("asked={asked}");
             let _ = daemon.ctr(&["namespaces", "label", daemon.namespace(), &label]);
@@ -110,7 +109,7 @@ impl Listener {
     pub fn until(&self, container: &str, words: &str) -> Result<Vec<Event>> {
         let has = || self.of(container).iter().any(|event| event.words() == words);
         ensure!(
-            command::until(LIMIT, has),
+            command::until(PATIENCE, has),
             "no {words:?} of {container}: {}",
             self.told(container)
         );

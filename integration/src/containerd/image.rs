@@ -4,15 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use crate::engine::PATIENCE;
 use crate::{apt, command};
-
-/// No step of it takes longer.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// The root file system as a folder.
 ///
@@ -27,7 +24,7 @@ pub fn root(folder: &Path) -> Result<PathBuf> {
     fs::write(root.join("etc/group"), "root:x:0:\n")?;
     let busybox = apt::installed("busybox").context("busybox is not installed")?;
     fs::copy(&busybox, root.join("bin/busybox"))?;
-    let names = command::run(Command::new(busybox).arg("--list"), "", LIMIT)?.success()?;
+    let names = command::run(Command::new(busybox).arg("--list"), "", PATIENCE)?.success()?;
     for name in names.lines().filter(|name| *name != "busybox") {
         symlink("busybox", root.join("bin").join(name))?;
     }
@@ -46,10 +43,10 @@ pub fn archive(root: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
         let mut tar = Command::new("tar");
         tar.args(["--owner=0", "--group=0", "--create", "--file"]).arg(file);
         tar.arg("--directory").arg(from).args(what);
-        command::run(&mut tar, "", LIMIT)?.success().map(drop)
+        command::run(&mut tar, "", PATIENCE)?.success().map(drop)
     };
     tar(&layer, root, &["."])?;
-    let sum = command::run(Command::new("sha256sum").arg(&layer), "", LIMIT)?.success()?;
+    let sum = command::run(Command::new("sha256sum").arg(&layer), "", PATIENCE)?.success()?;
     let sum = sum.split(' ').next().unwrap_or_default();
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let config = json!({

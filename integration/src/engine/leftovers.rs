@@ -79,12 +79,7 @@ impl Leftovers {
     ///
     /// # Errors
     /// All that was left, in one message.
-    pub fn compare(
-        &self,
-        own: &[PathBuf],
-        cgroup_parent: &str,
-        states: Vec<PathBuf>,
-    ) -> Result<()> {
+    fn compare(&self, own: &[PathBuf], cgroup_parent: &str, states: Vec<PathBuf>) -> Result<()> {
         let mut left = Vec::new();
         // Shims end by themselves after their container was removed.
         if !command::until(Duration::from_secs(5), || orphans().is_empty()) {
@@ -171,7 +166,7 @@ fn own_cgroup() -> Result<String> {
 ///
 /// # Errors
 /// One that has processes.
-pub fn remove_cgroups(name: &str) -> Result<()> {
+fn remove_cgroups(name: &str) -> Result<()> {
     if name.ends_with(".slice") {
         return stop(name);
     }
@@ -217,7 +212,7 @@ fn remove_tree(directory: &Path) -> Result<()> {
 /// # Errors
 /// Something stays mounted in it: then it stays too, lest files of another file
 /// system be deleted.
-pub fn remove_directory(directory: TempDir) -> Result<()> {
+fn remove_directory(directory: TempDir) -> Result<()> {
     let inside = || -> Result<Vec<String>> {
         let all = mounts()?;
         Ok(all.into_iter().filter(|at| Path::new(at).starts_with(directory.path())).collect())

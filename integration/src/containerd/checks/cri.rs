@@ -15,7 +15,7 @@ use crate::command;
 use crate::containerd::cri::messages::{Empty, EngineStatus, Resources, Status, Usage};
 use crate::containerd::cri::{self, BY_PATH, CONTAINER, EXITED, Member, POD, Pod, RUNNING};
 use crate::containerd::daemon::Daemon;
-use crate::containerd::processes;
+use crate::engine::process;
 use crate::engine::same;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ fn end(daemon: &Daemon, pod: &Pod, shim: u32) -> Result<()> {
 }
 
 fn gone(daemon: &Daemon, shim: u32) -> Result<()> {
-    processes::wait_for_end("the shim of a pod that is removed", shim)?;
+    process::wait_for_end("the shim of a pod that is removed", shim)?;
     let tasks = daemon.list(&["--namespace", cri::NAMESPACE, "tasks", "list"])?;
     ensure!(tasks.is_empty(), "tasks of pods that are removed: {tasks:?}");
     none_left(daemon)
@@ -99,7 +99,7 @@ pub(super) fn pod(daemon: &Daemon) -> Result<()> {
     for member in [&first, &second] {
         let status = member.status()?;
         ensure!(status.state == RUNNING, "{} does not run: {status:?}", member.id());
-        let own = processes::parent(member.pid()?)?;
+        let own = process::parent(member.pid()?)?;
         ensure!(own == shim, "{} has the shim {own}, and not {shim}", member.id());
     }
     for kind in ["ipc", "net", "uts"] {
@@ -120,7 +120,7 @@ pub(super) fn pod(daemon: &Daemon) -> Result<()> {
     second.stop(1)?;
     let status = second.status()?;
     ensure!(status.state == EXITED && status.code == 137, "killed it is {status:?}");
-    ensure!(processes::is_alive(shim), "the shim has left the sandbox");
+    ensure!(process::is_alive(shim), "the shim has left the sandbox");
     // A name is free again when its container is removed.
     second.remove()?;
     pod.start("second", &SLEEP)?;
@@ -309,7 +309,7 @@ pub(super) fn shim_killed(daemon: &Daemon) -> Result<()> {
     let (sandbox, pid) = (pod.pid()?, member.pid()?);
     kill(Pid::from_raw(shim.cast_signed()), Signal::SIGKILL).context("killing the shim")?;
     for (what, pid) in [("the sandbox", sandbox), ("the container", pid)] {
-        processes::wait_for_end(what, pid)?;
+        process::wait_for_end(what, pid)?;
     }
     let status = member.wait()?;
     // Who waits for the end hears of it by the event, or that nobody will answer any more.

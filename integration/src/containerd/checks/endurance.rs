@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::pods::together;
 use crate::containerd::container::{Container, cgroups};
 use crate::containerd::daemon::{Daemon, IMAGE};
-use crate::containerd::processes;
+use crate::engine::process;
 
 const TASKS: usize = 200;
 const EXECS: usize = 500;
@@ -36,13 +36,13 @@ impl Census {
     fn take(daemon: &Daemon, shim: u32) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("reading the mounts")?;
         Ok(Self {
-            daemon_descriptors: processes::descriptors(daemon.pid())?,
-            daemon_memory: processes::memory(daemon.pid())?,
-            shim_descriptors: processes::descriptors(shim)?,
-            shim_memory: processes::memory(shim)?,
+            daemon_descriptors: process::descriptors(daemon.pid())?,
+            daemon_memory: process::memory(daemon.pid())?,
+            shim_descriptors: process::descriptors(shim)?,
+            shim_memory: process::memory(shim)?,
             mounts: mounts.lines().count(),
             cgroups: cgroups(daemon).len(),
-            shims: processes::shims(daemon.namespace()).len(),
+            shims: process::shims(daemon.namespace()).len(),
         })
     }
 
@@ -95,6 +95,6 @@ pub(super) fn endurance(daemon: &Daemon) -> Result<()> {
         all.push(Census::take(daemon, shim)?);
     }
     compare("execs", &all)?;
-    ensure!(processes::shims(daemon.namespace()) == [shim], "shims without a task are left");
+    ensure!(process::shims(daemon.namespace()) == [shim], "shims without a task are left");
     pod.end()
 }

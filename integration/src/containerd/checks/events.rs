@@ -6,17 +6,17 @@ use anyhow::{Result, bail, ensure};
 
 use crate::command;
 use crate::containerd::container::Container;
-use crate::containerd::daemon::{Daemon, IMAGE, LIMIT};
+use crate::containerd::daemon::{Daemon, IMAGE};
 use crate::containerd::events::Listener;
-use crate::engine::same;
+use crate::engine::{PATIENCE, same};
 
 pub(super) fn order(daemon: &Daemon) -> Result<()> {
     let listener = Listener::start(daemon)?;
     let container = Container::sleeping(daemon, &[])?;
     let (mut client, ends) = container.exec_client(&[], &["sh", "-c", "exit 3"])?;
-    command::run(&mut client, "", LIMIT)?.exits_with(3)?;
+    command::run(&mut client, "", PATIENCE)?.exits_with(3)?;
     let (mut client, stays) = container.exec_client(&["--detach"], &["sleep", "1000"])?;
-    command::run(&mut client, "", LIMIT)?.exits_with(0)?;
+    command::run(&mut client, "", PATIENCE)?.exits_with(0)?;
     container.must(&["pause"])?;
     container.must(&["resume"])?;
     // What is left of it ends with the first process.
@@ -76,7 +76,7 @@ pub(super) fn in_parallel(daemon: &Daemon) -> Result<()> {
             let id = daemon.fresh("parallel");
             let run = ["run", "--rm", "--runtime", daemon.runtime(), IMAGE, &id, "true"];
             let mut client = daemon.client(&run)?;
-            clients.push(thread::spawn(move || command::run(&mut client, "", LIMIT)));
+            clients.push(thread::spawn(move || command::run(&mut client, "", PATIENCE)));
             names.push(id);
         }
         for client in clients {

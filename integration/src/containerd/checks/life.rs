@@ -7,10 +7,9 @@ use anyhow::{Result, bail, ensure};
 
 use crate::command;
 use crate::containerd::container::{self, Container};
-use crate::containerd::daemon::{Daemon, IMAGE, LIMIT};
-use crate::containerd::processes;
-use crate::engine::same;
+use crate::containerd::daemon::{Daemon, IMAGE};
 use crate::engine::terminal::{SIZE, Session};
+use crate::engine::{PATIENCE, process, same};
 
 pub(super) fn run(daemon: &Daemon) -> Result<()> {
     let output = daemon.run(&[], &["sh", "-c", "echo out; echo err >&2"])?;
@@ -96,8 +95,8 @@ pub(super) fn failed_start(daemon: &Daemon) -> Result<()> {
 
 /// Neither shims nor cgroups of tasks that are gone.
 pub(super) fn none_left(daemon: &Daemon) -> Result<()> {
-    let shims = || processes::shims(daemon.namespace());
-    let gone = command::until(Duration::from_secs(20), || shims().is_empty());
+    let shims = || process::shims(daemon.namespace());
+    let gone = command::until(PATIENCE, || shims().is_empty());
     ensure!(gone, "shims without a task: {:?}", shims());
     let cgroups = container::cgroups(daemon);
     ensure!(cgroups.is_empty(), "cgroups without a task: {cgroups:?}");
@@ -139,18 +138,18 @@ pub(super) fn exec(daemon: &Daemon) -> Result<()> {
     same("standard input", &output.stdout, "into the container")?;
     let options = ["--user", "1000:100", "--cwd", "/etc"];
     let (mut client, _) = container.exec_client(&options, &["sh", "-c", "id -u; id -g; pwd"])?;
-    let output = command::run(&mut client, "", LIMIT)?;
+    let output = command::run(&mut client, "", PATIENCE)?;
     same("user and directory", &output.stdout, "1000\n100\n/etc")?;
     let output = container.exec(&["no-such-program"])?;
     let words = "executable file not found in $PATH";
     ensure!(output.code != 0 && output.stderr.contains(words), "other words: {output}");
     container.exec(&["sh", "-c", "kill -9 $$"])?.exits_with(137)?;
     let (mut client, exec) = container.exec_client(&["--detach"], &["sleep", "1000"])?;
-    command::run(&mut client, "", LIMIT)?.exits_with(0)?;
+    command::run(&mut client, "", PATIENCE)?.exits_with(0)?;
     let processes = container.must(&["ps"])?;
     ensure!(processes.contains(&exec), "ps does not show {exec}: {processes:?}");
     container.must(&["kill", "--exec-id", &exec, "--signal", "SIGKILL"])?;
-    let ended = command::until(Duration::from_secs(20), || {
+    let ended = command::until(PATIENCE, || {
         container.must(&["ps"]).is_ok_and(|processes| !processes.contains(&exec))
     });
     ensure!(ended, "{exec} was killed and is still there");
@@ -184,7 +183,7 @@ pub(super) fn exec_storm(daemon: &Daemon) -> Result<()> {
         for code in 0..20 {
             let script = format!("echo {code}; exit {code}");
             let (mut client, _) = container.exec_client(&[], &["sh", "-c", &script])?;
-            clients.push(thread::spawn(move || command::run(&mut client, "", LIMIT)));
+            clients.push(thread::spawn(move || command::run(&mut client, "", PATIENCE)));
         }
         for (code, client) in (0..).zip(clients) {
             let Ok(output) = client.join() else { bail!("the client's thread died") };
@@ -205,7 +204,7 @@ pub(super) fn pause(daemon: &Daemon) -> Result<()> {
     let read = || std::fs::read_to_string(&count).unwrap_or_default();
     let moves = || {
         let before = read();
-        command::until(Duration::from_secs(10), || !["", &before].contains(&read().as_str()))
+        command::until(PATIENCE, || !["", &before].contains(&read().as_str()))
     };
     ensure!(moves(), "the task does nothing");
     container.must(&["pause"])?;

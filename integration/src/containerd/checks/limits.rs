@@ -1,7 +1,5 @@
 //! Limits, what is used of them, and their end.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -9,7 +7,7 @@ use crate::command;
 use crate::containerd::container::Container;
 use crate::containerd::daemon::Daemon;
 use crate::containerd::events::Listener;
-use crate::engine::same;
+use crate::engine::{PATIENCE, same};
 
 /// What `ctr tasks metrics` says, in the messages of either version of cgroups.
 fn figures(container: &Container<'_>) -> Result<Value> {
@@ -38,7 +36,7 @@ pub(super) fn metrics(daemon: &Daemon) -> Result<()> {
     // Nanoseconds in the one, microseconds in the other.
     let time = |figures: &Value| number(figures, "/cpu/usage/total", "/cpu/usage_usec");
     let (start, mut second) = (time(&first), first);
-    let grows = command::until(Duration::from_secs(10), || {
+    let grows = command::until(PATIENCE, || {
         figures(&container).map(|figures| second = figures).is_ok() && time(&second) > start
     });
     ensure!(grows, "no time was used after {start}: {second}");

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::life::none_left;
 use crate::containerd::container::Container;
 use crate::containerd::daemon::Daemon;
-use crate::containerd::processes;
+use crate::engine::process;
 
 /// By what Kubernetes and containerd's own clients say that containers belong together.
 const GROUPS: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.containerd.runc.v2.group"];
@@ -35,7 +35,7 @@ pub(super) fn pod(daemon: &Daemon) -> Result<()> {
         let alone = Container::sleeping(daemon, &[])?;
         ensure!(alone.shim()? != shim, "a container without {group} is in the pod");
         alone.end()?;
-        let shims = processes::shims(daemon.namespace());
+        let shims = process::shims(daemon.namespace());
         ensure!(shims == [shim], "the pod's shim is {shim}, and there are {shims:?}");
         for container in [&second, &third] {
             container.exec(&["sh", "-c", "exit 4"])?.exits_with(4)?;
@@ -44,10 +44,10 @@ pub(super) fn pod(daemon: &Daemon) -> Result<()> {
         third.exec(&["true"])?.exits_with(0)?;
         // The order is not the shim's to choose.
         sandbox.end()?;
-        ensure!(processes::is_alive(shim), "the shim has left the last container");
+        ensure!(process::is_alive(shim), "the shim has left the last container");
         third.exec(&["true"])?.exits_with(0)?;
         third.end()?;
-        processes::wait_for_end("the shim of an empty pod", shim)?;
+        process::wait_for_end("the shim of an empty pod", shim)?;
         none_left(daemon)?;
     }
     Ok(())

@@ -19,10 +19,9 @@ use crate::command;
 use crate::containerd::container::Container;
 use crate::containerd::daemon::Daemon;
 use crate::containerd::events::Listener;
-use crate::containerd::processes;
+use crate::engine::PATIENCE;
+use crate::engine::process;
 use crate::engine::{Skip, same};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Numbered lines, from the time when there is `/tmp/go` until there is `/tmp/end`.
 const LINES: &str = "until test -e /tmp/go; do sleep 0.05; done; i=0; \
@@ -52,7 +51,7 @@ pub(super) fn daemon_killed(daemon: &Daemon) -> Result<()> {
     let lines = || fs::read_to_string(&log).unwrap_or_default().lines().count();
     let grows = |by: usize| {
         let before = lines();
-        command::until(LIMIT, || lines() > before + by)
+        command::until(PATIENCE, || lines() > before + by)
     };
     ensure!(grows(20), "the task writes nothing");
     daemon.kill()?;
@@ -98,7 +97,7 @@ pub(super) fn fifo_kept(daemon: &Daemon) -> Result<()> {
     let mut text = Vec::new();
     let mut lines = |more: usize| {
         let end = text.iter().filter(|byte| **byte == b'\n').count() + more;
-        let came = command::until(LIMIT, || {
+        let came = command::until(PATIENCE, || {
             // It would block: nothing is there yet.
             let _ = reader.read_to_end(&mut text);
             text.iter().filter(|byte| **byte == b'\n').count() >= end
@@ -132,14 +131,14 @@ pub(super) fn ended_meanwhile(daemon: &Daemon) -> Result<()> {
     let root = format!("/proc/{pid}/root/tmp/end");
     daemon.kill()?;
     fs::write(&root, "").with_context(|| format!("writing {root}"))?;
-    processes::wait_for_end("the task", pid)?;
+    process::wait_for_end("the task", pid)?;
     // Longer than the shim tries to tell it at once.
     thread::sleep(Duration::from_secs(2));
     daemon.revive()?;
     if !daemon.must(&["--version"])?.contains(" 1.6.") {
         // It takes a shim without a living process for one that never had a task.
         let gone = || container.state().is_ok_and(|state| state.is_none());
-        ensure!(command::until(LIMIT, gone), "the task is there: {:?}", container.state()?);
+        ensure!(command::until(PATIENCE, gone), "the task is there: {:?}", container.state()?);
         none_left(daemon)?;
         let words = "containerd since 1.7 forgets what ended without it, whatever the shim";
         return Err(Skip(words).into());
@@ -161,12 +160,12 @@ pub(super) fn pod_kept(daemon: &Daemon) -> Result<()> {
         container.wait_for("RUNNING")?;
         container.exec(&["sh", "-c", "exit 6"])?.exits_with(6)?;
     }
-    let shims = processes::shims(daemon.namespace());
+    let shims = process::shims(daemon.namespace());
     ensure!(shims == [shim], "the pod's shim is {shim}, and there are {shims:?}");
     for container in &containers {
         container.end()?;
     }
-    processes::wait_for_end("the shim of an empty pod", shim)?;
+    process::wait_for_end("the shim of an empty pod", shim)?;
     none_left(daemon)
 }
 
@@ -177,7 +176,8 @@ fn are_gone(daemon: &Daemon, listener: &Listener, containers: &[&Container<'_>])
         let ends = events.iter().filter(|event| ["exit", "delete"].contains(&&*event.words()));
         let told: Vec<u64> = ends.map(|event| event.status).collect();
         ensure!(told == [137, 137], "exit and deletion are told with {told:?}, not 137");
-        let gone = command::until(LIMIT, || container.state().is_ok_and(|state| state.is_none()));
+        let gone =
+            command::until(PATIENCE, || container.state().is_ok_and(|state| state.is_none()));
         ensure!(gone, "the task is still there: {:?}", container.state()?);
         let bundle = daemon.bundle(&container.id);
         ensure!(!bundle.exists(), "{} is left", bundle.display());
@@ -188,7 +188,7 @@ fn are_gone(daemon: &Daemon, listener: &Listener, containers: &[&Container<'_>])
 fn kill_shim(container: &Container<'_>) -> Result<()> {
     let shim = container.shim()?;
     kill(Pid::from_raw(shim.cast_signed()), Signal::SIGKILL).context("killing the shim")?;
-    processes::wait_for_end("the killed shim", shim)
+    process::wait_for_end("the killed shim", shim)
 }
 
 fn sockets() -> usize {
@@ -201,10 +201,10 @@ pub(super) fn shim_killed(daemon: &Daemon) -> Result<()> {
     let script = "sleep 1000 & sleep 1000";
     let container = Container::start(daemon, &[], &["sh", "-c", script])?;
     let (mut client, _) = container.exec_client(&["--detach"], &["sleep", "1000"])?;
-    command::run(&mut client, "", LIMIT)?.exits_with(0)?;
+    command::run(&mut client, "", PATIENCE)?.exits_with(0)?;
     let pid = container.pid()?;
     kill_shim(&container)?;
-    processes::wait_for_end("a task without a shim", pid)?;
+    process::wait_for_end("a task without a shim", pid)?;
     are_gone(daemon, &listener, &[&container])?;
     ensure!(sockets() == before, "the socket of the shim is left");
     // The container can have a task again.

@@ -5,9 +5,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::command;
-use crate::containerd::processes;
 use crate::docker::container::Container;
 use crate::docker::daemon::Daemon;
+use crate::engine::process;
 use crate::engine::{PATIENCE, Skip, same};
 
 /// A line for each signal, and another end.
@@ -34,14 +34,14 @@ fn over(daemon: &Daemon, killed: bool) -> Result<()> {
     let (pid, second) = (container.pid()?, limited.pid()?);
     signal(pid, Signal::SIGUSR1)?;
     container.wait_for_log("line 1")?;
-    let before = processes::parent(pid)?;
+    let before = process::parent(pid)?;
     daemon.restart(killed, || {
         signal(pid, Signal::SIGUSR1)?;
-        ensure!(processes::is_alive(pid), "the container ended with the daemon");
+        ensure!(process::is_alive(pid), "the container ended with the daemon");
         Ok(())
     })?;
     ensure!(container.pid()? == pid && limited.pid()? == second, "the processes are others");
-    ensure!(processes::parent(pid)? == before, "the shim is another one");
+    ensure!(process::parent(pid)? == before, "the shim is another one");
     container.wait_for_log("line 2")?;
     signal(pid, Signal::SIGUSR1)?;
     container.wait_for_log("line 3")?;
@@ -75,7 +75,7 @@ pub(super) fn ended_meanwhile(daemon: &Daemon) -> Result<()> {
         let pid = container.pid()?;
         daemon.restart(true, || {
             signal(pid, Signal::SIGUSR2)?;
-            processes::wait_for_end("the container", pid)
+            process::wait_for_end("the container", pid)
         })?;
         let state = || container.inspect("{{.State.Status}} {{.State.ExitCode}}");
         let ended = || state().is_ok_and(|state| state.starts_with("exited "));

@@ -9,10 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::command;
-use crate::containerd::{self, processes};
+use crate::containerd;
 use crate::docker::container::Container;
 use crate::docker::daemon::{Daemon, IN_PLACE, TYPES};
-use crate::engine::{PATIENCE, Skip, same};
+use crate::engine::{PATIENCE, Skip, process, same};
 
 /// The shim under test; there is nothing to check without one.
 fn under_test(daemon: &Daemon) -> Result<&Path> {
@@ -21,7 +21,7 @@ fn under_test(daemon: &Daemon) -> Result<&Path> {
 
 /// The shim of a container, which must be the one under test.
 fn shim_of(daemon: &Daemon, container: &Container<'_>) -> Result<u32> {
-    let shim = processes::parent(container.pid()?)?;
+    let shim = process::parent(container.pid()?)?;
     let program = fs::read_link(format!("/proc/{shim}/exe"))?;
     let wanted = under_test(daemon)?;
     ensure!(program == wanted, "the shim is {}, not {}", program.display(), wanted.display());
@@ -37,7 +37,7 @@ fn runs_under(daemon: &Daemon, runtime: &str) -> Result<()> {
     container.must(&["kill"])?;
     same("the status after SIGKILL", &container.must(&["wait"])?, "137")?;
     container.must(&["rm"])?;
-    processes::wait_for_end("the shim of a removed container", shim)
+    process::wait_for_end("the shim of a removed container", shim)
 }
 
 pub(super) fn default(daemon: &Daemon) -> Result<()> {
@@ -78,7 +78,7 @@ pub(super) fn killed(daemon: &Daemon) -> Result<()> {
     let container = Container::start(daemon, &[], &["sh", "-c", "sleep 1000 & sleep 1000"])?;
     let (pid, shim) = (container.pid()?, shim_of(daemon, &container)?);
     kill(Pid::from_raw(shim.cast_signed()), Signal::SIGKILL).context("killing the shim")?;
-    processes::wait_for_end("the container without a shim", pid)?;
+    process::wait_for_end("the container without a shim", pid)?;
     let state = || container.inspect("{{.State.Status}} {{.State.ExitCode}}");
     let told = command::until(PATIENCE, || state().is_ok_and(|state| state == "exited 137"));
     ensure!(told, "the engine takes the container for {:?}", state()?);
