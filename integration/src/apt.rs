@@ -35,7 +35,8 @@ pub fn install(packages: &[&str], log: &Path) -> Result<()> {
     get(&[&["install", "--yes", "--no-install-recommends"], packages].concat(), log)
 }
 
-/// Installs what is missing of programs, each with the package that holds it.
+/// Installs what is missing of programs, each with the package that holds it, in the
+/// words of a dependency: releases differ in what is in which.
 ///
 /// # Errors
 /// As [`get`].
@@ -48,7 +49,7 @@ pub fn ensure_installed(tools: &[(&str, &str)], log: &Path) -> Result<()> {
     }
     eprintln!("installing {}", missing.join(", "));
     get(&["update"], log)?;
-    install(&missing, log)
+    get(&["satisfy", "--yes", "--no-install-recommends", &missing.join(", ")], log)
 }
 
 /// Debian's own among apt's sources, one a line of the classic format, whatever

@@ -26,7 +26,7 @@ use daemon::Daemon;
 /// A program and the Debian package that holds it.
 const TOOLS: [(&str, &str); 5] = [
     ("dockerd", "docker.io"),
-    ("docker", "docker.io"),
+    ("docker", "docker-cli | docker.io"),
     ("docker-init", "docker.io"),
     ("iptables", "iptables"),
     ("ip", "iproute2"),

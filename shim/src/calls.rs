@@ -408,11 +408,10 @@ impl Shim {
         let number = number.ok_or_else(|| {
             Failure::new(Code::InvalidArgument, format!("there is no signal {signal}"))
         })?;
-        // What v1's freezer holds dies only when it is let go.
+        // What v1's freezer holds dies only when it is let go, whoever has paused it.
         let task = self.task(&id)?;
-        let frozen = task.freezer != Freezer::Off
-            && task.init.pidfd.is_some()
-            && number == Signal::KILL.as_raw();
+        let frozen =
+            number == Signal::KILL.as_raw() && task.init.pidfd.is_some() && task.is_frozen();
         if (all || frozen) && exec_id.is_empty() {
             let root = self.root(&id)?;
             let later = later(Kind::Kill, caller, &id);

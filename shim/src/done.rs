@@ -112,8 +112,11 @@ impl Shim {
         made: &Made,
         console: Option<UnixStream>,
     ) -> Result<(), Failure> {
+        let record = serde_json::from_slice(&made.cgroups).map_err(|error| {
+            Failure::new(Code::Unknown, format!("what is recorded of {id}'s cgroups: {error}"))
+        })?;
         let task = self.task(id)?;
-        task.cgroups = serde_json::from_slice(&made.cgroups).ok().map(Manager::from_record);
+        task.cgroups = Some(Manager::from_record(record));
         task.own_pids = made.own_pids;
         self.take(id, "", made.pid, console)?;
         self.watch_or_warn(id);

@@ -161,6 +161,12 @@ impl Task {
         self.checkpoint.as_ref().filter(|_| self.init.pid == 0 && self.init.exit.is_none())
     }
 
+    /// Whether its processes are held: by a pause of ours, or of somebody else.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let held = |cgroups: &Manager| cgroups.is_frozen().unwrap_or(true);
+        self.freezer != Freezer::Off || self.cgroups.as_ref().is_some_and(held)
+    }
+
     /// The init, or the exec of that name.
     pub(crate) fn process(&mut self, exec: &str) -> Option<&mut Process> {
         if exec.is_empty() { Some(&mut self.init) } else { self.execs.get_mut(exec) }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 
+use orlop::container::Store;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -79,6 +80,23 @@ fn what_is_paused_can_be_killed() {
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);
     assert_eq!(client.refused("Kill", &kill(&world, 9, false)).0, NOT_FOUND);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    drop(held);
+    end(&world, client, &address);
+}
+
+/// By the command line, say: the shim is not told.
+#[test]
+fn what_another_has_paused_can_be_killed() {
+    let Some(world) = World::new("what_another_has_paused_can_be_killed") else { return };
+    world.bundle("a", &["/program", "start"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let (held, _) = waiting(&world, &mut client);
+    Store::new(world.path("state/test")).open(&world.id("a")).unwrap().pause().unwrap();
+    let _: Empty = client.ask("Kill", &kill(&world, 9, false));
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 137);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     drop(held);
     end(&world, client, &address);
