@@ -57,7 +57,7 @@ const WARM_UP: usize = 3;
 const CALLS: usize = 50;
 /// Containers of one pod, and how many pods of one.
 const SIZES: [usize; 3] = [1, 10, 100];
-const PODS: usize = 10;
+const PODS: [usize; 2] = [10, 100];
 /// What must leave nothing behind.
 const TASKS: usize = 200;
 const EXECS: usize = 500;
@@ -309,21 +309,24 @@ fn grow(shim: &Shim, world: &World<'_>) -> Result<Growth> {
         sizes.push((size, pod.memory()?));
     }
     pod.end(world)?;
-    let mut pods = Vec::new();
-    for _ in 0..PODS {
-        pods.push(Pod::begin(shim, world)?);
-    }
-    let mut together = look::Memory::default();
-    for pod in &pods {
-        let memory = pod.memory()?;
-        together.resident += memory.resident;
-        together.private += memory.private;
-        together.proportional += memory.proportional;
+    let (mut pods, mut together) = (Vec::new(), Vec::new());
+    for count in PODS {
+        while pods.len() < count {
+            pods.push(Pod::begin(shim, world)?);
+        }
+        let mut sum = look::Memory::default();
+        for pod in &pods {
+            let memory = pod.memory()?;
+            sum.resident += memory.resident;
+            sum.private += memory.private;
+            sum.proportional += memory.proportional;
+        }
+        together.push((count, sum));
     }
     for pod in pods {
         pod.end(world)?;
     }
-    Ok(Growth { shim: shim.name, sizes, pods: (PODS, together) })
+    Ok(Growth { shim: shim.name, sizes, pods: together })
 }
 
 /// What a server has before and after many tasks and execs.

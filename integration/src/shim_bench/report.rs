@@ -37,7 +37,7 @@ pub struct Growth {
     /// With so many containers in its pod.
     pub sizes: Vec<(usize, Memory)>,
     /// Of so many servers together, each with one container.
-    pub pods: (usize, Memory),
+    pub pods: Vec<(usize, Memory)>,
 }
 
 /// What a server has, and the number of cgroups, before and after many tasks and execs.
@@ -155,7 +155,7 @@ impl Report {
             writeln!(f, "  {shim:<10} {what:<22} {private:>8} {share:>8} {resident:>9}")
         };
         row("", "", ["private", "share", "resident"])?;
-        for Growth { shim, sizes, pods: (count, together) } in &self.growth {
+        for Growth { shim, sizes, pods } in &self.growth {
             let numbers = |memory: &Memory| {
                 [memory.private, memory.proportional, memory.resident].map(|kib| kib.to_string())
             };
@@ -176,8 +176,10 @@ impl Report {
                 ];
                 row(shim, "each further", each.each_ref().map(String::as_str))?;
             }
-            let what = format!("{count} pods together");
-            row(shim, &what, numbers(together).each_ref().map(String::as_str))?;
+            for (count, together) in pods {
+                let what = format!("{count} pods together");
+                row(shim, &what, numbers(together).each_ref().map(String::as_str))?;
+            }
         }
         Ok(())
     }
