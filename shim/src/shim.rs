@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use orlop::cgroup::Manager;
 use prost::Message;
 use rustix::process::{
-    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, waitid, waitpid,
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, wait, waitid,
 };
 
 use crate::calls::{Later, wrong};
@@ -296,7 +296,7 @@ impl Shim {
     /// started what is not known yet.
     fn reap(&mut self) {
         while self.steps.is_empty()
-            && let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG)
+            && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
         {
             let known = self.exits.iter().find_map(|(number, (task, exec))| {
                 let process = self.tasks.get(task)?;

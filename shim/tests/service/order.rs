@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::client::{Client, World, address_of, end};
+use crate::client::{Client, World, address_of, end, until};
 use crate::messages::events::{
     TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskStart,
 };
 use crate::messages::task::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
     ProcessRequest, StateResponse, Status, WaitResponse,
 };
 use crate::messages::{Any, Empty};
@@ -75,6 +78,47 @@ fn who_has_no_pids_of_his_own_ends_with_the_init() {
     let _: DeleteResponse = client.ask("Delete", &exec);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
+}
+
+/// Not only those of the shim's own process group, in which no container is.
+#[test]
+fn orphans_are_waited_for() {
+    let Some(world) = World::new("orphans_are_waited_for") else { return };
+    let script = "sh -c 'sleep 1000 & exec true'; exec sleep 1001";
+    world.bundle("a", &["/bin/sh", "-c", script]);
+    change(&world, "a", |config| {
+        share_pids(config);
+        let there =
+            ["/bin", "/lib", "/lib64", "/usr"].into_iter().filter(|at| Path::new(at).exists());
+        let bind = |at| json!({ "destination": at, "source": at, "options": ["rbind", "ro"] });
+        config["mounts"].as_array_mut().unwrap().extend(there.map(bind));
+    });
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let started: PidResponse = client.ask("Start", &world.of("a"));
+    let mut orphan = None;
+    until("the orphan", || {
+        let found: PidsResponse = client.ask("Pids", &world.of("a"));
+        let pids: Vec<_> = found.processes.iter().map(|process| process.pid).collect();
+        let is_alone = pids.len() == 2 && parent_of(pids[0]) == parent_of(pids[1]);
+        orphan = pids.into_iter().find(|pid| *pid != started.pid).filter(|_| is_alone);
+        orphan.is_some()
+    });
+    let orphan = orphan.unwrap();
+    kill(Pid::from_raw(orphan.cast_signed()), Signal::SIGKILL).unwrap();
+    until("its end", || !Path::new(&format!("/proc/{orphan}")).exists());
+    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let _: Empty = client.ask("Kill", &kill);
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 137);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+fn parent_of(pid: u32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find(|line| line.starts_with("PPid:")).map(ToOwned::to_owned)
 }
 
 /// Numbers that look as if nobody had chosen them, the same each time.
