@@ -68,8 +68,9 @@ impl Ending {
     }
 
     /// The signal that the process was ended by, `last` being the one it felt.
-    pub(crate) fn cause(&self, last: Signal) -> Signal {
-        self.asked.filter(|_| last == Signal::SIGKILL).unwrap_or(last)
+    pub(crate) fn cause(&self, last: i32) -> i32 {
+        let asked = self.asked.filter(|_| last == Signal::SIGKILL as i32);
+        asked.map_or(last, |signal| signal as i32)
     }
 }
 

@@ -15,12 +15,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use oci_spec::runtime::{BoxBuilder, Process};
 use orlop::bundle::Bundle;
 use orlop::container::{Container, CreateOptions, Started, Terminal};
 use orlop::{Error, Kind};
+use rustix::process::{WaitOptions, WaitStatus, wait};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use crate::ending::Ending;
@@ -38,6 +38,8 @@ pub(crate) struct Foreground {
     ending: Option<Ending>,
     /// Who tells that the process is ready.
     herald: Option<Herald>,
+    /// How the process has ended, once it is known.
+    status: Option<WaitStatus>,
 }
 
 impl Foreground {
@@ -48,7 +50,7 @@ impl Foreground {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&all, flags)
             .map_err(|errno| Error::os(errno as i32, "reading signals"))?;
-        Ok(Self { signals, console: None, ending: None, herald: None })
+        Ok(Self { signals, console: None, ending: None, herald: None, status: None })
     }
 
     /// The same for the first process of a container: its terminal comes to us, if it
@@ -137,15 +139,14 @@ impl Foreground {
         if let Some(session) = &mut session {
             session.drain(&self.signals)?;
         }
-        match waitid(Id::PIDFd(started.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-            Ok(WaitStatus::Exited(_, status)) => Ok(status),
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                let cause = self.ending.as_ref().map_or(signal, |ending| ending.cause(signal));
-                Ok(128 + cause as i32)
-            }
-            Ok(other) => anyhow::bail!("waiting for the process: {other:?}"),
-            Err(errno) => Err(errno).context("waiting for the process"),
+        self.reap(started.pid).context("waiting for the process")?;
+        // A signal by its number: the real-time ones are none of nix's.
+        let status = self.status.context("the process is not a child of ours")?;
+        if let Some(signal) = status.terminating_signal() {
+            let cause = self.ending.as_ref().map_or(signal, |ending| ending.cause(signal));
+            return Ok(128 + cause);
         }
+        status.exit_status().context("the process has not ended")
     }
 
     fn poll(&self, started: &Started, session: Option<&mut Session>) -> Result<(bool, bool)> {
@@ -182,7 +183,7 @@ impl Foreground {
                 session.come_or_go()?;
             }
             match signal {
-                Ok(Signal::SIGCHLD) => reap(started.pid),
+                Ok(Signal::SIGCHLD) => self.reap(started.pid).context("waiting for a process")?,
                 Ok(Signal::SIGWINCH) if session.is_some() => {
                     if let Some(session) = &session {
                         session.resize();
@@ -196,6 +197,20 @@ impl Foreground {
             }
         }
         Ok(())
+    }
+
+    /// Takes the end of the process, and of orphans that came to us as their subreaper.
+    fn reap(&mut self, process: i32) -> Result<(), rustix::io::Errno> {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == process => {
+                    self.status = Some(status);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
     }
 
     fn pass_on(&mut self, started: &Started, number: i32) {
@@ -219,20 +234,6 @@ pub(crate) fn delete(container: &Container) {
         Err(error) if error.kind() == Kind::NotFound => {}
         Err(error) => log::warn!("deleting the container: {error}"),
         Ok(()) => {}
-    }
-}
-
-/// Orphans that came to us as their subreaper; the process itself is left for
-/// the end.
-fn reap(process: i32) {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    while let Ok(status) = waitid(Id::All, flags) {
-        match status.pid() {
-            Some(pid) if pid.as_raw() != process => {
-                let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
-            }
-            _ => return,
-        }
     }
 }
 

@@ -38,13 +38,20 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// COMPAT(runc): a number as it is, else a name in any case, with or without SIG.
+/// The real-time signals, by the numbers that the C library leaves to programs (signal(7)).
+const REAL_TIME: [i32; 2] = [34, 64];
+
+/// COMPAT(runc): a number as it is, else a name in any case, with or without SIG. Those of
+/// real-time signals are crun's: RTMIN+3, RTMAX-1.
 fn number(signal: &str) -> anyhow::Result<i32> {
     if let Ok(number) = signal.parse() {
         return Ok(number);
     }
     let upper = signal.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(number) = real_time(name) {
+        return Ok(number);
+    }
     let name = match name {
         "CLD" => "CHLD",
         "POLL" => "IO",
@@ -55,6 +62,22 @@ fn number(signal: &str) -> anyhow::Result<i32> {
         Ok(signal) => Ok(signal as i32),
         Err(_) => bail!("unknown signal {signal:?}"),
     }
+}
+
+fn real_time(name: &str) -> Option<i32> {
+    let [least, most] = REAL_TIME;
+    let (from, way, distance) = if let Some(distance) = name.strip_prefix("RTMIN") {
+        (least, '+', distance)
+    } else {
+        (most, '-', name.strip_prefix("RTMAX")?)
+    };
+    let distance = match distance.strip_prefix(way) {
+        _ if distance.is_empty() => 0,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok()?,
+        _ => return None,
+    };
+    let number = if way == '+' { from.checked_add(distance)? } else { from.checked_sub(distance)? };
+    (least..=most).contains(&number).then_some(number)
 }
 
 #[cfg(test)]
@@ -73,5 +96,22 @@ mod tests {
         assert_eq!(number("SIGCLD").unwrap(), number("CHLD").unwrap());
         assert_eq!(number("FOO").unwrap_err().to_string(), "unknown signal \"FOO\"");
         assert!(number("").is_err());
+    }
+
+    // What systemd in a container is stopped by, and what kill(1) calls it.
+    #[test]
+    fn real_time_signals_have_names() {
+        for (text, wanted) in [
+            ("SIGRTMIN+3", 37),
+            ("rtmin", 34),
+            ("RTMIN+30", 64),
+            ("SIGRTMAX", 64),
+            ("RTMAX-30", 34),
+        ] {
+            assert_eq!(number(text).unwrap(), wanted, "{text}");
+        }
+        for text in ["RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMAX+1", "RTMIN+", "RTMIN++1", "RTMINX"] {
+            assert!(number(text).is_err(), "{text}");
+        }
     }
 }

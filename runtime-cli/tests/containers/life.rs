@@ -18,6 +18,7 @@ use crate::harness::{CGROUPS, Lab, Output, Test, View, tests, until};
 pub(crate) const TESTS: &[Test] = tests![
     is_created_started_and_deleted,
     exit_codes_are_passed_on,
+    orphans_are_waited_for_whatever_ends_them,
     a_failed_deletion_does_not_hide_the_exit_code,
     whose_container_is_deleted_has_its_exit_code,
     a_program_that_ends_at_once_was_started,
@@ -73,6 +74,28 @@ fn exit_codes_are_passed_on(lab: &Lab) {
     // Process 1 of a pid namespace can't kill itself.
     bundle.without_namespace("pid");
     lab.run(&bundle, "a", &[]).ends(128 + 9);
+    // A real-time signal.
+    bundle.args(&["wait", "SIGUSR1"]);
+    let running = lab.begin(lab.start_of("run", &bundle, "a", &[]));
+    until("the process", || running.printed() == "ready\n");
+    lab.on("a", &["kill"], &["RTMIN+6"]).ok();
+    running.end().ends(128 + 40);
+}
+
+fn orphans_are_waited_for_whatever_ends_them(lab: &Lab) {
+    let mut bundle = lab.bundle(&["bereave"]);
+    bundle.without_namespace("pid");
+    let running = lab.begin(lab.start_of("run", &bundle, "a", &[]));
+    until("the process", || running.printed() == "ready\n");
+    let init = lab.state("a")["pid"].clone();
+    let pids: Vec<Value> =
+        serde_json::from_str(&lab.on("a", &["ps", "-f", "json"], &[]).ok()).unwrap();
+    let orphan = pids.iter().find(|pid| **pid != init).unwrap().to_string();
+    let kill = std::process::Command::new("sh").args(["-c", "kill -40 $0", &orphan]).status();
+    assert!(kill.unwrap().success());
+    until("its end", || !Path::new("/proc").join(&orphan).exists());
+    lab.on("a", &["kill"], &["KILL"]).ok();
+    running.end().ends(128 + 9);
 }
 
 fn a_failed_deletion_does_not_hide_the_exit_code(lab: &Lab) {

@@ -62,6 +62,7 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             println!("{}", eaten.len());
         }
         ["leave"] => drop(Command::new("/bin/probe").arg("sleep").spawn()?),
+        ["bereave"] => bereave()?,
         ["hear"] => {
             for line in std::io::stdin().lines() {
                 println!("heard {}", line?);
@@ -175,6 +176,12 @@ fn family(count: u8) -> std::io::Result<()> {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }
+}
+
+/// Sleeps with no child, but with a child's child, whose parent is whoever takes orphans.
+fn bereave() -> std::io::Result<()> {
+    Command::new("/bin/probe").arg("leave").status()?;
+    family(0)
 }
 
 /// Goes down into cgroups of its own, in each hierarchy that is there, until no path

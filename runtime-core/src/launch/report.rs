@@ -175,6 +175,8 @@ pub(super) fn status(raw: i32) -> String {
     match WaitStatus::from_raw(nix::unistd::Pid::from_raw(1), raw) {
         Ok(WaitStatus::Exited(_, code)) => format!("exit status {code}"),
         Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal: {}", signal_text(signal)),
+        // One that nix has no name for: a real-time signal.
+        _ if libc::WIFSIGNALED(raw) => format!("signal: signal {}", libc::WTERMSIG(raw)),
         _ => format!("wait status {raw:#x}"),
     }
 }
@@ -283,6 +285,15 @@ mod tests {
         assert!(hint(&stdio, Part::Open, abi::EACCES).contains("nodev"));
         for (part, errno) in [(Part::Open, abi::ENOENT), (Part::Verify, abi::ENODEV)] {
             assert!(hint(&stdio, part, errno).contains("/dev/null"));
+        }
+    }
+
+    // Go's exec.ExitError, which hooks' failures are told by in runc.
+    #[test]
+    fn a_status_reads_as_in_go() {
+        let told = [(3 << 8, "exit status 3"), (9, "signal: killed"), (40, "signal: signal 40")];
+        for (raw, text) in told {
+            assert_eq!(status(raw), text);
         }
     }
 }
