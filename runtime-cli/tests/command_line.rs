@@ -290,6 +290,23 @@ fn a_spec_is_written_once() {
     assert_eq!(fs::read_to_string(bundle.path().join("config.json")).unwrap(), written);
 }
 
+// The next call would not write over it.
+#[test]
+fn a_file_that_has_no_room_does_not_stay() {
+    let room = Room::new();
+    let bundle = tempdir().unwrap();
+    let directory = bundle.path().to_str().unwrap();
+    // SIGXFSZ is no signal of this program's: the write fails as on a full file system.
+    for arguments in [format!("spec --bundle {directory}"), format!("stage {directory}/init")] {
+        let script = format!("ulimit -f 1; exec {ORLOP} {arguments}");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(said.contains("file too large"), "{arguments}: {said}");
+        assert_eq!(fs::read_dir(directory).unwrap().count(), 0, "{arguments}");
+    }
+    assert_eq!(room.answers(&["spec", "--bundle", directory]), "");
+}
+
 #[test]
 fn a_plan_needs_a_bundle() {
     let room = Room::new();

@@ -2,7 +2,7 @@
 //!
 //! COMPAT(runc): the content is that of runc's, field by field and in its order.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 
@@ -151,10 +151,15 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
 
     let path = bundle.join("config.json");
     match OpenOptions::new().write(true).create_new(true).open(&path) {
-        Ok(mut file) => file
-            .write_all(&text)
-            .map_err(|error| Error::io(&error, "writing").at_path(&path).into())
-            .map(|()| 0),
+        Ok(mut file) => {
+            let written = file.write_all(&text);
+            if written.is_err() {
+                // It is ours, and would keep the next one from being written.
+                let _ = fs::remove_file(&path);
+            }
+            written.map_err(|error| Error::io(&error, "writing").at_path(&path))?;
+            Ok(0)
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("File config.json exists. Remove it first")
         }

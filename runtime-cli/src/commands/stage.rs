@@ -29,6 +29,11 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let options =
         fs::File::options().write(true).create(true).truncate(true).mode(0o755).open(&draft);
     let written = options.and_then(|mut file| file.write_all(STAGE));
-    written.and_then(|()| fs::rename(&draft, &file)).map_err(failed)?;
+    let written = written.and_then(|()| fs::rename(&draft, &file));
+    if written.is_err() {
+        // Not of use to anybody.
+        let _ = fs::remove_file(&draft);
+    }
+    written.map_err(failed)?;
     Ok(0)
 }
