@@ -152,7 +152,9 @@ pub(crate) fn parse<T: FromArgMatches>(
 }
 
 fn matches(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Usage> {
-    let arguments = without_empty_paths(&command, arguments);
+    let arguments = like_go_reads(&command, arguments);
+    let unreadable: Vec<_> = arguments.iter().filter(|one| one.to_str().is_none()).collect();
+    let unreadable = (!unreadable.is_empty()).then(|| format!("{unreadable:?}"));
     let command = command
         .help_template(HELP)
         .no_binary_name(true)
@@ -161,24 +163,37 @@ fn matches(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Usa
         .disable_help_subcommand(true)
         .disable_version_flag(true)
         .mut_args(like_go);
-    command.try_get_matches_from(arguments).map_err(|error| usage(&error))
+    command.try_get_matches_from(arguments).map_err(|error| match (error.kind(), unreadable) {
+        // Clap's own words name none of them.
+        (ErrorKind::InvalidUtf8, Some(which)) => {
+            Usage::Wrong(format!("an argument is not UTF-8, among {which}"))
+        }
+        _ => usage(&error),
+    })
 }
 
 /// COMPAT(runc): a path that is empty was not given, as scripts say it that pass on what
-/// they may not have (`--pid-file "$PID_FILE"`).
-pub(crate) fn without_empty_paths(command: &Command, arguments: Vec<OsString>) -> Vec<OsString> {
-    let has_empty = |one: &OsString| one.is_empty() || one.as_encoded_bytes().ends_with(b"=");
-    if !arguments.iter().any(has_empty) {
+/// they may not have (`--pid-file "$PID_FILE"`). And the first `--` ends the options, also
+/// behind a container's id (`exec ID -- ls`).
+pub(crate) fn like_go_reads(command: &Command, arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_odd =
+        |one: &OsString| one == "--" || one.is_empty() || one.as_encoded_bytes().ends_with(b"=");
+    if !arguments.iter().any(is_odd) {
         return arguments;
     }
     let mut kept = Vec::with_capacity(arguments.len());
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
     let path = ValueParser::path_buf().type_id();
-    let ends_options = command.get_positionals().any(Arg::is_trailing_var_arg_set);
+    let words = command.get_positionals().find(|arg| arg.is_trailing_var_arg_set());
+    let names = words.and_then(Arg::get_value_names).unwrap_or_default();
+    let begin_with_id = names.first().is_some_and(|name| name == "CONTAINER-ID");
     while let Some(one) = arguments.next() {
         let text = one.to_string_lossy();
         // What follows may be another program's.
-        if text == "--" || !text.starts_with('-') && ends_options {
+        if text == "--" || !text.starts_with('-') && words.is_some() {
+            if text != "--" && begin_with_id {
+                arguments.next_if(|next| next == "--");
+            }
             kept.push(one);
             break;
         }

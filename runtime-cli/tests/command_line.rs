@@ -1,7 +1,9 @@
 //! The built program, for all that needs no container: arguments, answers, failures
 //! and the log.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -111,6 +113,7 @@ fn bad_arguments_are_told_in_one_line() {
         (&["state", "--frobnicate", "x"], "--frobnicate"),
         (&["exec"], "CONTAINER-ID"),
         (&["exec", "--frobnicate", "x"], "--frobnicate"),
+        (&["kill", "x", "RTMIN+31"], "unknown signal \"RTMIN+31\""),
         (&["kill", "x", "TERM", "y"], "'y'"),
         (&["run", "--preserve-fds", "many", "x"], "--preserve-fds"),
         (&["update", "--memory", "lots", "x"], "--memory"),
@@ -127,6 +130,17 @@ fn bad_arguments_are_told_in_one_line() {
         let err = room.fails(3, arguments);
         assert!(err.contains("No help topic for 'frobnicate'"), "{err}");
     }
+}
+
+#[test]
+fn an_argument_that_can_not_be_read_is_named() {
+    let root = tempdir().unwrap();
+    let mut command = Command::new(ORLOP);
+    command.arg("--root").arg(root.path()).args(["exec", "x", "echo", "a"]);
+    let output = command.arg(OsStr::from_bytes(b"b\xffc")).output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(r#"an argument is not UTF-8, among [\"b\\xFFc\"]"#), "{said}");
 }
 
 // containerd passes --systemd-cgroup and --rootless with every command, `delete` after
@@ -161,6 +175,7 @@ fn an_unknown_container_does_not_exist() {
         &["start", "x"],
         &["kill", "x", "KILL"],
         &["kill", "--all", "x", "9"],
+        &["kill", "x", "--", "SIGRTMIN+3"],
         &["delete", "x"],
         &["pause", "x"],
         &["resume", "x"],

@@ -340,7 +340,7 @@ mod tests {
         let left = |name: &str, line: &[&str]| {
             let command = all().find(|command| command.name == name).unwrap().flags();
             let arguments = line.iter().map(OsString::from).collect();
-            args::without_empty_paths(&command, arguments).join(" ".as_ref()).into_string().unwrap()
+            args::like_go_reads(&command, arguments).join(" ".as_ref()).into_string().unwrap()
         };
         assert_eq!(left("create", &["--pid-file", "", "-b", "", "--bundle=", "x"]), "x");
         assert_eq!(left("create", &["x", "--console-socket", ""]), "x");
@@ -351,6 +351,25 @@ mod tests {
         assert_eq!(left("exec", &["x", "sh", "--pid-file", ""]), "x sh --pid-file ");
         assert_eq!(left("exec", &["--no-new-privs", "", "x"]), "--no-new-privs  x");
         assert_eq!(left("create", &["--", "--pid-file", ""]), "-- --pid-file ");
+    }
+
+    // As runc 1.5 does it, whose flags are read by urfave/cli.
+    #[test]
+    fn the_first_two_dashes_end_the_options() {
+        let left = |name: &str, line: &str| {
+            let command = all().find(|command| command.name == name).unwrap().flags();
+            let arguments = line.split(' ').map(OsString::from).collect();
+            args::like_go_reads(&command, arguments).join(" ".as_ref()).into_string().unwrap()
+        };
+        assert_eq!(left("exec", "x -- ls"), "x ls");
+        assert_eq!(left("exec", "--env -- x -- ls -- a"), "--env -- x ls -- a");
+        assert_eq!(left("exec", "x -- -- ls"), "x -- ls");
+        assert_eq!(left("exec", "-- x -- ls"), "-- x -- ls");
+        assert_eq!(left("exec", "x sh -- a"), "x sh -- a");
+        assert_eq!(left("kill", "x -- 9"), "x 9");
+        assert_eq!(left("ps", "--format json x -- -o pid"), "--format json x -o pid");
+        // No id.
+        assert_eq!(left("try", "ls -- x"), "ls -- x");
     }
 
     // Examples are read by people who copy them.

@@ -399,6 +399,7 @@ fn exec_passes_codes_and_detaches(lab: &Lab) {
     bundle.config["root"]["readonly"] = false.into();
     lab.run(&bundle, "a", &["--detach"]).ok();
     lab.exec("a", &[], &["exit", "5"]).ends(5);
+    lab.on("a", &["exec"], &["--", "/bin/probe", "exit", "6"]).ends(6);
     lab.exec("a", &[], &["raise", "SIGTERM"]).ends(128 + 15);
     lab.exec("a", &["--detach"], &["write", "/tmp/here", "detached"]).ok();
     until("the file", || {
