@@ -1,13 +1,11 @@
 //! `exec`: a further process of a container, from a file or from the container's own
 //! process and flags.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
-use orlop::Error;
 use orlop::bundle::Bundle;
 use orlop::cgroup::Inner;
 use orlop::container::{Container, ExecOptions, Terminal};
@@ -145,9 +143,8 @@ fn inner_cgroups(values: &[String]) -> anyhow::Result<Vec<Inner>> {
 }
 
 fn read(file: &Path) -> anyhow::Result<Process> {
-    let text = fs::read(file).map_err(|error| Error::io(&error, "reading").at_path(file))?;
-    let parsed =
-        Bundle::parse_process(&text).with_context(|| format!("reading the process in {file:?}"))?;
+    let parsed = Bundle::parse_process(super::text_of(file)?.as_bytes())
+        .with_context(|| format!("reading the process in {file:?}"))?;
     super::warn(&parsed.warnings);
     Ok(parsed.value)
 }

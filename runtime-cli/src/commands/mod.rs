@@ -30,8 +30,11 @@ mod update;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::Path;
 
+use anyhow::{anyhow, ensure};
 use clap::{Args, FromArgMatches};
 use orlop::container::{Container, Store};
 
@@ -322,6 +325,26 @@ fn warn(warnings: &[String]) {
     for warning in warnings {
         log::warn!("{warning}");
     }
+}
+
+/// Most that is read of a file that an argument names: 64 MiB, as of a config.
+const LARGEST: u64 = 64 << 20;
+
+/// The text in a file that an argument names, be it a pipe of the caller's shell.
+fn text_of(file: &Path) -> anyhow::Result<String> {
+    text(File::open(file), file)
+}
+
+/// The same of what is opened already.
+fn text(from: std::io::Result<impl Read>, file: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let read = from.and_then(|from| from.take(LARGEST + 1).read_to_end(&mut bytes));
+    read.map_err(|error| orlop::Error::io(&error, "reading").at_path(file))?;
+    // Not to be filled without an end.
+    ensure!(bytes.len() as u64 <= LARGEST, "{file:?} has more than {} MiB", LARGEST >> 20);
+    String::from_utf8(bytes).map_err(|error| {
+        anyhow!("{file:?} is not UTF-8 at byte {}", error.utf8_error().valid_up_to())
+    })
 }
 
 /// Prints an answer.

@@ -1,11 +1,9 @@
 //! `mounts`: more mounts for a running container, or fewer.
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use orlop::Error;
 use orlop::bundle::parse_mounts;
 
 use super::Call;
@@ -32,8 +30,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         _ => bail!("mounts {action:?}: neither add nor remove"),
     };
     let container = call.open(&id)?;
-    let text =
-        fs::read_to_string(&file).map_err(|error| Error::io(&error, "reading").at_path(&file))?;
+    let text = super::text_of(&file)?;
     let mounts = parse_mounts(&text).with_context(|| format!("reading the mounts in {file:?}"))?;
     if add {
         container.add_mounts(&mounts)?;

@@ -31,7 +31,9 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
             }
             let output = Command::new("ps").args(&arguments).output().context("starting ps")?;
             let complaint = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "ps: {}: {}", output.status, complaint.trim());
+            // How to call it comes after what is wrong; it says nothing where it found none.
+            let complaint = complaint.trim().lines().next().unwrap_or("no process is shown");
+            ensure!(output.status.success(), "ps: {}: {complaint}", output.status);
             print(&filter(&String::from_utf8_lossy(&output.stdout), &pids)?)?;
         }
         _ => bail!("invalid format option"),

@@ -1,13 +1,11 @@
 //! `update`: limits of a running container, from flags or from a file.
 
 use std::ffi::OsString;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
-use orlop::Error;
 use orlop::bundle::parse_resources;
 
 use super::{Call, size};
@@ -114,13 +112,10 @@ fn without_empty(arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn read(file: &PathBuf) -> anyhow::Result<LinuxResources> {
-    let mut text = String::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text))
+    let text = match file.to_str() {
+        Some("-") => super::text(Ok(std::io::stdin()), file)?,
+        _ => super::text_of(file)?,
     };
-    read.map_err(|error| Error::io(&error, "reading").at_path(file))?;
     parse_resources(&text).with_context(|| format!("reading the limits in {file:?}"))
 }
 

@@ -13,6 +13,8 @@ pub(crate) const TESTS: &[Test] = tests![
     row_42_unknown_containers,
     row_43_signals,
     row_43_wrong_moments,
+    files_without_an_end,
+    what_ps_can_not_show,
 ];
 
 fn row_38_ids(lab: &Lab) {
@@ -159,4 +161,24 @@ fn row_43_wrong_moments(lab: &Lab) {
 
     lab.create(&bundle, "a", &[]).ok();
     assert_eq!(lab.on("a", &["delete"], &[]).ok(), "", "one that was never started");
+}
+
+// Nothing of them is of use, and all of it would be kept.
+fn files_without_an_end(lab: &Lab) {
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    let wanted = "\"/dev/zero\" has more than 64 MiB";
+    let output = lab.on("a", &["exec", "--process", "/dev/zero"], &[]);
+    assert_eq!(refused(&output, 255), format!("exec failed: {wanted}"));
+    assert_eq!(refused(&lab.on("a", &["update", "-r", "/dev/zero"], &[]), 1), wanted);
+    assert_eq!(refused(&lab.on("a", &["mounts", "add"], &["/dev/zero"]), 1), wanted);
+    lab.delete("a");
+}
+
+fn what_ps_can_not_show(lab: &Lab) {
+    lab.run(&lab.bundle(&["sleep"]), "a", &["--detach"]).ok();
+    let said = refused(&lab.on("a", &["ps"], &["--frobnicate"]), 1);
+    assert!(said.starts_with("ps: exit status: 1: ") && !said.contains('\n'), "{said:?}");
+    let said = refused(&lab.on("a", &["ps"], &["--", "-C", "no-such-program"]), 1);
+    assert_eq!(said, "ps: exit status: 1: no process is shown");
+    lab.delete("a");
 }
