@@ -1,7 +1,7 @@
 //! Commands that take a pattern in the place of an id, and act on every container that
 //! it matches.
 
-use anyhow::{anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
 use regex::Regex;
 
 use super::Call;
@@ -13,6 +13,8 @@ pub(super) fn each(
     pattern: &str,
     act: impl Fn(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    // From a variable that was not set, most likely.
+    ensure!(!pattern.is_empty(), "the pattern is empty: say \".\" for every container");
     let pattern = Regex::new(pattern).map_err(|error| {
         // It shows the pattern in lines of its own, and says last what is wrong.
         let text = error.to_string();

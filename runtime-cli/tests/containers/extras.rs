@@ -73,6 +73,8 @@ fn a_wrong_pattern_is_refused(lab: &Lab) {
     for verb in ["kill", "delete"] {
         let said = lab.runtime(&[verb, "--regex", "a("]).fails();
         assert!(said.contains("the pattern \"a(\": "), "{said}");
+        let said = lab.runtime(&[verb, "--regex", ""]).fails();
+        assert!(said.contains("the pattern is empty"), "{said}");
     }
 }
 
