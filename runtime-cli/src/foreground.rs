@@ -20,7 +20,7 @@ use oci_spec::runtime::{BoxBuilder, Process};
 use orlop::bundle::Bundle;
 use orlop::container::{Container, CreateOptions, Started, Terminal};
 use orlop::{Error, Kind};
-use rustix::process::{WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use crate::ending::Ending;
@@ -140,6 +140,11 @@ impl Foreground {
             session.drain(&self.signals)?;
         }
         self.reap(started.pid).context("waiting for the process")?;
+        if self.status.is_none() {
+            // It is traced: its end goes to the tracer first.
+            let ended = waitpid(Pid::from_raw(started.pid), WaitOptions::empty());
+            self.status = ended.context("waiting for the process")?.map(|(_, status)| status);
+        }
         // A signal by its number: the real-time ones are none of nix's.
         let status = self.status.context("the process is not a child of ours")?;
         if let Some(signal) = status.terminating_signal() {
