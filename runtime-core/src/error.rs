@@ -139,19 +139,18 @@ impl Error {
         }
     }
 
-    /// Several failures as one: the first one's kind and place, all their texts.
+    /// Several failures as one: the first one's kind and place, the texts of as many as
+    /// a person reads, and how many there are more.
     #[must_use]
     pub fn all(errors: impl IntoIterator<Item = Self>) -> Self {
         let mut errors = errors.into_iter();
-        let Some(mut first) = errors.next() else {
+        let Some(first) = errors.next() else {
             return Self::new(Kind::Internal, "an error without a reason");
         };
-        let rest: Vec<String> = errors.map(|error| error.to_string()).collect();
-        if !rest.is_empty() {
-            let text = format!("{first}; {}", rest.join("; "));
-            first = Self::new(first.kind(), text);
-        }
-        first
+        let kind = first.kind();
+        let Some(second) = errors.next() else { return first };
+        let texts = [first, second].into_iter().chain(errors).map(|error| error.to_string());
+        Self::new(kind, listed(texts, "; "))
     }
 
     /// The same failure, with its place.
@@ -220,6 +219,25 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Parts of one line, as many as a person reads: a config may have any number of them,
+/// and the line goes into logs and through engines.
+pub(crate) fn listed(
+    parts: impl IntoIterator<Item = impl AsRef<str>>,
+    separator: &'static str,
+) -> String {
+    const MOST: usize = 32;
+    let mut parts = parts.into_iter();
+    let mut text = String::new();
+    for (index, part) in parts.by_ref().take(MOST).enumerate() {
+        text.push_str(if index == 0 { "" } else { separator });
+        text.push_str(part.as_ref());
+    }
+    match parts.count() {
+        0 => text,
+        more => format!("{text}{separator}and {more} more"),
+    }
+}
 
 /// A text that others wrote, for the words of an error: cut where it would bury them.
 pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
@@ -303,6 +321,17 @@ mod tests {
         ] {
             assert_eq!(errno_text(errno), text);
         }
+    }
+
+    #[test]
+    fn of_many_failures_the_first_are_told_and_the_others_counted() {
+        let errors = |count| (0..count).map(|index| Error::config(format!("/{index}"), "no"));
+        assert_eq!(Error::all(errors(2)).to_string(), "no (config.json: /0); no (config.json: /1)");
+        let text = Error::all(errors(100_000)).to_string();
+        assert!(text.starts_with("no (config.json: /0); no (config.json: /1); "), "{text}");
+        assert!(text.ends_with("; no (config.json: /31); and 99968 more"), "{text}");
+        let one = Error::all(errors(1));
+        assert_eq!(one.place(), Some(&Place::Config("/0".into())));
     }
 
     #[test]

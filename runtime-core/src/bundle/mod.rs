@@ -16,6 +16,7 @@ mod resources;
 mod shape;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,7 +30,7 @@ use serde_json::value::RawValue;
 
 pub use self::resources::parse_resources;
 use self::shape::Shape;
-use crate::error::{Error, Kind, Place, Result};
+use crate::error::{Error, Kind, Place, Result, listed};
 
 /// Most that is read of a `config.json`: 64 MiB.
 const LARGEST: u64 = 64 << 20;
@@ -201,7 +202,7 @@ fn parse<T: DeserializeOwned>(text: &str, document: &Document) -> Result<Parsed<
     {
         let value = serde_json::from_str(&without).map_err(|error| failure(&without, &error))?;
         // COMPAT(runc): the text.
-        let names = unknown.join(" ");
+        let names = listed(unknown.iter().map(String::as_str), " ");
         let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
         return Ok(Parsed { value, warnings: vec![warning] });
     }
@@ -279,23 +280,21 @@ fn pointer_at(text: &str, error: &serde_json::Error) -> String {
 
 /// The document without the capabilities that nobody knows, and their names in
 /// order. `None` when it is not they that are wrong.
-fn without_unknown(text: &str, capabilities: &str) -> Option<(String, Vec<String>)> {
+fn without_unknown(text: &str, capabilities: &str) -> Option<(String, BTreeSet<String>)> {
     let mut document: Value = serde_json::from_str(text).ok()?;
-    let mut unknown = Vec::new();
+    let mut unknown = BTreeSet::new();
     for set in document.pointer_mut(capabilities)?.as_object_mut()?.values_mut() {
         let Value::Array(names) = set else { continue };
         names.retain(|name| {
             let known = !name.is_string() || is_known(name);
             if let Value::String(name) = name
                 && !known
-                && !unknown.contains(name)
             {
-                unknown.push(name.clone());
+                unknown.insert(name.clone());
             }
             known
         });
     }
-    unknown.sort();
     (!unknown.is_empty()).then(|| (document.to_string(), unknown))
 }
 
@@ -428,6 +427,17 @@ mod tests {
         assert_eq!(capabilities.bounding().as_ref().map(|set| set.len()), Some(1));
         let text = with_process(r#""capabilities":{"bounding":["CAP_BOGUS",3]}"#);
         assert!(refusal(&text).contains("/process/capabilities/bounding/0"), "{}", refusal(&text));
+    }
+
+    #[test]
+    fn any_number_of_unknown_capabilities_is_one_short_warning() {
+        let names: Vec<String> = (0..60_000).map(|index| format!("CAP_{index:05}")).collect();
+        let names = serde_json::to_string(&names).expect("names");
+        let text = with_process(&format!(r#""capabilities":{{"bounding":{names}}}"#));
+        let warnings = Bundle::parse(text.as_bytes()).expect("no error").warnings;
+        let [warning] = warnings.as_slice() else { panic!("{} warnings", warnings.len()) };
+        assert!(warning.contains("[CAP_00000 CAP_00001 "), "{warning}");
+        assert!(warning.ends_with(" CAP_00031 and 59968 more]"), "{warning}");
     }
 
     #[test]

@@ -131,6 +131,11 @@ impl Builder {
         pointer: impl Into<Cow<'static, str>>,
         doing: impl Into<Cow<'static, str>>,
     ) {
+        // What is beyond the most is left out, and `finish` refuses the plan: each place is
+        // looked for among all ops before it.
+        if self.plan.ops.len() > MAX_OPS {
+            return;
+        }
         self.plan.ops.push(op);
         self.plan.origins.push(Origin { pointer: pointer.into(), doing: doing.into() });
     }

@@ -26,7 +26,7 @@ use profile::Profile;
 use program::LIMIT;
 use table::Call;
 
-use crate::error::Error;
+use crate::error::{Error, listed};
 
 /// What seccomp(2) needs to install a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -86,8 +86,8 @@ pub fn compile_for(
     })?;
     let mut warnings = Vec::new();
     if !unknown.is_empty() {
-        let names = unknown.join("\", \"");
-        warnings.push(format!("{pointer}: ignoring unknown system calls \"{names}\""));
+        let names = listed(unknown.iter().map(|name| format!("{name:?}")), ", ");
+        warnings.push(format!("{pointer}: ignoring unknown system calls {names}"));
     }
     let flags = flags(seccomp.flags().as_deref(), profile.notify);
     Ok(Filter { program, flags, notify: profile.notify, warnings })
