@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_mask_is_over_what_came_last_by_another_name,
     propagation_is_as_told,
     what_is_mounted_below_a_bind_stays_in_the_container,
+    kinds_of_propagation_keep_their_order,
     a_source_in_the_root_has_what_was_mounted_there,
     options_of_a_bind_are_all_that_it_has,
     a_bind_with_mapped_ids,
@@ -177,6 +178,38 @@ fn what_is_mounted_below_a_bind_stays_in_the_container(lab: &Lab) {
     }
     umount2(&source, MntFlags::MNT_DETACH).unwrap();
 }
+// As with mount(8): a slave that is made shared is both, and what is said of the whole
+// tree is not taken back by what is said of its top alone.
+fn kinds_of_propagation_keep_their_order(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    let mounted = |at: &std::path::Path, flags: MsFlags| {
+        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        mount(None::<&str>, at, None::<&str>, flags, None::<&str>).unwrap();
+    };
+    mounted(&source, MsFlags::MS_SHARED);
+    fs::create_dir(source.join("below")).unwrap();
+    mounted(&source.join("below"), MsFlags::MS_SHARED);
+    let cases: [(&[&str], &[&str], &[&str]); 4] = [
+        (&["rslave", "shared"], &["shared", "master"], &["master"]),
+        (&["private", "rshared"], &["shared"], &["shared", "master"]),
+        (&["rshared", "private"], &[], &["shared", "master"]),
+        (&["shared", "rslave"], &["master"], &["master"]),
+    ];
+    for (kinds, top, below) in cases {
+        let mut bundle = lab.bundle(&[]);
+        let options: Vec<&str> = ["rbind"].iter().chain(kinds).copied().collect();
+        bundle.mount("/work", "bind", source.to_str().unwrap(), &options);
+        for (place, wanted) in [("/work", top), ("/work/below", below)] {
+            let (own, _) = table(lab, &mut bundle, place);
+            let fields = own.split(' ').skip(1);
+            let found: Vec<_> = fields.map(|field| field.split(':').next().unwrap()).collect();
+            assert_eq!(found, wanted, "{kinds:?}, {place}: {own}");
+        }
+    }
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+}
+
 
 // COMPAT(runc): also where its path, and that of the mount point, are the host's.
 fn a_source_in_the_root_has_what_was_mounted_there(lab: &Lab) {

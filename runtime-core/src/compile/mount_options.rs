@@ -4,7 +4,8 @@
 //! neither the mount it belongs to nor the host; what may be done with an effect
 //! on this or that kind of mount is `mounts.rs`'s business.
 //!
-//! SPEC: config.md, "Linux mount options". The last of contradicting ones wins.
+//! SPEC: config.md, "Linux mount options". The last of contradicting ones wins; kinds of
+//! propagation come one after another, as with mount(8).
 
 use orlop_init::sys::abi::{
     MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME,
@@ -59,8 +60,9 @@ pub(super) struct MountOptions {
     pub(super) all: Attributes,
     /// Flags of the file system itself, as fsconfig(2) takes them.
     pub(super) superblock: Vec<&'static str>,
-    /// `MS_SHARED` and so on, and whether it reaches the mounts below.
-    pub(super) propagation: Option<(u64, bool)>,
+    /// `MS_SHARED` and so on, and whether it reaches the mounts below; one after another,
+    /// since a slave that is made shared is both.
+    pub(super) propagation: Vec<(u64, bool)>,
     /// An id-mapped mount, and whether the mounts below are mapped too.
     pub(super) id_map: Option<bool>,
     /// What lies below a tmpfs is copied into it.
@@ -182,7 +184,7 @@ impl MountOptions {
             Top(set, clear) => self.top.change(set, clear),
             All(set, clear) => self.all.change(set, clear),
             Superblock => self.superblock.push(name),
-            Propagation(kind, recursive) => self.propagation = Some((kind, recursive)),
+            Propagation(kind, recursive) => self.propagation.push((kind, recursive)),
             Bind(recursive) => self.bind = Some(recursive),
             IdMap(recursive) => self.id_map = Some(recursive),
             Effect::Remount => self.remount = true,
@@ -275,8 +277,8 @@ mod tests {
     fn every_propagation_has_a_recursive_form() {
         for (name, kind) in [("unbindable", 17), ("private", 18), ("slave", 19), ("shared", 20u64)]
         {
-            assert_eq!(parse(name).propagation, Some((1 << kind, false)), "{name}");
-            assert_eq!(parse(&format!("r{name}")).propagation, Some((1 << kind, true)), "{name}");
+            assert_eq!(parse(name).propagation, [(1 << kind, false)], "{name}");
+            assert_eq!(parse(&format!("r{name}")).propagation, [(1 << kind, true)], "{name}");
         }
     }
 
@@ -303,8 +305,14 @@ mod tests {
         assert_eq!(parse("strictatime nostrictatime"), top(0, 0x70));
         assert_eq!(parse("noatime nostrictatime"), top(0x10, 0x70));
         assert_eq!(parse("noatime norelatime"), top(0x10, 0x70));
-        assert_eq!(parse("shared private").propagation, Some((1 << 18, false)));
         assert_eq!(parse("rbind bind").bind, Some(false));
+    }
+
+    #[test]
+    fn kinds_of_propagation_keep_their_order() {
+        let kinds = [(1 << 19, true), (1 << 20, false)];
+        assert_eq!(parse("rslave shared").propagation, kinds);
+        assert_eq!(parse("shared rslave").propagation, [kinds[1], kinds[0]]);
     }
 
     #[test]

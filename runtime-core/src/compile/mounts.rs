@@ -382,7 +382,7 @@ pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
         source: plan.str(new.source),
         options: plan.strs(new.data.iter().flat_map(|(key, value)| [key, value])),
         attributes: new.attributes as u32, // mount attributes of fsmount(2): 32 bits
-        propagation: entry.options.propagation.map_or(0, |(kind, _)| kind),
+        propagation: entry.options.propagation.first().map_or(0, |(kind, _)| *kind),
         at: plan.str(new.at),
         target: new.target,
         keep: new.keep.into(),
@@ -397,6 +397,25 @@ pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
 /// A host's tree in place of a file system that the container may not mount:
 /// nothing in it may be changed.
 fn host(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>, path: &str) -> Result<()> {
+    propagate(plan, entry, new.at, 1);
+}
+
+/// The kinds of propagation from the `first` on, of the mount that is at a place by now.
+fn propagate(plan: &mut Builder, entry: &Entry<'_>, at: &str, first: usize) {
+    for (kind, recursive) in entry.options.propagation.iter().skip(first) {
+        let doing = format!("setting the propagation of {at:?}");
+        let Place { at, under, below } = plan.place(at);
+        let op = Op::MountAttributes {
+            at,
+            under,
+            below,
+            recursive: u32::from(*recursive),
+            set: 0,
+            clear: 0,
+            propagation: *kind,
+        };
+        plan.push(op, entry.pointer.clone(), doing);
+    }
     let strict = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let strict = if path == "/sys" { strict | MOUNT_ATTR_RDONLY } else { strict };
     let tree = HostTree {
@@ -422,9 +441,9 @@ pub(super) fn push_tree(
     slot: Slot,
     tree: &HostTree<'_>,
 ) {
-    let (propagation, reach) = match entry.options.propagation {
-        Some((kind, true)) => (kind, PROPAGATION_RECURSIVE),
-        Some((kind, false)) => (kind, 0),
+    let (propagation, reach) = match entry.options.propagation.first() {
+        Some((kind, true)) => (*kind, PROPAGATION_RECURSIVE),
+        Some((kind, false)) => (*kind, 0),
         None => (0, 0),
     };
     let recursive = if tree.recursive { BIND_RECURSIVE } else { 0 };
@@ -451,6 +470,7 @@ pub(super) fn push_tree(
 /// Whether the container's root is somebody else on the host.
 pub(super) fn unprivileged(context: &Context<'_>) -> bool {
     context.namespaces.user() || context.host.rootless()
+    propagate(plan, entry, at, 1);
 }
 
 /// Changes the mount that is there: its own attributes, and without `bind` the
@@ -479,14 +499,13 @@ fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
         let what = "bind mounts cannot have any filesystem-specific options applied";
         return Err(entry.error("/options", what));
     }
-    let (kind, reach) = options.propagation.unwrap_or_default();
-    let top = (options.top, 0, if reach { 0 } else { kind });
-    let all = (options.all, 1, if reach { kind } else { 0 });
-    for (Attributes { set, clear }, recursive, propagation) in [top, all] {
-        if set | clear | propagation != 0 {
-            let op = Op::MountAttributes { at, under, below, recursive, set, clear, propagation };
+    for (Attributes { set, clear }, recursive) in [(options.top, 0), (options.all, 1)] {
+        if set | clear != 0 {
+            let op =
+                Op::MountAttributes { at, under, below, recursive, set, clear, propagation: 0 };
             plan.push(op, pointer.clone(), doing.clone());
         }
     }
     Ok(())
 }
+    propagate(plan, entry, &entry.at, 0);
