@@ -11,6 +11,7 @@ use crate::harness::{Bundle, Lab, Test, tests};
 pub(crate) const TESTS: &[Test] = tests![
     options_are_in_the_table,
     a_read_only_root_and_its_tmpfs,
+    a_covered_mount_is_the_one_that_is_read_only,
     masked_and_read_only_paths,
     a_bind_is_read_only_to_its_depth,
     a_tmpfs_takes_over_what_was_there,
@@ -63,6 +64,26 @@ fn a_read_only_root_and_its_tmpfs(lab: &Lab) {
 
 fn masked_and_read_only_paths(lab: &Lab) {
     let mut bundle = lab.bundle(&["cat", "/etc/secret", "/etc/plain"]);
+// What a later entry has mounted over it, on its place or on a directory above it, has the
+// options of its own entry.
+fn a_covered_mount_is_the_one_that_is_read_only(lab: &Lab) {
+    let mut bundle = lab.bundle(&["write-each", "x", "/work/x", "/tmp/x"]);
+    bundle.mount("/work", "tmpfs", "covered", &["ro"]);
+    bundle.mount("/work", "tmpfs", "above", &["mode=755"]);
+    bundle.mount("/tmp/below", "tmpfs", "hidden", &["ro"]);
+    bundle.mount("/tmp", "tmpfs", "hiding", &["mode=755"]);
+    assert_eq!(lab.run(&bundle, "a", &[]).ok(), "/work/x ok\n/tmp/x ok\n");
+    bundle.args(&["cat", "/proc/self/mountinfo"]);
+    let text = lab.run(&bundle, "b", &[]).ok();
+    for (source, first) in [("covered", "ro"), ("above", "rw"), ("hidden", "ro"), ("hiding", "rw")]
+    {
+        let named = format!(" - tmpfs {source} ");
+        let line = text.lines().find(|line| line.contains(&named)).unwrap();
+        let options = line.split(' ').nth(5).unwrap();
+        assert_eq!(options.split(',').next(), Some(first), "{line}");
+    }
+}
+
     fs::create_dir(bundle.rootfs().join("work/hidden")).unwrap();
     for (name, text) in [("etc/secret", "secret"), ("etc/plain", "plain"), ("work/hidden/x", "x")] {
         fs::write(bundle.rootfs().join(name), text).unwrap();

@@ -212,6 +212,9 @@ impl Place {
             Err(Errno(abi::EXDEV)) => (NO_FD, true),
             result => (if_there(result)?, false),
         };
+        if self.at.is_empty() {
+            return Ok([below, NO_FD]); // that mount, whatever its path leads to
+        }
         let seen = match seen {
             Some(seen) => seen,
             None => self.is_seen(stage.root, mount)?,

@@ -152,7 +152,12 @@ pub(super) fn finish(plan: &mut Builder, context: &Context<'_>, entries: &[Entry
             continue;
         }
         let doing = format!("making {:?} read-only", entry.at);
-        let Place { at, under, below } = plan.place(&entry.at);
+        // That one, even if a later entry is mounted over it.
+        let made = plan.made(&entry.pointer, &entry.at);
+        let Place { at, under, below } = match made {
+            Some(place) => place,
+            None => plan.place(&entry.at),
+        };
         let op = Op::MountAttributes {
             at,
             under,

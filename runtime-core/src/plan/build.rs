@@ -16,7 +16,7 @@ const MOST_BYTES: usize = 64 << 20;
 /// Where a later op finds something: operands of that name.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    /// The whole path.
+    /// The whole path, or empty where nothing but the mount is meant.
     pub at: Str,
     /// The number of a mount that is held, 0 for none.
     pub under: u32,
@@ -154,8 +154,27 @@ impl Builder {
         let Some((index, rest)) = found else {
             return Place { at, under: 0, below: Str(0) };
         };
+        let under = self.held(index);
+        Place { at, under, below: self.str(rest) }
+    }
+
+    /// The mount that the entry at `pointer` has made at a path, wherever that leads by
+    /// now: no whole path, so that nothing else is found by it. `None` without one.
+    pub fn made(&mut self, pointer: &str, path: &str) -> Option<Place> {
+        let steps = self.plan.ops.iter().zip(&self.plan.origins);
+        let index = steps.into_iter().rposition(|(op, origin)| match op {
+            Op::Mount { at, .. } | Op::Bind { at, .. } => {
+                origin.pointer == pointer && self.bytes_of(*at) == path.as_bytes()
+            }
+            _ => false,
+        })?;
+        Some(Place { at: Str(0), under: self.held(index), below: Str(0) })
+    }
+
+    /// Has the stage hold the mount that an op makes: its number.
+    fn held(&mut self, index: usize) -> u32 {
         let number = self.held + 1;
-        let under = match self.plan.ops.get_mut(index) {
+        match self.plan.ops.get_mut(index) {
             Some(Op::Mount { hold, .. } | Op::Bind { hold, .. }) => {
                 if *hold == 0 {
                     (*hold, self.held) = (number, number);
@@ -163,8 +182,7 @@ impl Builder {
                 *hold
             }
             _ => 0,
-        };
-        Place { at, under, below: self.str(rest) }
+        }
     }
 
     fn bytes_of(&self, text: Str) -> &[u8] {
