@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = tests![
     options_of_a_bind_are_all_that_it_has,
     a_bind_with_mapped_ids,
     a_source_in_the_root_with_mapped_ids,
+    ids_that_the_kernel_refuses_are_those_of_the_mount,
     devices_are_made,
 ];
 
@@ -322,6 +323,27 @@ fn a_bind_with_mapped_ids(lab: &Lab) {
 }
 
 // Only the stage sees what it has mounted there, and only the launcher may map it.
+fn ids_that_the_kernel_refuses_are_those_of_the_mount(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    let mut bundle = lab.bundle(&[]);
+    bundle.mount("/work", "bind", source.to_str().unwrap(), &["bind", "idmap"]);
+    // As many lines as the kernel takes, and more bytes.
+    let line =
+        |at: u32| json!({ "containerID": at, "hostID": 4_000_000_000_u32 + 2 * at, "size": 1 });
+    let index = bundle.config["mounts"].as_array().unwrap().len() - 1;
+    let last = bundle.config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+    last["uidMappings"] = (0..340).map(line).collect();
+    last["gidMappings"] = json!([line(0)]);
+    let output = lab.run(&bundle, "a", &[]);
+    let end = format!(
+        "(config.json: /mounts/{index}): invalid argument (the kernel takes less than a page of it)"
+    );
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains(&end), "{output:?}");
+    assert!(output.stderr.len() < 2000, "{output:?}");
+}
+
 fn a_source_in_the_root_with_mapped_ids(lab: &Lab) {
     let source = lab.path("source");
     fs::create_dir(&source).unwrap();

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::LinuxIdMapping;
 use orlop_init::sys::abi::{
     MOUNT_ATTR_ATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MS_SHARED,
@@ -13,9 +12,9 @@ use orlop_init::sys::abi::{
 
 use super::mount_options::Attributes;
 use super::mounts::{Entry, HostTree, push_tree, unprivileged};
-use super::{Context, in_bundle, rootfs};
+use super::{Context, in_bundle, namespaces, rootfs};
 use crate::error::Result;
-use crate::plan::{Builder, Extent, Fill, IdMapping, Slot, Target};
+use crate::plan::{Builder, Fill, IdMapping, Slot, Target};
 
 /// Attributes of a mount that a user namespace may not take back (mount_namespaces(7)),
 /// but for the access times.
@@ -135,7 +134,11 @@ fn attributes_of_bind(entry: &Entry<'_>, locked: bool) -> Attributes {
 }
 
 /// The ids through which an id-mapped mount is seen.
-pub(super) fn id_mapping(context: &Context<'_>, entry: &Entry<'_>) -> Result<Option<IdMapping>> {
+pub(super) fn id_mapping(
+    plan: &mut Builder,
+    context: &Context<'_>,
+    entry: &Entry<'_>,
+) -> Result<Option<IdMapping>> {
     let uid = entry.mount.uid_mappings().as_deref().unwrap_or_default();
     let gid = entry.mount.gid_mappings().as_deref().unwrap_or_default();
     let recursive = entry.options.id_map == Some(true);
@@ -148,24 +151,13 @@ pub(super) fn id_mapping(context: &Context<'_>, entry: &Entry<'_>) -> Result<Opt
         )),
         ([], _) => Err(entry.error("", "a mount with gidMappings needs uidMappings too")),
         (_, []) => Err(entry.error("", "a mount with uidMappings needs gidMappings too")),
-        (uid, gid) => Ok(Some(IdMapping::Extents {
-            uid: extents(uid, entry, "/uidMappings")?,
-            gid: extents(gid, entry, "/gidMappings")?,
-            recursive,
-        })),
-    }
-}
-
-fn extents(mappings: &[LinuxIdMapping], entry: &Entry<'_>, field: &str) -> Result<Vec<Extent>> {
-    let one = |(index, mapping): (usize, &LinuxIdMapping)| {
-        let (inside, outside) = (mapping.container_id(), mapping.host_id());
-        let count = mapping.size();
-        let fits = |first: u32| first.checked_add(count).is_some();
-        if count == 0 || !fits(inside) || !fits(outside) {
-            let what = format!("{count} ids from {inside} to {outside} are no mapping");
-            return Err(entry.error(&format!("{field}/{index}"), what));
+        (uid, gid) => {
+            for (name, mappings) in [("uid", uid), ("gid", gid)] {
+                let pointer = format!("{}/{name}Mappings", entry.pointer);
+                namespaces::validate_extents(plan, &pointer, name, mappings);
+            }
+            let extents = |mappings: &[_]| mappings.iter().map(namespaces::extent).collect();
+            Ok(Some(IdMapping::Extents { uid: extents(uid), gid: extents(gid), recursive }))
         }
-        Ok(Extent { inside, outside, count })
-    };
-    mappings.iter().enumerate().map(one).collect()
+    }
 }

@@ -279,7 +279,7 @@ fn warn(plan: &mut Builder, entry: &Entry<'_>) {
 }
 
 fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<()> {
-    let ids = binds::id_mapping(context, entry)?;
+    let ids = binds::id_mapping(plan, context, entry)?;
     if entry.options.copy_up && entry.fs_type != "tmpfs" {
         return Err(entry.error("/options", "\"tmpcopyup\" is for a tmpfs only"));
     }

@@ -245,7 +245,7 @@ fn map_ids(plan: &mut Builder, context: &Context) {
     plan.push(Op::BecomeRoot { groups }, "", "becoming root of the user namespace");
 }
 
-fn extent(mapping: &LinuxIdMapping) -> Extent {
+pub(super) fn extent(mapping: &LinuxIdMapping) -> Extent {
     Extent { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() }
 }
 
@@ -361,6 +361,11 @@ fn validate_maps(plan: &mut Builder, context: &Context) {
         }
         validate_extents(plan, &pointer, name, mappings);
         if !ids.may_map(host) && !ids.is_own(host, all) && ids.mapper(host).is_none() {
+        let root = |mapping: &LinuxIdMapping| mapping.container_id() == 0 && mapping.size() > 0;
+        if mappings.len() <= MOST_EXTENTS && !mappings.iter().any(root) {
+            // COMPAT(runc): the text.
+            plan.error(Error::config(&pointer, format!("no mapping found for {name} 0")));
+        }
             let what =
                 format!("mapping other {name}s than one's own takes new{name}map: not in $PATH");
             let error = Error::unsupported(&pointer, what);
@@ -369,7 +374,13 @@ fn validate_maps(plan: &mut Builder, context: &Context) {
     }
 }
 
-fn validate_extents(plan: &mut Builder, pointer: &str, name: &str, mappings: &[LinuxIdMapping]) {
+/// Refuses a map that the kernel would not take, of a container or of one mount.
+pub(super) fn validate_extents(
+    plan: &mut Builder,
+    pointer: &str,
+    name: &str,
+    mappings: &[LinuxIdMapping],
+) {
     if mappings.len() > MOST_EXTENTS {
         let what = format!("more than {MOST_EXTENTS} {name} mappings: the kernel takes no more");
         plan.error(Error::config(pointer, what));
@@ -400,10 +411,6 @@ fn validate_extents(plan: &mut Builder, pointer: &str, name: &str, mappings: &[L
                 break;
             }
         }
-    }
-    if !mappings.iter().any(|mapping| mapping.container_id() == 0 && mapping.size() > 0) {
-        // COMPAT(runc): the text.
-        plan.error(Error::config(pointer, format!("no mapping found for {name} 0")));
     }
 }
 

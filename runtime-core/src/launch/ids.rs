@@ -22,22 +22,40 @@ pub(super) fn write(pid: i32, maps: &Maps, interrupt: Option<BorrowedFd<'_>>) ->
     if maps.deny_setgroups {
         write_proc(pid, "setgroups", "deny")?;
     }
+    write_maps(pid, maps, interrupt).map_err(|(error, ids)| {
+        error.at(Place::Config(format!("/linux/{ids}Mappings"))) // the container's
+    })
+}
+
+/// The maps alone; a failure with the kind of the ids, as whose maps they are is the
+/// caller's to say.
+fn write_maps(
+    pid: i32,
+    maps: &Maps,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<(), (Error, &'static str)> {
     let one = |ids: &'static str, extents: &[Extent], program: &Option<PathBuf>| {
         let written = match program {
             None => write_proc(pid, &format!("{ids}_map"), &lines(extents))
                 .map_err(|error| explained(error, ids, extents)),
             Some(program) => Mapper { program, ids, extents }.run(pid, interrupt),
         };
-        written.map_err(|error| error.at(Place::Config(format!("/linux/{ids}Mappings"))))
+        written.map_err(|error| (error, ids))
     };
     one("gid", &maps.gid, &maps.gid_by)?;
     one("uid", &maps.uid, &maps.uid_by)
 }
 
-/// With the capability that it takes to give the namespace's user id 0 away
-/// (user_namespaces(7)), if the caller has not got it.
+/// With what a person can't see in the answer: that the map is too long, or the
+/// capability that it takes to give the namespace's user id 0 away (user_namespaces(7)),
+/// if the caller has not got it.
 fn explained(error: Error, ids: &str, extents: &[Extent]) -> Error {
     let root = ids == "uid" && extents.iter().any(|extent| extent.outside == 0);
+    // In bytes: what is written to a map is less than a page (user_namespaces(7)).
+    const LEAST_PAGE: usize = 4096;
+    if error.errno() == Some(libc::EINVAL) && lines(extents).len() >= LEAST_PAGE {
+        return error.hint("the kernel takes less than a page of it");
+    }
     let may = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SETFCAP);
     if root && error.errno() == Some(libc::EPERM) && matches!(may(), Ok(false)) {
         error.hint("since Linux 5.12 CAP_SETFCAP is needed to give the user id 0 away")
@@ -70,7 +88,7 @@ pub fn namespace(uid: &[Extent], gid: &[Extent]) -> Result<OwnedFd> {
         other => return Err(Error::new(Kind::Internal, format!("the stage said {other:?}"))),
     }
     let maps = Maps { uid: uid.to_vec(), gid: gid.to_vec(), ..Maps::default() };
-    write(child.pid(), &maps, None)?;
+    write_maps(child.pid(), &maps, None).map_err(|(error, _)| error)?;
     let path = format!("/proc/{}/ns/user", child.pid());
     let file = File::open(&path).map_err(|error| Error::io(&error, "opening").at_path(&path))?;
     Ok(file.into()) // the stage ends with `child`

@@ -42,7 +42,7 @@ pub use orlop_init::STAGE;
 pub(crate) use program::Program;
 pub(crate) use report::{StartFailure, StartReport, died, start_report};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, excerpt};
 use crate::plan::{Plan, Slot};
 
 /// How long the stage may take from one message to the next when no hook runs in it.
@@ -268,7 +268,7 @@ fn write_proc(pid: i32, file: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
     std::fs::write(&path, text).map_err(|error| {
         // COMPAT(runc): the words engines know; the value helps a person.
-        Error::io(&error, format!("failed to update {path} with {:?}", text.trim_end()))
+        Error::io(&error, format!("failed to update {path} with {:?}", excerpt(text.trim_end())))
     })
 }
 

@@ -129,9 +129,25 @@ fn row_23_options_of_mounts(lab: &Lab) {
             mount[field] = map;
         }
     };
+    let mapped = |uid: Value| {
+        move |bundle: &mut Bundle| {
+            bundle.mount("/tmp", "bind", "/etc", &["bind"]);
+            let mount = bundle.config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+            mount["uidMappings"] = uid.clone();
+            mount["gidMappings"] = json!([map(0, 1000, 1)]);
+        }
+    };
     check(
         lab,
         &[
+            Case::change("maps that overlap", mapped(json!([map(0, 1000, 9), map(20, 1008, 1)])))
+                .fails("uid mapping overlaps an earlier one (config.json: /mounts/7/uidMappings/1)"),
+            Case::change("an empty map", mapped(json!([map(0, 1000, 0)])))
+                .fails("uid mapping has size 0 (config.json: /mounts/7/uidMappings/0)"),
+            Case::change("the id that is none", mapped(json!([map(0, u32::MAX, 1)])))
+                .fails("uid mapping goes beyond the last id 4294967294 (config.json: /mounts/7/uidMappings/0)"),
+            Case::change("more lines than the kernel takes", mapped(lines(341, 0)))
+                .fails("more than 340 uid mappings: the kernel takes no more (config.json: /mounts/7/uidMappings)"),
             Case::change("a bind with a size", |bundle| {
                 bundle.mount("/tmp", "bind", "/etc", &["bind", "size=4k"]);
             })
@@ -151,6 +167,15 @@ fn row_23_options_of_mounts(lab: &Lab) {
             Case::change("2000 of them", many),
         ],
     );
+}
+
+fn map(inside: u32, outside: u32, size: u32) -> Value {
+    json!({"containerID": inside, "hostID": outside, "size": size})
+}
+
+/// A map of single ids.
+fn lines(count: u32, first: u32) -> Value {
+    (0..count).map(|line| map(2 * line, first + 2 * line, 1)).collect()
 }
 
 fn row_28_covered_paths(lab: &Lab) {
