@@ -215,8 +215,9 @@ fn join_listed(plan: &mut Builder, namespaces: &Namespaces) {
     plan.push(Op::Undumpable {}, "", "hiding the init process");
     let mut pairs = Vec::new();
     for joined in &namespaces.joined {
-        let fill = Fill::Namespace { path: joined.path.clone(), kind: joined.kind };
-        pairs.extend([plan.slot(fill).0, joined.kind]);
+        let Joined { kind, ref path, index } = *joined;
+        let fill = Fill::Namespace { path: path.clone(), kind, index };
+        pairs.extend([plan.slot(fill).0, kind]);
     }
     let pointer = match namespaces.joined.as_slice() {
         [only] => format!("/linux/namespaces/{}", only.index),
@@ -360,12 +361,12 @@ fn validate_maps(plan: &mut Builder, context: &Context) {
             continue;
         }
         validate_extents(plan, &pointer, name, mappings);
-        if !ids.may_map(host) && !ids.is_own(host, all) && ids.mapper(host).is_none() {
         let root = |mapping: &LinuxIdMapping| mapping.container_id() == 0 && mapping.size() > 0;
         if mappings.len() <= MOST_EXTENTS && !mappings.iter().any(root) {
             // COMPAT(runc): the text.
             plan.error(Error::config(&pointer, format!("no mapping found for {name} 0")));
         }
+        if !ids.may_map(host) && !ids.is_own(host, all) && ids.mapper(host).is_none() {
             let what =
                 format!("mapping other {name}s than one's own takes new{name}map: not in $PATH");
             let error = Error::unsupported(&pointer, what);

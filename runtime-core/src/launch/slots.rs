@@ -10,7 +10,7 @@ use std::path::Path;
 use orlop_init::sys::{self, Errno, abi};
 
 use super::{Kit, ids, owned};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::plan::{Fill, IdMapping, Op, Plan, Slot};
 
 /// `NS_GET_NSTYPE` (ioctl_ns(2)).
@@ -34,15 +34,15 @@ pub(super) fn fill(plan: &Plan, kit: &Kit<'_>) -> Result<Vec<OwnedFd>> {
                         .map_err(|error| Error::io(&error, "passing the root on"))
                 },
             ),
-            Fill::Namespace { path, kind } => namespace(path, *kind),
+            Fill::Namespace { path, kind, index } => namespace(path, *kind).map_err(|error| {
+                error.at(Place::Config(format!("/linux/namespaces/{index}/path")))
+            }),
             Fill::CgroupProcs { index } => given(kit.cgroup_procs, *index),
             Fill::ResctrlTasks { index } => given(kit.resctrl_tasks, *index),
         };
         // The op that uses the slot knows the place in the config.
         result.map_err(|error| match pointer_of(plan, Slot::FIRST_FREE + index as u32) {
-            Some(pointer) if error.place().is_none() => {
-                error.at(crate::error::Place::Config(pointer))
-            }
+            Some(pointer) if error.place().is_none() => error.at(Place::Config(pointer)),
             _ => error,
         })
     };
@@ -110,7 +110,7 @@ fn container_ids(plan: &Plan) -> Result<OwnedFd> {
         return ids::namespace(&maps.uid, &maps.gid);
     }
     let joined = plan.fills().iter().find_map(|fill| match fill {
-        Fill::Namespace { path, kind: abi::CLONE_NEWUSER } => Some(path),
+        Fill::Namespace { path, kind: abi::CLONE_NEWUSER, .. } => Some(path),
         _ => None,
     });
     match joined {
@@ -128,12 +128,18 @@ fn namespace(path: &Path, kind: u32) -> Result<OwnedFd> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|error| Error::io(&error, "opening the namespace").at_path(path))?;
+        .map_err(|error| Error::io(&error, format!("opening the namespace {path:?}")))?;
     // A plain file answers ENOTTY.
     match sys::ioctl_value(file.as_raw_fd(), NS_GET_NSTYPE, 0) {
         Ok(found) if found == kind as usize => Ok(file.into()),
-        Ok(_) => Err(Error::os(abi::EINVAL, "joining a namespace of another type").at_path(path)),
-        Err(_) => Err(Error::os(abi::EINVAL, "joining what is not a namespace file").at_path(path)),
+        Ok(_) => {
+            let doing = format!("joining a namespace of another type {path:?}");
+            Err(Error::os(abi::EINVAL, doing))
+        }
+        Err(_) => {
+            let doing = format!("joining what is not a namespace file {path:?}");
+            Err(Error::os(abi::EINVAL, doing))
+        }
     }
 }
 

@@ -181,7 +181,7 @@ fn describe(fill: &Fill) -> String {
             format!("{recursive} {path:?}{ids}{peer}")
         }
         Fill::Root { path } => format!("a clone of {path:?}, mounted in the container's folder"),
-        Fill::Namespace { path, kind } => format!("namespace {path:?} ({kind:#x})"),
+        Fill::Namespace { path, kind, .. } => format!("namespace {path:?} ({kind:#x})"),
         Fill::CgroupProcs { index } => format!("cgroup.procs of hierarchy {index}"),
         Fill::ResctrlTasks { index: 0 } => "tasks of the class of resctrl".into(),
         Fill::ResctrlTasks { .. } => "tasks of the monitoring group of resctrl".into(),

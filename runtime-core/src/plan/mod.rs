@@ -71,6 +71,8 @@ pub enum Fill {
         path: PathBuf,
         /// `CLONE_NEW*`, checked against the file.
         kind: u32,
+        /// Which entry of the config's `/linux/namespaces` it is.
+        index: usize,
     },
     /// The list by which a process joins the container's cgroup in hierarchy `index`
     /// (cgroup v1, or cgroup v2 where clone3 can't place the child).

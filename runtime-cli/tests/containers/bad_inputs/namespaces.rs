@@ -30,19 +30,19 @@ fn row_24_namespaces(lab: &Lab) {
             Case::change("unknown", namespace(json!({"type": "foo"})))
                 .fails("unknown variant `foo`, expected one of *"),
             Case::change("a path that is missing", network("/nope"))
-                .fails("opening the namespace \"/nope\": no such file or directory"),
+                .fails("opening the namespace \"/nope\" (config.json: /linux/namespaces/*/path): no such file or directory"),
             Case::change("another type", network("/proc/self/ns/uts"))
-                .fails("joining a namespace of another type \"/proc/self/ns/uts\": invalid argument"),
+                .fails("joining a namespace of another type \"/proc/self/ns/uts\" (config.json: /linux/namespaces/*/path): invalid argument"),
             Case::change("a plain file", network("/etc/passwd"))
-                .fails("joining what is not a namespace file \"/etc/passwd\": invalid argument"),
+                .fails("joining what is not a namespace file \"/etc/passwd\" (config.json: /linux/namespaces/*/path): invalid argument"),
             Case::change("a directory", network("/etc"))
-                .fails("joining what is not a namespace file \"/etc\": invalid argument"),
+                .fails("joining what is not a namespace file \"/etc\" (config.json: /linux/namespaces/*/path): invalid argument"),
             Case::change("a FIFO", |bundle| {
                 let path = bundle.path.join("fifo");
                 mkfifo(&path, Mode::S_IRUSR).unwrap();
                 bundle.namespace("network", path.to_str());
             })
-            .fails("joining what is not a namespace file \"BUNDLE/fifo\": invalid argument"),
+            .fails("joining what is not a namespace file \"BUNDLE/fifo\" (config.json: /linux/namespaces/*/path): invalid argument"),
             Case::change("a relative path", network("proc/self/ns/net"))
                 .fails("namespace path \"proc/self/ns/net\" must be absolute (config.json: /linux/namespaces/*"),
         ],
