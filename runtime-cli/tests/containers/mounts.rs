@@ -17,14 +17,15 @@ pub(crate) const TESTS: &[Test] = tests![
     a_tmpfs_takes_over_what_was_there,
     a_mask_is_over_what_came_last_by_another_name,
     propagation_is_as_told,
-    what_is_mounted_below_a_bind_stays_in_the_container,
     kinds_of_propagation_keep_their_order,
+    what_is_mounted_below_a_bind_stays_in_the_container,
     a_source_in_the_root_has_what_was_mounted_there,
     options_of_a_bind_are_all_that_it_has,
     a_bind_with_mapped_ids,
     a_source_in_the_root_with_mapped_ids,
     ids_that_the_kernel_refuses_are_those_of_the_mount,
     devices_are_made,
+    a_device_where_something_is_mounted_is_told_of,
 ];
 
 /// `options / super options` of the last mount at `place` in the container.
@@ -63,8 +64,6 @@ fn a_read_only_root_and_its_tmpfs(lab: &Lab) {
     assert_eq!(fs::read_to_string(bundle.rootfs().join("etc/x")).unwrap(), "x");
 }
 
-fn masked_and_read_only_paths(lab: &Lab) {
-    let mut bundle = lab.bundle(&["cat", "/etc/secret", "/etc/plain"]);
 // What a later entry has mounted over it, on its place or on a directory above it, has the
 // options of its own entry.
 fn a_covered_mount_is_the_one_that_is_read_only(lab: &Lab) {
@@ -85,6 +84,8 @@ fn a_covered_mount_is_the_one_that_is_read_only(lab: &Lab) {
     }
 }
 
+fn masked_and_read_only_paths(lab: &Lab) {
+    let mut bundle = lab.bundle(&["cat", "/etc/secret", "/etc/plain"]);
     fs::create_dir(bundle.rootfs().join("work/hidden")).unwrap();
     for (name, text) in [("etc/secret", "secret"), ("etc/plain", "plain"), ("work/hidden/x", "x")] {
         fs::write(bundle.rootfs().join(name), text).unwrap();
@@ -177,29 +178,6 @@ fn propagation_is_as_told(lab: &Lab) {
     assert!(own.contains("shared:"), "{own}");
 }
 
-// The mounts of a machine are shared (systemd makes them so). A bind that was the host's
-// peer had the host see what a later entry mounted below it: over /sys/fs/cgroup, say.
-fn what_is_mounted_below_a_bind_stays_in_the_container(lab: &Lab) {
-    let source = lab.path("source");
-    fs::create_dir(&source).unwrap();
-    mount(Some("tmpfs"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
-    mount(None::<&str>, &source, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
-    fs::create_dir(source.join("inner")).unwrap();
-    let mut bundle = lab.bundle(&["sleep"]);
-    bundle.mount("/work", "bind", source.to_str().unwrap(), &["rbind"]);
-    bundle.mount("/work/inner", "tmpfs", "tmpfs", &[]);
-    for user_namespace in [false, true] {
-        if user_namespace {
-            bundle.user_namespace();
-        }
-        lab.run(&bundle, "a", &["--detach"]).ok();
-        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        lab.delete("a");
-        let inner = host.lines().find(|line| line.contains(source.join("inner").to_str().unwrap()));
-        assert_eq!(inner, None, "user namespace: {user_namespace}");
-    }
-    umount2(&source, MntFlags::MNT_DETACH).unwrap();
-}
 // As with mount(8): a slave that is made shared is both, and what is said of the whole
 // tree is not taken back by what is said of its top alone.
 fn kinds_of_propagation_keep_their_order(lab: &Lab) {
@@ -232,6 +210,29 @@ fn kinds_of_propagation_keep_their_order(lab: &Lab) {
     umount2(&source, MntFlags::MNT_DETACH).unwrap();
 }
 
+// The mounts of a machine are shared (systemd makes them so). A bind that was the host's
+// peer had the host see what a later entry mounted below it: over /sys/fs/cgroup, say.
+fn what_is_mounted_below_a_bind_stays_in_the_container(lab: &Lab) {
+    let source = lab.path("source");
+    fs::create_dir(&source).unwrap();
+    mount(Some("tmpfs"), &source, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mount(None::<&str>, &source, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    fs::create_dir(source.join("inner")).unwrap();
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.mount("/work", "bind", source.to_str().unwrap(), &["rbind"]);
+    bundle.mount("/work/inner", "tmpfs", "tmpfs", &[]);
+    for user_namespace in [false, true] {
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        lab.run(&bundle, "a", &["--detach"]).ok();
+        let host = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        lab.delete("a");
+        let inner = host.lines().find(|line| line.contains(source.join("inner").to_str().unwrap()));
+        assert_eq!(inner, None, "user namespace: {user_namespace}");
+    }
+    umount2(&source, MntFlags::MNT_DETACH).unwrap();
+}
 
 // COMPAT(runc): also where its path, and that of the mount point, are the host's.
 fn a_source_in_the_root_has_what_was_mounted_there(lab: &Lab) {
@@ -322,7 +323,6 @@ fn a_bind_with_mapped_ids(lab: &Lab) {
     assert_eq!(lab.run(&bundle, "a", &[]).ok(), "/work/file file 644 3010:4020\n");
 }
 
-// Only the stage sees what it has mounted there, and only the launcher may map it.
 fn ids_that_the_kernel_refuses_are_those_of_the_mount(lab: &Lab) {
     let source = lab.path("source");
     fs::create_dir(&source).unwrap();
@@ -344,6 +344,7 @@ fn ids_that_the_kernel_refuses_are_those_of_the_mount(lab: &Lab) {
     assert!(output.stderr.len() < 2000, "{output:?}");
 }
 
+// Only the stage sees what it has mounted there, and only the launcher may map it.
 fn a_source_in_the_root_with_mapped_ids(lab: &Lab) {
     let source = lab.path("source");
     fs::create_dir(&source).unwrap();
@@ -394,4 +395,19 @@ fn devices_are_made(lab: &Lab) {
         /dev/stdout link /proc/self/fd/1 777 0:0\n";
     assert_eq!(text, expected);
     assert_eq!(fs::metadata("/dev/null").unwrap().rdev(), nix::sys::stat::makedev(1, 3));
+}
+
+// A file that is there and is not the device is an error; what the config itself has
+// mounted there is its own wish, but nobody shall believe that the device is there.
+fn a_device_where_something_is_mounted_is_told_of(lab: &Lab) {
+    let mut bundle = lab.bundle(&["stat", "/dev/own"]);
+    bundle.mount("/dev/own", "bind", "/dev/zero", &["bind"]);
+    bundle.config["linux"]["devices"] = json!([
+        { "path": "/dev/own", "type": "c", "major": 1, "minor": 3 },
+    ]);
+    let output = lab.run(&bundle, "a", &[]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(output.stdout, "/dev/own char 1:5 666 0:0\n");
+    let warning = r#"/linux/devices/0: ignored, since \"/dev/own\" is there already"#;
+    assert!(output.stderr.contains(warning), "{output:?}");
 }

@@ -57,23 +57,26 @@ pub(super) fn devices(plan: &mut Builder, context: &Context<'_>, mounts: &[Entry
         }
         return;
     }
+    let mounted: HashSet<&str> = mounts.iter().map(|mount| mount.at.as_str()).collect();
     let mut nodes: Vec<Node> = Vec::new();
+    let mut named: HashSet<String> = HashSet::new();
     for (index, device) in context.linux.devices().iter().flatten().enumerate() {
         match node(device, format!("/linux/devices/{index}")) {
             // COMPAT(runc): the terminals are the container's own, by a link.
             Ok(node) if node.at == "/dev/ptmx" => {}
-            // COMPAT(runc): the first one is there.
-            Ok(node) if nodes.iter().any(|other| other.at == node.at) => {
-                plan.warn(format!(
-                    "{}: ignored, since {:?} is there already",
-                    node.pointer, node.at
-                ));
+            // COMPAT(runc): the first one is there, or what is mounted.
+            Ok(node) if named.contains(&node.at) || mounted.contains(node.at.as_str()) => {
+                let Node { pointer, at, .. } = &node;
+                plan.warn(format!("{pointer}: ignored, since {at:?} is there already"));
+                named.insert(node.at);
             }
-            Ok(node) => nodes.push(node),
+            Ok(node) => {
+                named.insert(node.at.clone());
+                nodes.push(node);
+            }
             Err(error) => plan.error(error),
         }
     }
-    let named: HashSet<String> = nodes.iter().map(|node| node.at.clone()).collect();
     let defaults = DEFAULT.iter().filter(|(at, _, _)| !named.contains(*at)).map(|device| Node {
         pointer: String::new(),
         at: device.0.to_owned(),
@@ -83,7 +86,6 @@ pub(super) fn devices(plan: &mut Builder, context: &Context<'_>, mounts: &[Entry
     });
     // The default ones first, as a person expects them; order has no effect.
     let nodes: Vec<Node> = defaults.collect::<Vec<_>>().into_iter().chain(nodes).collect();
-    let mounted: HashSet<&str> = mounts.iter().map(|mount| mount.at.as_str()).collect();
     for node in nodes.iter().filter(|node| !mounted.contains(node.at.as_str())) {
         make(plan, context, node);
     }
