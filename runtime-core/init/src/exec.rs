@@ -79,7 +79,8 @@ pub fn find_program(stage: &mut Stage, name: &'static CStr, path: Strs) -> Done 
                 stage.program = program;
                 return Ok(());
             }
-            Err(Errno(abi::EACCES)) => refused = Some(abi::EACCES),
+            // No descriptor is left to look with: that says nothing of what is there.
+            Err(Errno(errno @ (abi::EACCES | abi::EMFILE))) => refused = Some(errno),
             Err(_) => {}
         }
     }

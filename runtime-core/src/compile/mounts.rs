@@ -397,11 +397,6 @@ pub(super) fn push_new(plan: &mut Builder, entry: &Entry<'_>, new: &New<'_>) {
         label: plan.str(new.label),
     };
     plan.push(op, entry.pointer.clone(), doing);
-}
-
-/// A host's tree in place of a file system that the container may not mount:
-/// nothing in it may be changed.
-fn host(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>, path: &str) -> Result<()> {
     propagate(plan, entry, new.at, 1);
 }
 
@@ -421,6 +416,11 @@ fn propagate(plan: &mut Builder, entry: &Entry<'_>, at: &str, first: usize) {
         };
         plan.push(op, entry.pointer.clone(), doing);
     }
+}
+
+/// A host's tree in place of a file system that the container may not mount:
+/// nothing in it may be changed.
+fn host(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>, path: &str) -> Result<()> {
     let strict = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let strict = if path == "/sys" { strict | MOUNT_ATTR_RDONLY } else { strict };
     let tree = HostTree {
@@ -470,12 +470,12 @@ pub(super) fn push_tree(
         hold: 0,
     };
     plan.push(op, entry.pointer.clone(), doing);
+    propagate(plan, entry, at, 1);
 }
 
 /// Whether the container's root is somebody else on the host.
 pub(super) fn unprivileged(context: &Context<'_>) -> bool {
     context.namespaces.user() || context.host.rootless()
-    propagate(plan, entry, at, 1);
 }
 
 /// Changes the mount that is there: its own attributes, and without `bind` the
@@ -511,6 +511,6 @@ fn remount(plan: &mut Builder, entry: &Entry<'_>) -> Result<()> {
             plan.push(op, pointer.clone(), doing.clone());
         }
     }
+    propagate(plan, entry, &entry.at, 0);
     Ok(())
 }
-    propagate(plan, entry, &entry.at, 0);

@@ -20,7 +20,8 @@ use orlop_init::sys;
 /// How to exec.
 #[derive(Debug, Default)]
 pub struct ExecOptions {
-    /// The process, complete: nothing is taken from the container's own.
+    /// The process. Capabilities, limits, labels, scheduling, the umask and the oom score
+    /// that it leaves out are those of the container's own; nothing else is taken from it.
     pub process: Process,
     /// Who takes the terminal, when the process asks for one.
     pub terminal: Terminal,

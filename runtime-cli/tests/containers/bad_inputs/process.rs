@@ -55,6 +55,9 @@ fn row_15_limits(lab: &Lab) {
             // The limit holds for what looks for the program, as with runc.
             Case::patch("three files", limits(&[limit("RLIMIT_NOFILE", 3, 3)]))
                 .fails("exec: \"/bin/probe\": opening the program (config.json: /process/args/0): too many open files"),
+            Case::patch("three files, and a name to look for", limits(&[limit("RLIMIT_NOFILE", 3, 3)]))
+                .and(|bundle| bundle.config["process"]["args"] = json!(["probe"]))
+                .fails("exec: \"probe\": opening the program (config.json: /process/args/0): too many open files"),
         ],
     );
 }
