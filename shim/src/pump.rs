@@ -29,7 +29,11 @@ impl Shim {
         stream: Stream,
     ) -> std::io::Result<()> {
         self.poller.add(&stream.from, Source::From(number), Interest::IN)?;
+        let gone = stream.lives == Some(false);
         self.streams.insert(number, (stream, task.to_owned(), exec.to_owned()));
+        if gone {
+            self.pass(number, Source::From(number));
+        }
         Ok(())
     }
 

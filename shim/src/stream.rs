@@ -66,7 +66,23 @@ impl Stream {
 
     /// Moves what can be moved now.
     pub(crate) fn pass(&mut self) -> Turn {
-        if self.spliced { self.splice() } else { self.copy() }
+        match self.lives {
+            _ if self.spliced => self.splice(),
+            Some(false) => self.copy_rest(),
+            _ => self.copy(),
+        }
+    }
+
+    /// What a terminal has when its process is gone: nothing tells that no more comes. The
+    /// kernel keeps 12 KiB of it at most, and who writes there still is not waited for.
+    fn copy_rest(&mut self) -> Turn {
+        for _ in 0..PORTION / PIPE_BUF {
+            match self.copy() {
+                Turn::From => {}
+                turn => return turn,
+            }
+        }
+        Turn::Over
     }
 
     fn splice(&self) -> Turn {
@@ -224,5 +240,17 @@ mod tests {
         }
         assert_eq!((stream.pass(), read(&out)), (Turn::From, 5));
         assert_eq!((stream.pass(), read(&out)), (Turn::From, 6));
+    }
+
+    #[test]
+    fn what_is_left_by_a_process_that_is_gone_is_all_and_the_end() {
+        let ((from, into), (out, to)) = (nonblocking(), nonblocking());
+        let mut stream = Stream::of_terminal(from, to);
+        rustix::io::write(&into, &[0; 3 * PIPE_BUF]).unwrap();
+        assert_eq!(stream.pass(), Turn::From);
+        stream.lives = Some(false);
+        // Somebody has it open still.
+        assert_eq!((stream.pass(), read(&out)), (Turn::Over, 3 * PIPE_BUF));
+        drop(into);
     }
 }

@@ -100,21 +100,27 @@ fn a_terminal_ends_with_its_process_whoever_keeps_it() {
     let mut client = world.serve("a");
     let address = address_of(&client);
     let _held = begin(&world, &mut client);
-    let stdout = world.fifo("another");
-    let mut heard = open(&stdout);
-    let process = json!({ "user": {}, "cwd": "/", "args":
-        ["/bin/sh", "-c", "trap '' HUP; sleep 1000 & echo said"] });
-    let mut exec = ExecProcessRequest { stdout, terminal: true, ..exec_of(&world, "a", "one", "") };
-    exec.spec.as_mut().unwrap().value = process.to_string().into();
-    let _: Empty = client.ask("Exec", &exec);
-    let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
-    let _: PidResponse = client.ask("Start", &one);
-    let ended: WaitResponse = client.ask("Wait", &one);
-    assert_eq!(ended.exit_status, 0);
-    let begun = Instant::now();
-    let _: DeleteResponse = client.ask("Delete", &one);
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    hear(&mut heard, "said");
+    // A client may come when all is over.
+    for late in [false, true] {
+        let name = if late { "two" } else { "one" };
+        let stdout = world.fifo(name);
+        let early = (!late).then(|| open(&stdout));
+        let process = json!({ "user": {}, "cwd": "/", "args":
+            ["/bin/sh", "-c", "trap '' HUP; sleep 1000 & echo said"] });
+        let request = exec_of(&world, "a", name, "");
+        let mut exec = ExecProcessRequest { stdout: stdout.clone(), terminal: true, ..request };
+        exec.spec.as_mut().unwrap().value = process.to_string().into();
+        let _: Empty = client.ask("Exec", &exec);
+        let one = ProcessRequest { exec_id: name.to_owned(), ..world.of("a") };
+        let _: PidResponse = client.ask("Start", &one);
+        let ended: WaitResponse = client.ask("Wait", &one);
+        assert_eq!(ended.exit_status, 0);
+        let mut heard = early.unwrap_or_else(|| open(&stdout));
+        let begun = Instant::now();
+        let _: DeleteResponse = client.ask("Delete", &one);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{name}: {:?}", begun.elapsed());
+        hear(&mut heard, "said");
+    }
     let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
     let _: Empty = client.ask("Kill", &kill);
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
