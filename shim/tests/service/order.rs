@@ -21,6 +21,7 @@ use crate::messages::task::{
     ProcessRequest, StateResponse, Status, WaitResponse,
 };
 use crate::messages::{Any, Empty};
+use crate::terminals::scripted;
 
 /// How many tasks the test of the order has, unless `ORLOP_SHIM_TASKS` says so.
 const TASKS: usize = 48;
@@ -85,14 +86,8 @@ fn who_has_no_pids_of_his_own_ends_with_the_init() {
 fn orphans_are_waited_for() {
     let Some(world) = World::new("orphans_are_waited_for") else { return };
     let script = "sh -c 'sleep 1000 & exec true'; exec sleep 1001";
-    world.bundle("a", &["/bin/sh", "-c", script]);
-    change(&world, "a", |config| {
-        share_pids(config);
-        let there =
-            ["/bin", "/lib", "/lib64", "/usr"].into_iter().filter(|at| Path::new(at).exists());
-        let bind = |at| json!({ "destination": at, "source": at, "options": ["rbind", "ro"] });
-        config["mounts"].as_array_mut().unwrap().extend(there.map(bind));
-    });
+    scripted(&world, script, false);
+    change(&world, "a", share_pids);
     let mut client = world.serve("a");
     let address = address_of(&client);
     let _: PidResponse = client.ask("Create", &world.creation("a"));

@@ -70,7 +70,7 @@ fn row_25_names(lab: &Lab) {
     );
 }
 
-fn map(inside: u32, outside: u32, size: u32) -> Value {
+pub(super) fn map(inside: u32, outside: u32, size: u32) -> Value {
     json!({"containerID": inside, "hostID": outside, "size": size})
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use serde_json::{Value, json};
 
 use super::case::{Case, check};
+use super::namespaces::map;
 use crate::harness::{Bundle, Lab, Test, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -146,7 +147,7 @@ fn row_23_options_of_mounts(lab: &Lab) {
                 .fails("uid mapping has size 0 (config.json: /mounts/7/uidMappings/0)"),
             Case::change("the id that is none", mapped(json!([map(0, u32::MAX, 1)])))
                 .fails("uid mapping goes beyond the last id 4294967294 (config.json: /mounts/7/uidMappings/0)"),
-            Case::change("more lines than the kernel takes", mapped(lines(341, 0)))
+            Case::change("more lines than the kernel takes", mapped((0..341).map(|line| map(2 * line, 2 * line, 1)).collect()))
                 .fails("more than 340 uid mappings: the kernel takes no more (config.json: /mounts/7/uidMappings)"),
             Case::change("a bind with a size", |bundle| {
                 bundle.mount("/tmp", "bind", "/etc", &["bind", "size=4k"]);
@@ -167,15 +168,6 @@ fn row_23_options_of_mounts(lab: &Lab) {
             Case::change("2000 of them", many),
         ],
     );
-}
-
-fn map(inside: u32, outside: u32, size: u32) -> Value {
-    json!({"containerID": inside, "hostID": outside, "size": size})
-}
-
-/// A map of single ids.
-fn lines(count: u32, first: u32) -> Value {
-    (0..count).map(|line| map(2 * line, first + 2 * line, 1)).collect()
 }
 
 fn row_28_covered_paths(lab: &Lab) {
