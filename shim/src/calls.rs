@@ -523,7 +523,7 @@ impl Shim {
 
     fn shutdown(&mut self) -> Answer {
         if self.tasks.is_empty() {
-            self.ending = Some(std::time::Instant::now() + std::time::Duration::from_secs(3));
+            self.end_within(std::time::Duration::from_secs(3));
         }
         now(&Empty {})
     }

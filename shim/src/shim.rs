@@ -48,7 +48,7 @@ pub(crate) struct Shim {
     listener: UnixListener,
     /// Somebody may wait there for whom there was no descriptor.
     queued: bool,
-    /// Its path, which goes with the shim.
+    /// Its path, which goes when the end begins.
     socket: PathBuf,
     signals: SignalFd,
     last: u32,
@@ -132,7 +132,15 @@ impl Shim {
                 break;
             }
         }
-        let _ = std::fs::remove_file(&self.socket);
+    }
+
+    /// Ends when there is nothing left to do or to tell, and after that time at most. Who
+    /// starts a shim meanwhile gets another one: nobody finds this one any more.
+    pub(crate) fn end_within(&mut self, most: Duration) {
+        if self.ending.is_none() {
+            self.ending = Some(Instant::now() + most);
+            let _ = std::fs::remove_file(&self.socket);
+        }
     }
 
     fn serve(&mut self, source: Source) {
@@ -267,8 +275,8 @@ impl Shim {
     fn signal(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
-                Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) if self.ending.is_none() => {
-                    self.ending = Some(Instant::now() + Duration::from_secs(5));
+                Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) => {
+                    self.end_within(Duration::from_secs(5));
                 }
                 Ok(Ok(CURIOUS)) => self.describe(),
                 _ => {}

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::frame::{self, Decoder, Frame, REQUEST, RESPONSE};
 use crate::messages::events::ForwardRequest;
 use crate::messages::options::{Options, RUNC};
-use crate::messages::task::{CreateTaskRequest, ProcessRequest};
+use crate::messages::task::{ConnectResponse, CreateTaskRequest, ProcessRequest};
 use crate::messages::ttrpc::{Request, Response};
 use crate::messages::{self, Any};
 
@@ -259,10 +259,17 @@ pub(crate) fn until(what: &str, mut there: impl FnMut() -> bool) {
 
 /// Ends the shim, and nothing is left of it and of its containers.
 pub(crate) fn end(world: &World, mut client: Client, address: &Path) {
+    let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
     let _: messages::Empty = client.ask("Shutdown", &world.of("none"));
-    until("the end of the socket", || !address.exists());
+    assert!(!address.exists(), "its socket is left");
+    until("the end of the shim", || !is_running(shim.shim_pid));
     let left: Vec<_> = fs::read_dir(world.path("state/test")).into_iter().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// A process that nobody has waited for yet has ended all the same.
+pub(crate) fn is_running(pid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}/exe")).is_ok()
 }
 
 pub(crate) fn address_of(client: &Client) -> PathBuf {

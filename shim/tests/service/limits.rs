@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use crate::client::{Client, World, address_of, end, until};
+use crate::client::{Client, World, address_of, end, is_running, until};
 use crate::frame::{self, REQUEST};
 use crate::messages::Empty;
 use crate::messages::task::{
@@ -222,34 +222,46 @@ fn who_reads_no_answers_gets_no_more() {
     drop(deaf);
 }
 
-/// It stands still: nobody takes connections, and there is no room for more that wait.
-#[test]
-fn a_daemon_that_takes_no_connection_hinders_nobody() {
-    let Some(world) = World::new("a_daemon_that_takes_no_connection_hinders_nobody") else {
-        return;
-    };
-    world.bundle("a", &["/program", "-v"]);
+/// The daemon stands still: nobody takes connections, and there is no room for more that
+/// wait.
+fn stand_still(world: &World) -> (OwnedFd, UnixStream) {
     let path = world.path("daemon");
     fs::remove_file(&path).unwrap();
     let daemon =
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
-    let at = SocketAddrUnix::new(&path).unwrap();
-    bind(&daemon, &at).unwrap();
-    listen(daemon.as_fd(), 0).unwrap();
-    let waiting = UnixStream::connect(&path).unwrap();
-    let mut client = world.serve("a");
-    let address = address_of(&client);
+    bind(&daemon, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    listen(&daemon, 0).unwrap();
+    (daemon, UnixStream::connect(&path).unwrap())
+}
+
+fn run(world: &World, client: &mut Client) {
     let _: PidResponse = client.ask("Create", &world.creation("a"));
     let _: StateResponse = client.ask("State", &world.of("a"));
     let _: PidResponse = client.ask("Start", &world.of("a"));
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 0);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
-    // It would wait three seconds for its events to be taken.
+}
+
+#[test]
+fn a_daemon_that_takes_no_connection_hinders_nobody() {
+    let Some(world) = World::new("a_daemon_that_takes_no_connection_hinders_nobody") else {
+        return;
+    };
+    world.bundle("a", &["/program", "-v"]);
+    let standing = stand_still(&world);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    run(&world, &mut client);
     let shim = shim_of(&world, &mut client);
-    let shim = Pid::from_raw(i32::try_from(shim).unwrap()).unwrap();
-    kill_process(shim, Signal::KILL).unwrap();
-    drop((waiting, daemon));
-    until("the end of the shim", || UnixStream::connect(&address).is_err());
-    fs::remove_file(&address).unwrap();
+    let _: Empty = client.ask("Shutdown", &world.of("none"));
+    // It has its events still, and another one is started in its place.
+    let mut next = world.serve("a");
+    assert_eq!(address_of(&next), address);
+    assert_ne!(shim_of(&world, &mut next), shim);
+    run(&world, &mut next);
+    until("the end of the shim", || !is_running(shim));
+    run(&world, &mut Client::to(&format!("unix://{}", address.display())));
+    drop(standing);
+    end(&world, next, &address);
 }

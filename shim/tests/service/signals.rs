@@ -1,12 +1,12 @@
 //! Signals: which arrive, and what is told of who ended by one.
 
-use std::fs::{self, File};
+use std::fs::File;
 
 use orlop::container::Store;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, World, address_of, end, until};
+use crate::client::{Client, World, address_of, end, is_running, until};
 use crate::messages::Empty;
 use crate::messages::task::{
     ConnectResponse, CreateTaskRequest, DeleteResponse, KillRequest, PidResponse, StateResponse,
@@ -122,6 +122,6 @@ fn a_signal_to_the_shim_ends_it_when_it_shall() {
     let line = String::from_utf8_lossy(&line[..count]).into_owned();
     assert!(line.contains("0 tasks") && line.contains("1 connections"), "{line}");
     kill_process(pid, Signal::TERM).unwrap();
-    until("the end of the shim", || !address.exists());
-    until("its end", || fs::metadata(format!("/proc/{}/exe", shim.shim_pid)).is_err());
+    until("the end of the shim", || !is_running(shim.shim_pid));
+    assert!(!address.exists(), "its socket is left");
 }
