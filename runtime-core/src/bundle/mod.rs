@@ -143,7 +143,7 @@ impl Bundle {
 pub fn parse_mounts(text: &str) -> Result<Vec<Mount>> {
     let section = match text.trim_ascii_start().starts_with('[') {
         true => {
-            serde_json::from_str::<&RawValue>(text).map_err(|error| failure(text, &error))?;
+            serde_json::from_str::<&RawValue>(text).map_err(|error| failure(text, &error, true))?;
             format!("{{\"mounts\":{text}}}").into()
         }
         false => Cow::from(text),
@@ -194,19 +194,21 @@ fn parse<T: DeserializeOwned>(text: &str, document: &Document) -> Result<Parsed<
         Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
         Err(error) => error,
     };
+    let as_written = matches!(text, Cow::Borrowed(_));
     if let Some(text) = respelled(&text, &error) {
         return parse(&text, document);
     }
     if pointer_at(&text, &error).starts_with(document.capabilities)
         && let Some((without, unknown)) = without_unknown(&text, document.capabilities)
     {
-        let value = serde_json::from_str(&without).map_err(|error| failure(&without, &error))?;
+        let value = serde_json::from_str(&without);
+        let value = value.map_err(|error| failure(&without, &error, false))?;
         // COMPAT(runc): the text.
         let names = listed(unknown.iter().map(String::as_str), " ");
         let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
         return Ok(Parsed { value, warnings: vec![warning] });
     }
-    Err(failure(&text, &error))
+    Err(failure(&text, &error, as_written))
 }
 
 /// The text of one JSON object without a NUL in it, as far as that can be told without
@@ -248,9 +250,13 @@ fn respelled(text: &str, error: &serde_json::Error) -> Option<String> {
     Some(FLAGS.iter().fold(text.to_owned(), |text, (name, other)| text.replace(name, other)))
 }
 
-fn failure(text: &str, error: &serde_json::Error) -> Error {
+/// The line and the column are those of a text as it was written, and of no other.
+fn failure(text: &str, error: &serde_json::Error, as_written: bool) -> Error {
     let failure = |what| Error::new(Kind::InvalidConfig, what);
-    let what = error.to_string();
+    let mut what = error.to_string();
+    if !as_written && let Some(at) = what.rfind(" at line ") {
+        what.truncate(at);
+    }
     match pointer_at(text, error) {
         pointer if pointer.is_empty() || error.is_syntax() && error.column() == 0 => failure(what),
         pointer => failure(of_peers(&pointer, what)).at(Place::Config(pointer)),
@@ -427,6 +433,20 @@ mod tests {
         assert_eq!(capabilities.bounding().as_ref().map(|set| set.len()), Some(1));
         let text = with_process(r#""capabilities":{"bounding":["CAP_BOGUS",3]}"#);
         assert!(refusal(&text).contains("/process/capabilities/bounding/0"), "{}", refusal(&text));
+    }
+
+    #[test]
+    fn a_column_is_that_of_the_text_as_it_was_written() {
+        let refusal = |text: &str| Bundle::parse_process(text.as_bytes()).unwrap_err().to_string();
+        let whole = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":[1]}"#;
+        assert!(
+            refusal(whole).contains("expected a string at line 1 column 45"),
+            "{}",
+            refusal(whole)
+        );
+        // A user is filled in, before the place.
+        let filled = refusal(r#"{"user":null,"cwd":"/","args":[1]}"#);
+        assert!(filled.contains("expected a string (") && filled.contains("/args/0"), "{filled}");
     }
 
     #[test]

@@ -118,12 +118,12 @@ impl Rules {
         if errors.is_empty() { Ok(rules) } else { Err(errors) }
     }
 
-    /// Whether a rule has letters that say nothing.
+    /// The first rule that has letters which say nothing.
     ///
     /// COMPAT(runc): it passes over them.
-    pub(super) fn has_more_letters(listed: &[LinuxDeviceCgroup]) -> bool {
-        let mut all = listed.iter().filter_map(|rule| rule.access().as_deref());
-        all.any(|letters| letters.chars().any(|letter| !"rwm".contains(letter)))
+    pub(super) fn more_letters(listed: &[LinuxDeviceCgroup]) -> Option<usize> {
+        let mut all = listed.iter().map(|rule| rule.access().as_deref().unwrap_or_default());
+        all.position(|letters| letters.chars().any(|letter| !"rwm".contains(letter)))
     }
 
     fn add_listed(&mut self, index: usize, rule: &LinuxDeviceCgroup) -> Result<()> {

@@ -314,8 +314,8 @@ impl Manager {
     pub fn update(&self, mut settings: Settings) -> Result<()> {
         if let Self::Systemd(systemd) = self {
             systemd.tell(&mut settings)?;
-            settings.notes().iter().for_each(|note| log::warn!("{note}"));
         }
+        settings.notes().iter().for_each(|note| log::warn!("{note}"));
         self.apply(&settings)
     }
 

@@ -97,7 +97,7 @@ pub struct Settings {
     pub(super) devices: Option<DeviceSettings>,
     /// The limit of CPU time so far, where they are for v1; none for v2.
     pub(super) bandwidth: Option<Bandwidth>,
-    notes: Vec<&'static str>,
+    notes: Vec<Cow<'static, str>>,
 }
 
 impl Settings {
@@ -120,10 +120,11 @@ impl Settings {
         };
         let listed = resources.and_then(|resources| resources.devices().as_deref());
         let own = linux.and_then(|linux| linux.devices().as_deref());
-        if Rules::has_more_letters(listed.unwrap_or_default()) {
+        if let Some(index) = Rules::more_letters(listed.unwrap_or_default()) {
+            let place = format!("/linux/resources/devices/{index}/access");
             settings
                 .notes
-                .push("the access of a device is made of r, w and m, and no other letter");
+                .push(format!("{place}: letters other than r, w and m say nothing").into());
         }
         match Rules::new(listed.unwrap_or_default(), own.unwrap_or_default()) {
             Ok(rules) => {
@@ -203,7 +204,7 @@ impl Settings {
     /// What the configuration says that has no effect, one line each, for the
     /// log.
     #[must_use]
-    pub fn notes(&self) -> &[&'static str] {
+    pub fn notes(&self) -> &[Cow<'static, str>] {
         &self.notes
     }
 
@@ -223,11 +224,12 @@ impl Settings {
         if let Some(memory) = resources.memory() {
             if memory.kernel().is_some() || memory.kernel_tcp().is_some() {
                 // COMPAT(runc): the kernel dropped these; runc warns too.
-                settings.notes.push("kernel memory limits have no effect");
+                settings.notes.push("kernel memory limits have no effect".into());
             }
             if memory.use_hierarchy() == Some(false) {
                 // KERNEL(<5.11): the last that could. COMPAT(runc): no error.
-                settings.notes.push("memory cgroups without hierarchy do not exist any more");
+                let note = "memory cgroups without hierarchy do not exist any more";
+                settings.notes.push(note.into());
             }
             settings.check = usage_check(memory);
         }

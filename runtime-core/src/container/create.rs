@@ -353,7 +353,7 @@ impl Compiled {
         match (plan(folder, bundle, options, &host, resolved), settings) {
             (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
-                plan.warnings.extend(settings.notes().iter().map(|note| (*note).to_owned()));
+                plan.warnings.extend(settings.notes().iter().map(|note| note.clone().into_owned()));
                 if nobody && !optional {
                     plan.warnings
                         .push("without a cgroup no device is kept from the container".to_owned());

@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 /// stand in the plan once for every mount.
 const MOST_BYTES: usize = 64 << 20;
 
+/// Most warnings of a plan, one line each.
+const MOST_WARNINGS: usize = 32;
+
 /// Where a later op finds something: operands of that name.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -31,6 +34,8 @@ pub struct Builder {
     plan: Plan,
     /// How many mounts the stage holds.
     held: u32,
+    /// Those that are counted alone.
+    more_warnings: usize,
     /// Whether something did not fit.
     too_long: bool,
     errors: Vec<Error>,
@@ -54,9 +59,13 @@ impl Builder {
         self.errors.push(error);
     }
 
-    /// Notes what a person should know.
+    /// Notes what a person should know. Beyond what a person reads they are counted.
     pub fn warn(&mut self, warning: impl Into<String>) {
-        self.plan.warnings.push(warning.into());
+        if self.plan.warnings.len() < MOST_WARNINGS {
+            self.plan.warnings.push(warning.into());
+        } else {
+            self.more_warnings += 1;
+        }
     }
 
     /// The launcher's half.
@@ -214,6 +223,9 @@ impl Builder {
             let what = format!("more than {MOST_HELD} mounts are covered or changed later");
             self.error(Error::unsupported("/mounts", what));
         }
+        if self.more_warnings > 0 {
+            self.plan.warnings.push(format!("and {} warnings more", self.more_warnings));
+        }
         if self.errors.is_empty() { Ok(self.plan) } else { Err(self.errors) }
     }
 
@@ -236,6 +248,15 @@ fn lossy(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_warnings_the_first_are_told() {
+        let mut builder = Builder::new();
+        (0..50_000).for_each(|number| builder.warn(format!("{number}")));
+        let warnings = builder.finish().unwrap().warnings;
+        assert_eq!(warnings.len(), MOST_WARNINGS + 1);
+        assert_eq!(warnings[MOST_WARNINGS - 1..], ["31", "and 49968 warnings more"]);
+    }
 
     #[test]
     fn a_plan_beyond_its_most_is_refused_and_takes_no_more_memory() {

@@ -97,7 +97,7 @@ impl Properties {
             let before = settings.writes.len();
             settings.writes.retain(|write| write.file != "cpu.weight");
             if settings.writes.len() < before {
-                settings.notes.push(WEIGHT_IGNORED);
+                settings.notes.push(WEIGHT_IGNORED.into());
             }
         }
         properties.limits(&mut settings.writes);
