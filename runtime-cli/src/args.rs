@@ -5,8 +5,9 @@
 //! built, which is a good half of the start-up time. What the flags mean is
 //! decided by the commands.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -173,11 +174,15 @@ fn matches(command: Command, arguments: Vec<OsString>) -> Result<ArgMatches, Usa
 }
 
 /// COMPAT(runc): a path that is empty was not given, as scripts say it that pass on what
-/// they may not have (`--pid-file "$PID_FILE"`). And the first `--` ends the options, also
-/// behind a container's id (`exec ID -- ls`).
+/// they may not have (`--pid-file "$PID_FILE"`). One hyphen or two are the same (`-debug`,
+/// `--b`). And the first `--` ends the options, also behind a container's id
+/// (`exec ID -- ls`).
 pub(crate) fn like_go_reads(command: &Command, arguments: Vec<OsString>) -> Vec<OsString> {
-    let is_odd =
-        |one: &OsString| one == "--" || one.is_empty() || one.as_encoded_bytes().ends_with(b"=");
+    let is_odd = |one: &OsString| match one.as_encoded_bytes() {
+        [] | [.., b'='] | [b'-', b'-'] | [b'-', b'-', _] => true,
+        [b'-', second, _, ..] => *second != b'-',
+        _ => false,
+    };
     if !arguments.iter().any(is_odd) {
         return arguments;
     }
@@ -198,21 +203,28 @@ pub(crate) fn like_go_reads(command: &Command, arguments: Vec<OsString>) -> Vec<
             break;
         }
         let (name, own) = match text.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
-            _ => (&*text, None),
+            Some((name, value)) => (name, Some(value)),
+            None => (&*text, None),
         };
-        let is_named = |arg: &&Arg| match name.strip_prefix("--") {
-            Some(long) => arg.get_long() == Some(long),
-            None => arg.get_short().is_some_and(|short| name == format!("-{short}")),
+        let bare = name.strip_prefix("--").or(name.strip_prefix('-')).unwrap_or_default();
+        let is_named = |arg: &&Arg| {
+            let short = arg.get_short().is_some_and(|short| bare.chars().eq([short]));
+            short || arg.get_long() == Some(bare)
         };
+        let named = command.get_arguments().find(is_named);
+        let spelled = named.map(|_| {
+            let mut spelled = OsString::from(if bare.len() == 1 { "-" } else { "--" });
+            spelled.push(OsStr::from_bytes(&one.as_bytes()[name.len() - bare.len()..]));
+            spelled
+        });
         let takes_next =
             |arg: &&Arg| arg.get_action().takes_values() && !arg.is_require_equals_set();
-        let option = command.get_arguments().find(is_named).filter(takes_next);
+        let option = named.filter(takes_next);
         let is_path = option.is_some_and(|arg| arg.get_value_parser().type_id() == path);
         let next = if option.is_some() && own.is_none() { arguments.next() } else { None };
         let empty = own == Some("") || next.as_ref().is_some_and(|next| next.is_empty());
         if !(is_path && empty) {
-            kept.push(one);
+            kept.push(spelled.unwrap_or(one));
             kept.extend(next);
         }
     }
@@ -274,6 +286,14 @@ mod tests {
         let globals = Globals::parse(line.map(OsString::from).into_iter()).unwrap();
         assert_eq!((globals.root, globals.log, globals.debug), (None, None, true));
         assert_eq!(globals.rest, ["create", "--bundle", ""]);
+    }
+
+    #[test]
+    fn one_hyphen_or_two_are_the_same() {
+        let globals = globals("-debug=true -root /r --v list -debug").unwrap();
+        assert_eq!(globals.root().unwrap(), ("/r".into(), true));
+        assert!(globals.debug && globals.version);
+        assert_eq!(globals.rest, ["list", "-debug"]);
     }
 
     // go-runc/runc.go (Runc.args): --root --debug --log --log-format

@@ -356,6 +356,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
@@ -374,6 +377,18 @@ mod tests {
         assert_eq!(left("exec", &["x", "sh", "--pid-file", ""]), "x sh --pid-file ");
         assert_eq!(left("exec", &["--no-new-privs", "", "x"]), "--no-new-privs  x");
         assert_eq!(left("create", &["--", "--pid-file", ""]), "-- --pid-file ");
+    }
+
+    #[test]
+    fn one_hyphen_or_two_are_the_same() {
+        let left = |name: &str, line: &[&[u8]]| {
+            let command = all().find(|command| command.name == name).unwrap().flags();
+            let line = line.iter().map(|one| OsString::from_vec(one.to_vec())).collect();
+            args::like_go_reads(&command, line).join(OsStr::new(" ")).into_vec()
+        };
+        let line: &[&[u8]] = &[b"-pid-file", b"-p", b"--b=\xff", b"-x", b"-9", b"\xff\xff"];
+        assert_eq!(left("create", line), b"--pid-file -p -b=\xff -x -9 \xff\xff");
+        assert_eq!(left("exec", &[b"-tty", b"x", b"ls", b"-tty"]), b"--tty x ls -tty");
     }
 
     // As runc 1.5 does it, whose flags are read by urfave/cli.
