@@ -139,7 +139,7 @@ pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// A fifo's both ends, so that writers see no reader that is gone; or a file, to which is
-/// appended. And whether it is a pipe.
+/// appended. And whether it is a pipe. A file may be anything: it has to wait for nobody.
 ///
 /// None where the client has not opened its end yet: what is written until then would be
 /// lost if it ended as well, and so would its end, for which the client waits.
@@ -149,20 +149,27 @@ pub(crate) fn open_output(address: &str) -> std::io::Result<Option<(OwnedFd, boo
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
         }
-        let file = File::options().append(true).create(true).mode(0o644).open(path)?;
-        return Ok(Some((file.into(), false)));
+        let mut options = File::options();
+        options.append(true).create(true).mode(0o644).custom_flags(libc_nonblock());
+        return Ok(unless_late(options.open(path))?.map(|file| (file.into(), false)));
     }
     let path = path_of(address)?;
     let mut both = File::options();
-    both.write(true).custom_flags(libc_nonblock());
+    // A file is appended to, as by containerd's own shim.
+    both.append(true).custom_flags(libc_nonblock());
     // Before there is a reading end of ours, after which nobody could tell.
-    let _writing = match both.open(path) {
-        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => return Ok(None),
-        writing => writing?,
-    };
+    let Some(_writing) = unless_late(both.open(path))? else { return Ok(None) };
     let file = both.read(true).open(path)?;
     let fifo = file.metadata()?.file_type().is_fifo();
     Ok(Some((file.into(), fifo)))
+}
+
+/// None of a fifo that nobody reads yet, which is not waited for: others would be, too.
+fn unless_late(opened: std::io::Result<File>) -> std::io::Result<Option<File>> {
+    match opened {
+        Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// A fifo that the client writes to.

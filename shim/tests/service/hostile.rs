@@ -15,6 +15,7 @@ use crate::messages::task::{
     ProcessRequest, StateResponse, Status, UpdateTaskRequest, WaitResponse,
 };
 use crate::messages::{Any, Empty};
+use crate::terminals::scripted;
 
 #[test]
 fn a_bundle_that_vanishes_hinders_no_end() {
@@ -77,6 +78,41 @@ fn a_full_disk_for_what_is_written_stops_nobody() {
     assert_eq!(fs::metadata(&log).unwrap().len(), 4096);
     end(&world, client, &address);
     nix::mount::umount(&logs).unwrap();
+}
+
+#[test]
+fn an_output_that_nobody_takes_stops_nobody() {
+    let Some(world) = World::new("an_output_that_nobody_takes_stops_nobody") else { return };
+    scripted(&world, "head -c 200000 /dev/zero; echo one; echo two >&2", false);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let fifo = world.fifo("fifo");
+    let stdout = format!("file://{fifo}");
+    let _: PidResponse = client.ask("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let mut reader = File::open(&fifo).unwrap();
+    // It is full by then.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let state: StateResponse = client.ask("State", &world.of("a"));
+    assert_eq!(state.status(), Status::Running);
+    let mut text = Vec::new();
+    reader.read_to_end(&mut text).unwrap();
+    assert!(text.len() == 200_004 && text.ends_with(b"one\n"), "{}", text.len());
+    let _: WaitResponse = client.ask("Wait", &world.of("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    // A file by its path alone: what is there stays.
+    let path = world.path("file");
+    fs::write(&path, "before\n").unwrap();
+    let name = path.to_str().unwrap().to_owned();
+    let (stdout, stderr) = (name.clone(), name);
+    let creation = CreateTaskRequest { stdout, stderr, ..world.creation("a") };
+    let _: PidResponse = client.ask("Create", &creation);
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    let _: WaitResponse = client.ask("Wait", &world.of("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    let text = fs::read(&path).unwrap();
+    assert!(text.starts_with(b"before\n") && text.len() == 200_015, "{}", text.len());
+    end(&world, client, &address);
 }
 
 #[test]
