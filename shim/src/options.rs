@@ -4,8 +4,9 @@
 //! passes its table on as TOML, and dockerd no more than the path of such a file; for what
 //! is lost on that way there is a file of the host's. The keys are runc's.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use prost::Message;
@@ -13,6 +14,9 @@ use prost::Message;
 use crate::messages::Any;
 use crate::messages::options::{GENERIC, Generic, Options, RUNC};
 use crate::ttrpc::{Code, Failure};
+
+/// The longest file with options, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// What the host has for all tasks. It counts where a task says nothing.
 const HOST: &str = "/etc/orlop/shim.toml";
@@ -67,11 +71,29 @@ fn given(any: Option<Any>) -> Result<Options, Failure> {
 
 fn from_file(path: &Path, may_lack: bool) -> Result<Options, Failure> {
     let at = |error: &dyn std::fmt::Display| wrong(format!("the options in {path:?}: {error}"));
-    match fs::read_to_string(path) {
+    match read(path) {
         Ok(text) => table(&text).map_err(|error| at(&error)),
         Err(error) if may_lack && error.kind() == ErrorKind::NotFound => Ok(Options::default()),
         Err(error) => Err(at(&crate::shim::failed(&error).message)),
     }
+}
+
+/// The shim reads it itself, and waits for nobody: a fifo, say.
+fn read(path: &Path) -> std::io::Result<String> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let flags = flags.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    if found.is_dir() {
+        return Err(rustix::io::Errno::ISDIR.into());
+    }
+    if !found.is_file() || found.len() > LONGEST {
+        let words = "it is no regular file, or longer than 1 MiB";
+        return Err(std::io::Error::new(ErrorKind::InvalidData, words));
+    }
+    let mut text = String::new();
+    file.take(LONGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn table(text: &str) -> Result<Options, String> {
@@ -150,11 +172,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, long) = (folder.path().join("fifo"), folder.path().join("long"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+        File::create(&long).unwrap().set_len(LONGEST + 1).unwrap();
+        for path in [&fifo, &long, Path::new("/dev/zero")] {
+            let error = generic(path.to_str().unwrap(), "").unwrap_err();
+            assert!(error.ends_with("it is no regular file, or longer than 1 MiB"), "{error}");
+        }
+        let error = generic("/", "").unwrap_err();
+        assert_eq!(error, "the options in \"/\": is a directory");
+    }
+
+    #[test]
     fn what_a_task_says_counts_before_the_hosts() {
         let folder = tempfile::tempdir().unwrap();
         let host = folder.path().join("shim.toml");
         assert_eq!(from_file(&host, true).unwrap(), Options::default());
-        fs::write(&host, "SystemdCgroup = true\nRoot = '/host'\nShimCgroup = '/c'\n").unwrap();
+        std::fs::write(&host, "SystemdCgroup = true\nRoot = '/host'\nShimCgroup = '/c'\n").unwrap();
         let host = from_file(&host, true).unwrap();
         let said = Options { root: "/task".into(), ..Options::default() };
         let found = or(said, host);
