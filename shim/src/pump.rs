@@ -129,6 +129,9 @@ impl Shim {
             }
             (Turn::Over, _) => {
                 let (task, exec) = (task.clone(), exec.clone());
+                // The shim has a terminal open still, by which it would be told for ever.
+                self.poller.forget(&stream.from);
+                self.poller.forget(&stream.to);
                 self.streams.remove(&number);
                 self.discount(&task, &exec, number);
             }

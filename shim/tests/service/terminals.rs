@@ -106,7 +106,7 @@ fn a_terminal_ends_with_its_process_whoever_keeps_it() {
         let stdout = world.fifo(name);
         let early = (!late).then(|| open(&stdout));
         let process = json!({ "user": {}, "cwd": "/", "args":
-            ["/bin/sh", "-c", "trap '' HUP; sleep 1000 & echo said"] });
+            ["/bin/sh", "-c", "trap '' HUP; while sleep 0.05; do echo more; done & echo said"] });
         let request = exec_of(&world, "a", name, "");
         let mut exec = ExecProcessRequest { stdout: stdout.clone(), terminal: true, ..request };
         exec.spec.as_mut().unwrap().value = process.to_string().into();
@@ -116,6 +116,11 @@ fn a_terminal_ends_with_its_process_whoever_keeps_it() {
         let ended: WaitResponse = client.ask("Wait", &one);
         assert_eq!(ended.exit_status, 0);
         let mut heard = early.unwrap_or_else(|| open(&stdout));
+        // Nobody looks at what it writes by now.
+        std::thread::sleep(Duration::from_millis(200));
+        let (shim, before) = (shim_of(&world, &mut client), ticks(shim_of(&world, &mut client)));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(ticks(shim) - before < 10, "{name}: {} ticks", ticks(shim) - before);
         let begun = Instant::now();
         let _: DeleteResponse = client.ask("Delete", &one);
         assert!(begun.elapsed() < Duration::from_secs(5), "{name}: {:?}", begun.elapsed());
