@@ -70,6 +70,8 @@ impl Shim {
         };
         self.count(task, exec, number);
         self.look(late).map_err(|error| {
+            // A deletion waits for all that are counted.
+            self.discount(task, exec, number);
             let words = format!("{address:?}: {}", failed(&error).message);
             Failure::new(Code::Internal, words)
         })

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, SHIM, World, address_of, end, until};
 use crate::messages::task::{
-    CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, KillRequest, PidResponse,
-    ProcessRequest, WaitResponse,
+    CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest,
+    KillRequest, PidResponse, ProcessRequest, WaitResponse,
 };
 use crate::messages::{Empty, Mount};
 use crate::order::{change, exec_of};
@@ -115,16 +115,23 @@ fn an_exec_without_its_streams_is_started_when_they_are_there() {
     let _: PidResponse = client.ask("Create", &CreateTaskRequest { stdin, ..world.creation("a") });
     let _: PidResponse = client.ask("Start", &world.of("a"));
     let late = world.path("late");
-    let _: Empty = client.ask("Exec", &exec_of(&world, "a", "one", late.to_str().unwrap()));
+    let stdout = world.path("later").to_str().unwrap().to_owned();
+    let exec = exec_of(&world, "a", "one", late.to_str().unwrap());
+    let _: Empty = client.ask("Exec", &ExecProcessRequest { stdout, ..exec });
     let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
     let (_, words) = client.refused("Start", &one);
     assert!(words.ends_with("late\": no such file or directory"), "{words}");
     drop(File::options().read(true).write(true).open(world.fifo("late")).unwrap());
+    let (_, words) = client.refused("Start", &one);
+    assert!(words.ends_with("later\": no such file or directory"), "{words}");
+    let _reads = File::options().read(true).write(true).open(world.fifo("later")).unwrap();
     let _: PidResponse = client.ask("Start", &one);
     let close = CloseIoRequest { id: world.id("a"), stdin: true, exec_id: "one".into() };
     let _: Empty = client.ask("CloseIO", &close);
     let _: WaitResponse = client.ask("Wait", &one);
+    let begun = Instant::now();
     let _: DeleteResponse = client.ask("Delete", &one);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
     let _: Empty = client.ask("Kill", &kill);
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
