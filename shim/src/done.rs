@@ -235,7 +235,10 @@ impl Shim {
             self.unwatch(id);
         }
         let Ok(process) = self.process(id, exec) else { return };
-        process.phase = Phase::Stopped;
+        // A deletion that has ended it goes on.
+        if process.phase != Phase::Deleting {
+            process.phase = Phase::Stopped;
+        }
         let answer = waited(process).encode_to_vec();
         let waiters = std::mem::take(&mut process.waiters);
         let event = TaskExit {

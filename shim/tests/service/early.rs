@@ -88,6 +88,30 @@ fn what_is_being_made_is_not_deleted() {
     end(&world, client, &address);
 }
 
+/// The second one's answer would be of a task that has the name by then.
+#[test]
+fn what_is_being_deleted_is_not_deleted_again() {
+    let Some(world) = World::new("what_is_being_deleted_is_not_deleted_again") else { return };
+    world.bundle("a", &["/program", "start"]);
+    let go = world.path("go");
+    let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    change(&world, "a", |config| {
+        config["hooks"]["poststop"] =
+            serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    });
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let deleted = client.send("Delete", &world.of("a"));
+    // Its deletion has ended it.
+    assert_eq!(world.topics(2), ["/tasks/create", "/tasks/exit"]);
+    assert_eq!(client.refused("Delete", &world.of("a")).0, WRONG_STATE);
+    fs::write(&go, "").unwrap();
+    client.receive(deleted).unwrap();
+    assert_eq!(world.topics(1), ["/tasks/delete"]);
+    end(&world, client, &address);
+}
+
 /// A client takes the end of a process of this name for that of the task.
 #[test]
 fn an_exec_has_another_name_than_its_container() {
