@@ -45,6 +45,8 @@ pub(crate) struct Later {
     pub console: Option<UnixStream>,
     /// Where a checkpoint is saved.
     pub images: String,
+    /// Why something is taken back.
+    pub failure: Option<Failure>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,12 +228,20 @@ impl Shim {
         self.step(&kept, later, Box::new(move || make(creation)))
     }
 
-    /// Takes back what a creation has made. Nobody waits for that.
-    pub(crate) fn undo(&mut self, id: &str) -> Result<(), Failure> {
-        let (root, bundle) = (self.root(id)?, self.task(id)?.bundle.clone());
+    /// Takes back what a creation has made. The task is there until that is done, and why
+    /// it failed is told then: another one of that id would lose what it makes. A failure
+    /// is to be told now.
+    pub(crate) fn undo(&mut self, caller: Caller, id: &str, failure: Failure) -> Option<Failure> {
+        self.leave(id);
+        let later = Later { failure: Some(failure.clone()), ..later(Kind::Undo, caller, id) };
+        let begun = self.root(id).and_then(|root| {
+            let bundle = self.task(id)?.bundle.clone();
+            self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
+        });
+        let error = begun.err()?;
+        log::error!("taking {id} back: {}", error.message);
         self.forget(id);
-        let later = later(Kind::Undo, Caller::NOBODY, id);
-        self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
+        Some(failure)
     }
 
     /// Ends what a container still has when its init is gone. In a pid namespace of its own
@@ -531,7 +541,7 @@ impl Shim {
 
 pub(crate) fn later(kind: Kind, caller: Caller, id: &str) -> Later {
     let (task, exec, images) = (id.to_owned(), String::new(), String::new());
-    Later { kind, caller, task, exec, console: None, images }
+    Later { kind, caller, task, exec, console: None, images, failure: None }
 }
 
 /// What a step must have.

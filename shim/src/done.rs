@@ -15,21 +15,25 @@ use crate::messages::task::{DeleteResponse, PidResponse, WaitResponse};
 use crate::messages::{Empty, Timestamp};
 use crate::shim::Shim;
 use crate::step::Made;
-use crate::task::{Exit, Freezer, Phase, Process, Stdio};
+use crate::task::{Caller, Exit, Freezer, Phase, Process, Stdio};
 use crate::ttrpc::{Code, Failure};
 
 impl Shim {
     /// A step is done.
     pub(crate) fn done(&mut self, later: Later, result: Result<Made, Failure>) {
-        let Later { kind, caller, task: id, exec, console, images } = later;
+        let Later { kind, caller, task: id, exec, console, images, failure } = later;
         let result = match (kind, result) {
             (Kind::Undo, result) => {
                 if let Err(failure) = result {
                     log::error!("taking {id} back: {}", failure.message);
                 }
-                return;
+                self.forget(&id);
+                failure.map_or_else(|| Ok(Vec::new()), Err)
             }
-            (Kind::Create, result) => self.created(&id, console, result),
+            (Kind::Create, result) => match self.created(caller, &id, console, result) {
+                Some(result) => result,
+                None => return,
+            },
             (Kind::Start, result) => self.started(&id, &exec, console, result),
             (Kind::Checkpoint, result) => self.checkpointed(&id, images, result),
             (Kind::Delete, result) => self.deleted(&id, result),
@@ -64,30 +68,36 @@ impl Shim {
         }
     }
 
+    /// None: what it has made is taken back first.
     fn created(
         &mut self,
+        caller: Caller,
         id: &str,
         console: Option<UnixStream>,
         result: Result<Made, Failure>,
-    ) -> Result<Vec<u8>, Failure> {
-        let made = match result {
-            Ok(made) => made,
+    ) -> Option<Result<Vec<u8>, Failure>> {
+        // Who was killed takes nothing back himself.
+        let is_left = result.as_ref().map_or_else(|error| error.code == Code::Aborted, |_| true);
+        match result.and_then(|made| self.take_created(id, console, &made)) {
+            Err(failure) if is_left => self.undo(caller, id, failure).map(Err),
             Err(failure) => {
-                // Nobody else takes back what it has made.
-                match failure.code {
-                    Code::Aborted => self.undo(id)?,
-                    _ => self.forget(id),
-                }
-                return Err(failure);
+                self.forget(id);
+                Some(Err(failure))
             }
-        };
+            done => Some(done),
+        }
+    }
+
+    fn take_created(
+        &mut self,
+        id: &str,
+        console: Option<UnixStream>,
+        made: &Made,
+    ) -> Result<Vec<u8>, Failure> {
         let pid = made.pid;
         // One that is to be restored has no process yet.
-        if pid != 0
-            && let Err(failure) = self.take_container(id, &made, console)
-        {
-            self.undo(id)?;
-            return Err(failure);
+        if pid != 0 {
+            self.take_container(id, made, console)?;
         }
         let task = self.task(id)?;
         task.init.phase = Phase::Created;

@@ -333,6 +333,15 @@ impl Shim {
         Ok(())
     }
 
+    /// Nothing is told of the end of a task's init.
+    pub(crate) fn leave(&mut self, id: &str) {
+        self.exits.retain(|_, (task, _)| task != id);
+        let init = self.tasks.get_mut(id).map(|task| &mut task.init);
+        if let Some(pidfd) = init.and_then(|init| init.pidfd.take()) {
+            self.poller.forget(&pidfd);
+        }
+    }
+
     fn exited(&mut self, number: u32) {
         let Some((id, exec)) = self.exits.get(&number) else { return };
         let Some(process) = self.tasks.get_mut(id).and_then(|task| task.process(exec)) else {

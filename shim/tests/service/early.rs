@@ -212,11 +212,15 @@ fn nothing_is_left_of_a_creation_whose_process_is_killed() {
     let test = "nothing_is_left_of_a_creation_whose_process_is_killed";
     let Some(world) = World::new(test) else { return };
     world.bundle("a", &["/program", "-v"]);
-    let began = world.path("began");
+    let (began, back) = (world.path("began"), world.path("back"));
     change(&world, "a", |config| {
-        let script = format!(": >{}; sleep 0.3", began.display());
-        config["hooks"]["createRuntime"] =
-            serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        for (kind, script) in [
+            ("createRuntime", format!(": >{}; sleep 0.3", began.display())),
+            ("poststop", format!("sleep 0.3; : >{}", back.display())),
+        ] {
+            config["hooks"][kind] =
+                serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        }
     });
     let mut client = world.serve("a");
     let address = address_of(&client);
@@ -230,9 +234,8 @@ fn nothing_is_left_of_a_creation_whose_process_is_killed() {
     kill_process(pid(step), Signal::KILL).unwrap();
     let (_, words) = client.receive(created).unwrap_err();
     assert_eq!(words, "the process that did it was killed");
-    let state = world.path("state/test").join(world.id("a"));
-    until("the end of what it has made", || !state.exists());
-    // It can be made again.
+    // Whoever makes it again has nothing to fear from the end of this one.
+    assert!(back.exists() && !world.path("state/test").join(world.id("a")).exists());
     change(&world, "a", |config| drop(config.as_object_mut().unwrap().remove("hooks")));
     let _: PidResponse = client.ask("Create", &world.creation("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
