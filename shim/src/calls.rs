@@ -402,7 +402,8 @@ impl Shim {
 
     fn wait(&mut self, caller: Caller, request: &ProcessRequest) -> Answer {
         let process = self.process(&request.id, &request.exec_id)?;
-        if process.exit.is_none() {
+        // Who asks late hears of it no earlier than others.
+        if !process.told {
             process.waiters.push(caller);
             return Ok(None);
         }

@@ -40,7 +40,7 @@ pub(crate) struct Client {
     decoder: Decoder,
     stream: u32,
     /// Answers that came before those that were waited for.
-    early: BTreeMap<u32, Response>,
+    pub early: BTreeMap<u32, Response>,
 }
 
 impl World {

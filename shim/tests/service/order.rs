@@ -21,6 +21,7 @@ use crate::messages::task::{
     ProcessRequest, StateResponse, Status, WaitResponse,
 };
 use crate::messages::{Any, Empty};
+use crate::shell;
 use crate::terminals::scripted;
 
 /// How many tasks the test of the order has, unless `ORLOP_SHIM_TASKS` says so.
@@ -82,6 +83,42 @@ fn who_has_no_pids_of_his_own_ends_with_the_init() {
 }
 
 /// Not only those of the shim's own process group, in which no container is.
+/// Who waits is told of it when all others are, whenever he has begun to.
+#[test]
+fn the_end_of_the_init_is_told_to_nobody_before_an_exec_is_over() {
+    let test = "the_end_of_the_init_is_told_to_nobody_before_an_exec_is_over";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "start"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let (stdin, go) = (world.fifo("stdin"), world.path("go"));
+    let _held = File::options().read(true).write(true).open(&stdin).unwrap();
+    let _: PidResponse = client.ask("Create", &CreateTaskRequest { stdin, ..world.creation("a") });
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    // It is being started until its logger is ready.
+    let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+    let stdout = shell("binary", &script);
+    let exec = ExecProcessRequest { stdout, ..exec_of(&world, "a", "one", "") };
+    let _: Empty = client.ask("Exec", &exec);
+    let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+    let started = client.send("Start", &one);
+    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let _: Empty = client.ask("Kill", &kill);
+    until("its end", || {
+        let state: StateResponse = client.ask("State", &world.of("a"));
+        state.status() == Status::Stopped
+    });
+    let wait = client.send("Wait", &world.of("a"));
+    let _: StateResponse = client.ask("State", &world.of("a"));
+    assert!(client.early.is_empty(), "it was told too early");
+    fs::write(&go, "").unwrap();
+    let ended = WaitResponse::decode(&*client.receive(wait).unwrap()).unwrap();
+    assert_eq!(ended.exit_status, 137);
+    client.receive(started).unwrap_err();
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
 #[test]
 fn orphans_are_waited_for() {
     let Some(world) = World::new("orphans_are_waited_for") else { return };
