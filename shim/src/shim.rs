@@ -466,6 +466,9 @@ impl Shim {
 
     /// Its task is gone.
     pub(crate) fn release(&mut self, logger: Logger) {
+        if logger.has_ended() {
+            return;
+        }
         logger.signal(Signal::SIGTERM);
         self.loggers.push((Instant::now() + LOGGED, logger));
     }
@@ -477,7 +480,7 @@ impl Shim {
             if late {
                 logger.signal(Signal::SIGKILL);
             }
-            !late
+            !late && !logger.has_ended()
         });
     }
 

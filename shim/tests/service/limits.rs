@@ -109,6 +109,8 @@ fn a_logger_that_dies_or_reads_nothing_hinders_no_end() {
     let mut client = world.serve("a");
     let address = address_of(&client);
     let number = world.path("number");
+    let shim = shim_of(&world, &mut client);
+    let before = count(shim);
     for last in ["kill -9 $$", "exec sleep 1000"] {
         let script = format!("echo $$ >{}; exec 5>&-; {last}", number.display());
         let stdout = shell("binary", &script);
@@ -137,6 +139,9 @@ fn a_logger_that_dies_or_reads_nothing_hinders_no_end() {
         let begun = Instant::now();
         let _: DeleteResponse = client.ask("Delete", &world.of("a"));
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        // Nothing is kept for a logger that has ended; the daemon is told of events.
+        let now = count(shim);
+        assert!(now <= before + 1, "{now} descriptors after {before}");
     }
     end(&world, client, &address);
 }
