@@ -2,6 +2,7 @@
 //! holds the folder's lock, so that nobody removes what another has just bound.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub(crate) fn bind(path: &Path) -> Result<Option<UnixListener>> {
         if is_served(path)? {
             return Ok(None);
         }
-        fs::remove_file(path).with_context(|| format!("removing {path:?}"))?;
+        take_away(path)?;
     }
     let listener = UnixListener::bind(path);
     let listener = listener.with_context(|| format!("listening at {path:?}"))?;
@@ -50,9 +51,17 @@ pub(crate) fn remove_dead(bundle: &Path) -> Result<()> {
     let folder = path.parent().context("a socket at the root")?;
     let _lock = lock(folder)?;
     if path.symlink_metadata().is_ok() && !is_served(&path)? {
-        fs::remove_file(&path).with_context(|| format!("removing {path:?}"))?;
+        take_away(&path)?;
     }
     Ok(())
+}
+
+/// A shim that ends takes its own away, and holds no lock for that: it waits for nobody.
+fn take_away(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.with_context(|| format!("removing {path:?}")),
+    }
 }
 
 fn told(bundle: &Path) -> Option<PathBuf> {
@@ -108,6 +117,7 @@ mod tests {
         drop(again);
         remove_dead(folder.path()).unwrap();
         assert!(!path.exists());
+        take_away(&path).unwrap();
         remove_dead(folder.path()).unwrap();
     }
 }
