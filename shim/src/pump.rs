@@ -131,10 +131,9 @@ impl Shim {
             }
             (Turn::Over, _) => {
                 let (task, exec) = (task.clone(), exec.clone());
-                // The shim has a terminal open still, by which it would be told for ever.
-                self.poller.forget(&stream.from);
-                self.poller.forget(&stream.to);
-                self.streams.remove(&number);
+                if let Some((stream, ..)) = self.streams.remove(&number) {
+                    self.part(&stream);
+                }
                 self.discount(&task, &exec, number);
             }
         }
@@ -146,7 +145,13 @@ impl Shim {
             late.lives = late.lives.map(|_| false);
         }
         let process = self.tasks.get_mut(id).and_then(|task| task.process(exec));
-        for number in process.map(|process| process.streams.clone()).unwrap_or_default() {
+        let Some(process) = process else { return };
+        let terminal = process.terminal.is_some();
+        // Full of what nobody will read it would be told of for ever.
+        let input = process.input.take_if(|_| terminal);
+        let streams = process.streams.clone();
+        self.cut(input.as_slice());
+        for number in streams {
             if let Some((Stream { lives: Some(lives), .. }, ..)) = self.streams.get_mut(&number) {
                 *lives = false;
                 self.pass(number, Source::From(number));
@@ -154,10 +159,19 @@ impl Shim {
         }
     }
 
+    /// Before it is closed: a terminal stays open by other descriptors of the shim's, and
+    /// would be told of for ever.
+    fn part(&self, stream: &Stream) {
+        self.poller.forget(&stream.from);
+        self.poller.forget(&stream.to);
+    }
+
     /// Closes streams whatever is in them.
     pub(crate) fn cut(&mut self, streams: &[u32]) {
         for stream in streams {
-            self.streams.remove(stream);
+            if let Some((stream, ..)) = self.streams.remove(stream) {
+                self.part(&stream);
+            }
         }
         self.late.retain(|late| !streams.contains(&late.number));
     }

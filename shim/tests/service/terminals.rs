@@ -92,6 +92,48 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
     end(&world, client, &address);
 }
 
+/// Writes lines until nobody takes more.
+fn fill(to: &File) {
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_millis(200) {
+        match rustix::io::write(to, &[[b'x'; 60].as_slice(), b"\n"].concat().repeat(60)) {
+            Ok(_) => last = Instant::now(),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+#[test]
+fn what_nobody_reads_of_a_terminal_costs_nothing() {
+    let test = "what_nobody_reads_of_a_terminal_costs_nothing";
+    let Some(world) = World::new(test) else { return };
+    let script = "stty -echo; echo go; sleep 0.5; head -c 500000 | wc -c; sleep 1; echo end";
+    scripted(&world, script, true);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let (stdin, stdout) = (world.fifo("stdin"), world.fifo("stdout"));
+    let (input, mut output) = (open(&stdin), open(&stdout));
+    let creation = CreateTaskRequest { stdin, stdout, terminal: true, ..world.creation("a") };
+    let _: PidResponse = client.ask("Create", &creation);
+    let _: PidResponse = client.ask("Start", &world.of("a"));
+    hear(&mut output, "go");
+    fill(&input);
+    until("what is read", || {
+        fill(&input);
+        let mut text = [0; 4096];
+        let count = output.read(&mut text).unwrap_or(0);
+        String::from_utf8_lossy(&text[..count]).contains("500000")
+    });
+    let ended: WaitResponse = client.ask("Wait", &world.of("a"));
+    assert_eq!(ended.exit_status, 0);
+    let shim = shim_of(&world, &mut client);
+    let before = ticks(shim);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(ticks(shim) - before < 10, "{} ticks", ticks(shim) - before);
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
 #[test]
 fn a_terminal_ends_with_its_process_whoever_keeps_it() {
     let test = "a_terminal_ends_with_its_process_whoever_keeps_it";
