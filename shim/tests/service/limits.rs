@@ -132,14 +132,21 @@ fn a_logger_that_dies_or_reads_nothing_hinders_no_end() {
         let _: Empty = client.ask("Kill", &kill);
         let ended: WaitResponse = client.ask("Wait", &world.of("a"));
         assert_eq!(ended.exit_status, 137);
+        let logger = fs::read_to_string(&number).unwrap().trim().parse().unwrap();
         if last != "kill -9 $$" {
-            let logger = fs::read_to_string(&number).unwrap().trim().parse().unwrap();
             kill_process(Pid::from_raw(logger).unwrap(), Signal::KILL).unwrap();
         }
+        // A signal does not wait for it.
+        let stat = format!("/proc/{logger}/stat");
+        until("the end of its logger", || {
+            fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
+        });
         let begun = Instant::now();
         let _: DeleteResponse = client.ask("Delete", &world.of("a"));
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        // Nothing is kept for a logger that has ended; the daemon is told of events.
+        // Nothing is kept for a logger that has ended; the daemon is told of events. What the
+        // deletion itself had goes behind its answer, and before the next one.
+        assert_eq!(shim_of(&world, &mut client), shim);
         let now = count(shim);
         assert!(now <= before + 1, "{now} descriptors after {before}");
     }

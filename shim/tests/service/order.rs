@@ -82,7 +82,6 @@ fn who_has_no_pids_of_his_own_ends_with_the_init() {
     end(&world, client, &address);
 }
 
-/// Not only those of the shim's own process group, in which no container is.
 /// Who waits is told of it when all others are, whenever he has begun to.
 #[test]
 fn the_end_of_the_init_is_told_to_nobody_before_an_exec_is_over() {
@@ -119,6 +118,7 @@ fn the_end_of_the_init_is_told_to_nobody_before_an_exec_is_over() {
     end(&world, client, &address);
 }
 
+/// Not only those of the shim's own process group, in which no container is.
 #[test]
 fn orphans_are_waited_for() {
     let Some(world) = World::new("orphans_are_waited_for") else { return };
