@@ -195,12 +195,13 @@ fn an_unknown_container_does_not_exist() {
 #[test]
 fn a_failed_create_says_so_under_its_name() {
     let room = Room::new();
-    let err = room.fails(1, &["create", "--bundle", "/nope", "x"]);
+    let nope = room.path("nope");
+    let err = room.fails(1, &["create", "--bundle", &nope, "x"]);
     assert!(err.contains("orlop create failed: "), "{err}");
     assert!(err.contains("no such file or directory"), "{err}");
     let directory = tempdir().unwrap();
     let mut runc = named(directory.path(), "runc");
-    let output = runc.args(["run", "-b", "/nope", "x"]).output().unwrap();
+    let output = runc.args(["run", "-b", &nope, "x"]).output().unwrap();
     assert!(text(&output.stderr).contains("runc run failed: "));
 }
 
@@ -239,7 +240,7 @@ fn a_text_log_has_one_line_a_record() {
 #[test]
 fn a_log_that_can_not_be_opened_is_a_failure() {
     let room = Room::new();
-    let err = room.fails(1, &["--log", "/nope/log", "list"]);
+    let err = room.fails(1, &["--log", &room.path("nope/log"), "list"]);
     assert!(err.contains("opening the log"), "{err}");
 }
 
@@ -274,7 +275,7 @@ fn no_containers_are_listed_as_runc_does() {
     assert_eq!(room.answers(&["list", "--format=json"]), "null\n");
     assert_eq!(room.answers(&["list", "-q"]), "");
     // runc list.go (getContainers): a root that was asked for has to be there.
-    let err = room.fails(1, &["--root", "/nope", "list"]);
+    let err = room.fails(1, &["--root", &room.path("nope"), "list"]);
     assert!(err.contains("no such file or directory"), "{err}");
 }
 
