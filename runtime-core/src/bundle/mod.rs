@@ -143,7 +143,7 @@ impl Bundle {
 pub fn parse_mounts(text: &str) -> Result<Vec<Mount>> {
     let section = match text.trim_ascii_start().starts_with('[') {
         true => {
-            serde_json::from_str::<&RawValue>(text).map_err(|error| failure(text, &error, true))?;
+            serde_json::from_str::<&RawValue>(text).map_err(|error| failure(text, &error, None))?;
             format!("{{\"mounts\":{text}}}").into()
         }
         false => Cow::from(text),
@@ -194,7 +194,8 @@ fn parse<T: DeserializeOwned>(text: &str, document: &Document) -> Result<Parsed<
         Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
         Err(error) => error,
     };
-    let as_written = matches!(text, Cow::Borrowed(_));
+    // Lines stay where they were; columns don't where something is filled in.
+    let moved = matches!(text, Cow::Owned(_)).then_some(COLUMN);
     if let Some(text) = respelled(&text, &error) {
         return parse(&text, document);
     }
@@ -202,13 +203,13 @@ fn parse<T: DeserializeOwned>(text: &str, document: &Document) -> Result<Parsed<
         && let Some((without, unknown)) = without_unknown(&text, document.capabilities)
     {
         let value = serde_json::from_str(&without);
-        let value = value.map_err(|error| failure(&without, &error, false))?;
+        let value = value.map_err(|error| failure(&without, &error, Some(LINE)))?;
         // COMPAT(runc): the text.
         let names = listed(unknown.iter().map(String::as_str), " ");
         let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
         return Ok(Parsed { value, warnings: vec![warning] });
     }
-    Err(failure(&text, &error, as_written))
+    Err(failure(&text, &error, moved))
 }
 
 /// The text of one JSON object without a NUL in it, as far as that can be told without
@@ -250,11 +251,15 @@ fn respelled(text: &str, error: &serde_json::Error) -> Option<String> {
     Some(FLAGS.iter().fold(text.to_owned(), |text, (name, other)| text.replace(name, other)))
 }
 
-/// The line and the column are those of a text as it was written, and of no other.
-fn failure(text: &str, error: &serde_json::Error, as_written: bool) -> Error {
+/// What the words of a place begin with.
+const LINE: &str = " at line ";
+const COLUMN: &str = " column ";
+
+/// Where the text is not as a person wrote it, the place is told up to what has `moved`.
+fn failure(text: &str, error: &serde_json::Error, moved: Option<&str>) -> Error {
     let failure = |what| Error::new(Kind::InvalidConfig, what);
     let mut what = error.to_string();
-    if !as_written && let Some(at) = what.rfind(" at line ") {
+    if let Some(at) = moved.and_then(|moved| what.rfind(moved)) {
         what.truncate(at);
     }
     match pointer_at(text, error) {
@@ -446,7 +451,8 @@ mod tests {
         );
         // A user is filled in, before the place.
         let filled = refusal(r#"{"user":null,"cwd":"/","args":[1]}"#);
-        assert!(filled.contains("expected a string (") && filled.contains("/args/0"), "{filled}");
+        let told = "expected a string at line 1 (";
+        assert!(filled.contains(told) && filled.contains("/args/0"), "{filled}");
     }
 
     #[test]
