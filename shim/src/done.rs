@@ -77,7 +77,7 @@ impl Shim {
         result: Result<Made, Failure>,
     ) -> Option<Result<Vec<u8>, Failure>> {
         // Who was killed takes nothing back himself.
-        let is_left = result.as_ref().map_or_else(|error| error.code == Code::Aborted, |_| true);
+        let is_left = result.as_ref().err().is_none_or(|error| error.code == Code::Aborted);
         match result.and_then(|made| self.take_created(id, console, &made)) {
             Err(failure) if is_left => self.undo(caller, id, failure).map(Err),
             Err(failure) => {
@@ -268,8 +268,8 @@ impl Shim {
 
     /// The shim knows nothing of the task any more.
     pub(crate) fn forget(&mut self, id: &str) {
+        self.leave(id);
         let Some(task) = self.tasks.remove(id) else { return };
-        self.exits.retain(|_, (task, _)| task != id);
         self.drop_process(id, "", task.init);
         for (exec, process) in task.execs {
             self.drop_process(id, &exec, process);

@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::messages::Any;
 use crate::messages::options::{GENERIC, Generic, Options, RUNC};
+use crate::stream::AT_ONCE;
 use crate::ttrpc::{Code, Failure};
 
 /// The longest file with options, in bytes.
@@ -80,9 +81,7 @@ fn from_file(path: &Path, may_lack: bool) -> Result<Options, Failure> {
 
 /// The shim reads it itself, and waits for nobody: a fifo, say.
 fn read(path: &Path) -> std::io::Result<String> {
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = flags.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    let file = File::options().read(true).custom_flags(AT_ONCE).open(path)?;
     let found = file.metadata()?;
     if found.is_dir() {
         return Err(rustix::io::Errno::ISDIR.into());

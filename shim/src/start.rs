@@ -18,6 +18,7 @@ use crate::messages::bootstrap::{BootstrapParams, BootstrapResult};
 use crate::messages::options::{GENERIC, Options, RUNC};
 use crate::outbox::Outbox;
 use crate::shim::Shim;
+use crate::stream::AT_ONCE;
 use crate::{socket, step};
 
 /// Where containerd has its shims' sockets.
@@ -184,8 +185,7 @@ fn serve(
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     // containerd holds its end open; nobody reads where it is not.
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let log = File::options().read(true).write(true).custom_flags(flags).open("log");
+    let log = File::options().read(true).write(true).custom_flags(AT_ONCE).open("log");
     rustix::stdio::dup2_stderr(log.as_ref().unwrap_or(&null))?;
     crate::log::start(log.unwrap_or(null), debug);
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;

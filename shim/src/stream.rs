@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::{PIPE_BUF, PipeFlags, SpliceFlags, pipe_with, splice};
 
@@ -138,6 +139,10 @@ pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
 
+/// How the one thread opens what may be anything: it waits for nobody, and a terminal does
+/// not become its own.
+pub(crate) const AT_ONCE: i32 = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+
 /// A fifo's both ends, so that writers see no reader that is gone; or a file, to which is
 /// appended. And whether it is a pipe. A file may be anything: it has to wait for nobody.
 ///
@@ -150,13 +155,13 @@ pub(crate) fn open_output(address: &str) -> std::io::Result<Option<(OwnedFd, boo
             DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
         }
         let mut options = File::options();
-        options.append(true).create(true).mode(0o644).custom_flags(libc_nonblock());
+        options.append(true).create(true).mode(0o644).custom_flags(AT_ONCE);
         return Ok(unless_late(options.open(path))?.map(|file| (file.into(), false)));
     }
     let path = path_of(address)?;
     let mut both = File::options();
     // A file is appended to, as by containerd's own shim.
-    both.append(true).custom_flags(libc_nonblock());
+    both.append(true).custom_flags(AT_ONCE);
     // Before there is a reading end of ours, after which nobody could tell.
     let Some(_writing) = unless_late(both.open(path))? else { return Ok(None) };
     let file = both.read(true).open(path)?;
@@ -175,17 +180,13 @@ fn unless_late(opened: std::io::Result<File>) -> std::io::Result<Option<File>> {
 /// A fifo that the client writes to.
 pub(crate) fn open_input(address: &str) -> std::io::Result<OwnedFd> {
     let path = path_of(address)?;
-    Ok(File::options().read(true).custom_flags(libc_nonblock()).open(path)?.into())
+    Ok(File::options().read(true).custom_flags(AT_ONCE).open(path)?.into())
 }
 
 /// Its writing end, which keeps it from being at its end until it is closed.
 pub(crate) fn hold_input(address: &str) -> std::io::Result<OwnedFd> {
     let path = path_of(address)?;
-    Ok(File::options().write(true).custom_flags(libc_nonblock()).open(path)?.into())
-}
-
-fn libc_nonblock() -> i32 {
-    rustix::fs::OFlags::NONBLOCK.bits().cast_signed()
+    Ok(File::options().write(true).custom_flags(AT_ONCE).open(path)?.into())
 }
 
 fn path_of(address: &str) -> std::io::Result<&Path> {

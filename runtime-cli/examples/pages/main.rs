@@ -7,8 +7,7 @@
 //! They are made of the program's own flags: its modules are part of this program, and
 //! nothing of this one is part of it.
 
-// Most of it is not called here.
-#![allow(dead_code)]
+#![allow(dead_code)] // most of it is not called here
 
 #[path = "../../src/args.rs"]
 mod args;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::client::{Client, World, address_of, end, until};
-use crate::limits::{shim_of, ticks};
+use crate::limits::{assert_rests, shim_of};
 use crate::messages::Empty;
 use crate::messages::task::{
     CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
@@ -81,9 +81,7 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
     }
     hear(&mut stdout, "one");
     let shim = shim_of(&world, &mut client);
-    let before = ticks(shim);
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(ticks(shim) - before < 10, "{} ticks", ticks(shim) - before);
+    assert_rests(shim);
     hear(&mut stdout, "two");
     hear(&mut stdout, "2999\r\nend");
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
@@ -127,9 +125,7 @@ fn what_nobody_reads_of_a_terminal_costs_nothing() {
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 0);
     let shim = shim_of(&world, &mut client);
-    let before = ticks(shim);
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(ticks(shim) - before < 10, "{} ticks", ticks(shim) - before);
+    assert_rests(shim);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
 }
@@ -160,9 +156,7 @@ fn a_terminal_ends_with_its_process_whoever_keeps_it() {
         let mut heard = early.unwrap_or_else(|| open(&stdout));
         // Nobody looks at what it writes by now.
         std::thread::sleep(Duration::from_millis(200));
-        let (shim, before) = (shim_of(&world, &mut client), ticks(shim_of(&world, &mut client)));
-        std::thread::sleep(Duration::from_millis(300));
-        assert!(ticks(shim) - before < 10, "{name}: {} ticks", ticks(shim) - before);
+        assert_rests(shim_of(&world, &mut client));
         let begun = Instant::now();
         let _: DeleteResponse = client.ask("Delete", &one);
         assert!(begun.elapsed() < Duration::from_secs(5), "{name}: {:?}", begun.elapsed());
