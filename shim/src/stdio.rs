@@ -76,6 +76,8 @@ impl Shim {
                 continue;
             }
             let (reading, writing) = stream::pipe().map_err(|error| failed(&error))?;
+            // A process can open this end, too, and take what has been seen there.
+            rustix::io::ioctl_fionbio(&reading, true).map_err(|errno| failed(&errno.into()))?;
             ends[end] = owned(writing)?;
             self.pump_out(id, exec, (reading, None), address)?;
         }

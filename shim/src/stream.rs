@@ -134,7 +134,7 @@ pub(crate) fn is_ready(fd: BorrowedFd<'_>, what: PollFlags) -> bool {
     poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// A pipe for the process: reading end, writing end. Ours does not block.
+/// A pipe for the process: reading end, writing end.
 pub(crate) fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
