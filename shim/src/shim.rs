@@ -354,8 +354,9 @@ impl Shim {
             Ok(Some(status)) => {
                 self.over(number, status_of(status.exit_status(), status.terminating_signal()));
             }
-            // Still the child of the step that started it.
-            Ok(None) | Err(rustix::io::Errno::CHILD) => {}
+            // Who traces it has it still, and until then this would be told for ever. A
+            // signal tells when it is ours (ptrace(2)).
+            Ok(None) | Err(rustix::io::Errno::CHILD) => self.poller.forget(pidfd),
             Err(_) => self.over(number, UNKNOWN),
         }
     }
