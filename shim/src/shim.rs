@@ -15,7 +15,7 @@ use rustix::process::{
     Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, wait, waitid,
 };
 
-use crate::calls::{Later, wrong};
+use crate::calls::{Kind, Later, wrong};
 use crate::logger::Logger;
 use crate::messages::events::TaskOOM;
 use crate::messages::ttrpc::Request;
@@ -300,12 +300,14 @@ impl Shim {
         );
     }
 
-    /// Ends what has no other parent any more. While a step is on its way it may have
-    /// started what is not known yet.
+    /// Ends what has no other parent any more. A step on its way may have started what is
+    /// not known yet; of the others' children each is known, or nobody's.
     fn reap(&mut self) {
-        while self.steps.is_empty()
-            && let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG)
-        {
+        let makes = |later: &Later| matches!(later.kind, Kind::Create | Kind::Start);
+        if self.steps.values().any(|(_, later)| makes(later)) {
+            return;
+        }
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             let known = self.exits.iter().find_map(|(number, (task, exec))| {
                 let process = self.tasks.get(task)?;
                 let process =

@@ -127,6 +127,16 @@ fn orphans_are_waited_for() {
     change(&world, "a", share_pids);
     let mut client = world.serve("a");
     let address = address_of(&client);
+    // A deletion of another task takes its time meanwhile.
+    world.bundle("b", &["/program", "-v"]);
+    let go = world.path("go");
+    change(&world, "b", |config| {
+        let script = format!("until [ -e {} ]; do sleep 0.01; done", go.display());
+        let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        config["hooks"]["poststop"] = hook;
+    });
+    let _: PidResponse = client.ask("Create", &world.creation("b"));
+    let slow = client.send("Delete", &world.of("b"));
     let _: PidResponse = client.ask("Create", &world.creation("a"));
     let started: PidResponse = client.ask("Start", &world.of("a"));
     let mut orphan = None;
@@ -140,6 +150,8 @@ fn orphans_are_waited_for() {
     let orphan = orphan.unwrap();
     kill(Pid::from_raw(orphan.cast_signed()), Signal::SIGKILL).unwrap();
     until("its end", || !Path::new(&format!("/proc/{orphan}")).exists());
+    fs::write(&go, "").unwrap();
+    client.receive(slow).unwrap();
     let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
     let _: Empty = client.ask("Kill", &kill);
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
