@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use orlop::cgroup::Manager;
 use prost::Message;
 use rustix::process::{
-    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, pidfd_open, wait, waitid,
+    Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions, kill_process, pidfd_open, wait, waitid,
 };
 
 use crate::calls::{Kind, Later, wrong};
@@ -268,6 +268,8 @@ impl Shim {
         let Some((step, later)) = self.steps.remove(&number) else { return };
         // Its end follows at once; what it has started is ours from then on.
         let _ = waitid(WaitId::PidFd(step.process.as_fd()), WaitIdOptions::EXITED);
+        // What follows may need its descriptors.
+        drop(step);
         self.done(later, result);
         self.reap();
     }
@@ -322,16 +324,24 @@ impl Shim {
 
     /// Looks after a process that is a child of ours, or will be.
     pub(crate) fn follow(&mut self, task: &str, exec: &str, pid: i32) -> Result<(), Failure> {
+        let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
+        let pid = pid.map_err(|error| failed(&error.into()))?;
+        self.hold(task, exec, pid).inspect_err(|_| {
+            // Nobody would know of it. It was not waited for yet: the number is its own.
+            let _ = kill_process(pid, rustix::process::Signal::KILL);
+        })
+    }
+
+    fn hold(&mut self, task: &str, exec: &str, pid: Pid) -> Result<(), Failure> {
+        self.process(task, exec)?;
         let number = self.number();
-        let opened = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
-        let opened = opened.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let opened = pidfd_open(pid, PidfdFlags::empty());
         let pidfd = opened.map_err(|error| failed(&error.into()))?;
         self.poller.add(&pidfd, Source::Exit(number), Interest::IN).map_err(|e| failed(&e))?;
         self.exits.insert(number, (task.to_owned(), exec.to_owned()));
-        if let Some(process) = self.tasks.get_mut(task).and_then(|task| task.process(exec)) {
-            process.pid = pid;
-            process.pidfd = Some(pidfd);
-        }
+        let process = self.process(task, exec)?;
+        process.pid = pid.as_raw_nonzero().get();
+        process.pidfd = Some(pidfd);
         Ok(())
     }
 
