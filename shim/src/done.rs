@@ -283,8 +283,14 @@ impl Shim {
         for waiter in process.waiters {
             self.reply(waiter, Err(none_such(id, exec)));
         }
+        let response = deleted(&process).encode_to_vec();
+        self.exits.retain(|_, (task, name)| task != id || name != exec);
     }
 }
+        // It goes before all that it has written is where it belongs.
+        if let Some(caller) = process.deleter {
+            self.reply(caller, Ok(response));
+        }
 
 pub(crate) fn unsigned(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()
