@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use orlop::bundle::Bundle;
 use orlop::container::Store;
@@ -119,6 +119,17 @@ impl Shim {
 
     pub(crate) fn task(&mut self, id: &str) -> Result<&mut Task, Failure> {
         self.tasks.get_mut(id).ok_or_else(|| none_such(id, ""))
+    }
+
+    /// One that is neither being made nor being deleted: of it nothing is told before its
+    /// creation or after its deletion.
+    fn whole(&mut self, id: &str) -> Result<&mut Task, Failure> {
+        let task = self.task(id)?;
+        match task.init.phase {
+            Phase::New => Err(wrong(format!("container {id} is being created"))),
+            Phase::Deleting => Err(wrong(format!("container {id} is being deleted"))),
+            _ => Ok(task),
+        }
     }
 
     pub(crate) fn root(&mut self, id: &str) -> Result<PathBuf, Failure> {
@@ -262,7 +273,7 @@ impl Shim {
         let root = self.root(&id)?;
         let gone = self.task(&id)?.init.exit.is_some();
         let process = self.process(&id, &exec_id)?;
-        let mut later = Later { exec: exec_id.clone(), ..later(Kind::Start, caller, &id) };
+        let later = Later { exec: exec_id.clone(), ..later(Kind::Start, caller, &id) };
         if exec_id.is_empty() {
             if process.phase != Phase::Created {
                 return Err(wrong(format!("cannot start a container that is not created: {id}")));
@@ -285,15 +296,10 @@ impl Shim {
             if process.phase != Phase::New {
                 return Err(wrong("cannot start a process that was started"));
             }
-            let (stdio, spec) = (process.stdio.clone(), process.spec.clone());
-            let Given { ends, ours, theirs, wait } = self.streams_of(&id, &exec_id, &stdio)?;
-            later.console = ours;
-            let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
-            let work = || {
-                wait.as_ref().map_or(Ok(()), Wait::wait)?;
-                work::exec(&root, &id, &spec, &ends, theirs.as_ref())
-            };
-            self.step(&kept, later, Box::new(work))?;
+            self.whole(&id)?;
+            let begun = self.begin_exec(later, &root);
+            // It may be tried again, with others.
+            begun.inspect_err(|_| self.let_go(&id, &exec_id))?;
         }
         let process = self.process(&id, &exec_id)?;
         process.phase = Phase::Starting;
@@ -301,9 +307,23 @@ impl Shim {
         Ok(None)
     }
 
+    fn begin_exec(&mut self, mut later: Later, root: &Path) -> Result<(), Failure> {
+        let (id, exec_id) = (later.task.clone(), later.exec.clone());
+        let process = self.process(&id, &exec_id)?;
+        let (stdio, spec) = (process.stdio.clone(), process.spec.clone());
+        let Given { ends, ours, theirs, wait } = self.streams_of(&id, &exec_id, &stdio)?;
+        later.console = ours;
+        let kept = kept(&ends, theirs.as_ref(), wait.as_ref());
+        let work = || {
+            wait.as_ref().map_or(Ok(()), Wait::wait)?;
+            work::exec(root, &id, &spec, &ends, theirs.as_ref())
+        };
+        self.step(&kept, later, Box::new(work))
+    }
+
     fn exec(&mut self, request: ExecProcessRequest) -> Answer {
         let ExecProcessRequest { id, exec_id, terminal, stdin, stdout, stderr, spec } = request;
-        let task = self.task(&id)?;
+        let task = self.whole(&id)?;
         if exec_id.is_empty() {
             return Err(Failure::new(Code::InvalidArgument, "an exec needs an id"));
         }
@@ -473,6 +493,7 @@ impl Shim {
 
     fn pause(&mut self, caller: Caller, request: ProcessRequest, kind: Kind) -> Answer {
         let id = request.id;
+        self.whole(&id)?;
         let root = self.root(&id)?;
         let later = later(kind, caller, &id);
         let work = || {

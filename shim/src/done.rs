@@ -175,13 +175,7 @@ impl Shim {
                 if let Some(pidfd) = &process.pidfd {
                     let _ = pidfd_send_signal(pidfd, Signal::KILL);
                 }
-                let streams = process.all_streams();
-                self.cut(&streams);
-                let process = self.process(id, exec)?;
-                process.streams.clear();
-                if let Some(logger) = process.logger.take() {
-                    self.release(logger);
-                }
+                self.let_go(id, exec);
             }
             self.ended(id, exec);
             return Err(failure);
@@ -199,6 +193,17 @@ impl Shim {
         // It may have been quicker.
         self.ended(id, exec);
         Ok(PidResponse { pid }.encode_to_vec())
+    }
+
+    /// What was begun for a process that there is not.
+    pub(crate) fn let_go(&mut self, id: &str, exec: &str) {
+        let Ok(process) = self.process(id, exec) else { return };
+        let streams = process.all_streams();
+        (process.held, process.input) = (None, None);
+        process.streams.clear();
+        let logger = process.logger.take();
+        self.cut(&streams);
+        logger.into_iter().for_each(|logger| self.release(logger));
     }
 
     fn deleted(&mut self, id: &str, result: Result<Made, Failure>) -> Result<Vec<u8>, Failure> {
@@ -278,19 +283,19 @@ impl Shim {
 
     /// Nobody can ask for the process any more, and who still waits has waited in vain.
     pub(crate) fn drop_process(&mut self, id: &str, exec: &str, process: Process) {
-        self.cut(&process.all_streams());
-        process.logger.into_iter().for_each(|logger| self.release(logger));
-        for waiter in process.waiters {
-            self.reply(waiter, Err(none_such(id, exec)));
-        }
         let response = deleted(&process).encode_to_vec();
         self.exits.retain(|_, (task, name)| task != id || name != exec);
-    }
-}
+        self.cut(&process.all_streams());
+        process.logger.into_iter().for_each(|logger| self.release(logger));
         // It goes before all that it has written is where it belongs.
         if let Some(caller) = process.deleter {
             self.reply(caller, Ok(response));
         }
+        for waiter in process.waiters {
+            self.reply(waiter, Err(none_such(id, exec)));
+        }
+    }
+}
 
 pub(crate) fn unsigned(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()

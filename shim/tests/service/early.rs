@@ -10,6 +10,7 @@ use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{Client, SHIM, World, address_of, end, until};
+use crate::limits::{count, shim_of};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest,
     KillRequest, PidResponse, ProcessRequest, WaitResponse,
@@ -143,11 +144,17 @@ fn an_exec_without_its_streams_is_started_when_they_are_there() {
     let exec = exec_of(&world, "a", "one", late.to_str().unwrap());
     let _: Empty = client.ask("Exec", &ExecProcessRequest { stdout, ..exec });
     let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
+    let shim = shim_of(&world, &mut client);
+    let before = count(shim);
     let (_, words) = client.refused("Start", &one);
     assert!(words.ends_with("late\": no such file or directory"), "{words}");
-    drop(File::options().read(true).write(true).open(world.fifo("late")).unwrap());
-    let (_, words) = client.refused("Start", &one);
-    assert!(words.ends_with("later\": no such file or directory"), "{words}");
+    let writes = File::options().read(true).write(true).open(world.fifo("late")).unwrap();
+    for _ in 0..3 {
+        let (_, words) = client.refused("Start", &one);
+        assert!(words.ends_with("later\": no such file or directory"), "{words}");
+        assert_eq!(count(shim), before);
+    }
+    drop(writes);
     let _reads = File::options().read(true).write(true).open(world.fifo("later")).unwrap();
     let _: PidResponse = client.ask("Start", &one);
     let close = CloseIoRequest { id: world.id("a"), stdin: true, exec_id: "one".into() };

@@ -34,7 +34,7 @@ fn allow(shim: u32, count: u64) {
     prlimit(pid, Resource::Nofile, limit).unwrap();
 }
 
-fn count(shim: u32) -> u64 {
+pub(crate) fn count(shim: u32) -> u64 {
     fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count() as u64
 }
 
