@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::messages::events::{Envelope, Event, ForwardRequest};
 use crate::messages::ttrpc::{Request, Response};
 use crate::messages::{Any, Timestamp};
+use crate::ttrpc::Code;
 use crate::ttrpc::connection::{Connection, Fate};
 use crate::ttrpc::frame::{self, Frame};
 
@@ -19,6 +20,9 @@ const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
 
 /// How long containerd may take for one.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often one is sent that is refused.
+const TRIES: u32 = 5;
 
 /// The most that wait for a daemon that is not there.
 const MOST: usize = 2048;
@@ -33,6 +37,8 @@ pub(crate) struct Outbox {
     call: Option<u32>,
     stream: u32,
     failures: u32,
+    /// How often the first one has been refused.
+    refusals: u32,
     /// When to give up, or to try again.
     pub deadline: Option<Instant>,
 }
@@ -47,6 +53,7 @@ impl Outbox {
             call: None,
             stream: 1,
             failures: 0,
+            refusals: 0,
             deadline: None,
         }
     }
@@ -98,11 +105,19 @@ impl Outbox {
             self.call = None;
             self.deadline = None;
             self.failures = 0;
-            self.waiting.pop_front();
             let response = Response::decode(&*message).unwrap_or_default();
             if let Some(status) = response.status.filter(|status| status.code != 0) {
                 log::warn!("an event was refused: {}", status.message);
+                self.refusals += 1;
+                // A daemon that is about to end takes none; the next one will.
+                if self.refusals < TRIES && status.code != Code::InvalidArgument as i32 {
+                    let pause = Duration::from_secs(u64::from(self.refusals));
+                    self.deadline = Some(Instant::now() + pause);
+                    continue;
+                }
             }
+            self.refusals = 0;
+            self.waiting.pop_front();
         }
         if fate == Fate::Closed {
             self.fail();
