@@ -17,7 +17,7 @@ use crate::stream::AT_ONCE;
 use crate::ttrpc::{Code, Failure};
 
 /// The longest file with options, in bytes.
-const LONGEST: u64 = 1 << 20;
+pub(crate) const LONGEST: u64 = 1 << 20;
 
 /// What the host has for all tasks. It counts where a task says nothing.
 const HOST: &str = "/etc/orlop/shim.toml";
@@ -72,26 +72,27 @@ fn given(any: Option<Any>) -> Result<Options, Failure> {
 
 fn from_file(path: &Path, may_lack: bool) -> Result<Options, Failure> {
     let at = |error: &dyn std::fmt::Display| wrong(format!("the options in {path:?}: {error}"));
-    match read(path) {
+    match read(path, LONGEST) {
         Ok(text) => table(&text).map_err(|error| at(&error)),
         Err(error) if may_lack && error.kind() == ErrorKind::NotFound => Ok(Options::default()),
         Err(error) => Err(at(&crate::shim::failed(&error).message)),
     }
 }
 
-/// The shim reads it itself, and waits for nobody: a fifo, say.
-fn read(path: &Path) -> std::io::Result<String> {
+/// The shim reads it itself, and waits for nobody: a fifo, say. It is of whole mebibytes
+/// at most.
+pub(crate) fn read(path: &Path, longest: u64) -> std::io::Result<String> {
     let file = File::options().read(true).custom_flags(AT_ONCE).open(path)?;
     let found = file.metadata()?;
     if found.is_dir() {
         return Err(rustix::io::Errno::ISDIR.into());
     }
-    if !found.is_file() || found.len() > LONGEST {
-        let words = "it is no regular file, or longer than 1 MiB";
+    if !found.is_file() || found.len() > longest {
+        let words = format!("it is no regular file, or longer than {} MiB", longest >> 20);
         return Err(std::io::Error::new(ErrorKind::InvalidData, words));
     }
     let mut text = String::new();
-    file.take(LONGEST).read_to_string(&mut text)?;
+    file.take(longest).read_to_string(&mut text)?;
     Ok(text)
 }
 

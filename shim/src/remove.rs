@@ -1,6 +1,5 @@
 //! `delete`: what is left of a task whose shim is gone, or which never had one.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use crate::args::Args;
 use crate::messages::Timestamp;
 use crate::messages::options::Options;
 use crate::messages::task::DeleteResponse;
-use crate::{socket, work};
+use crate::{options, socket, work};
 
 /// As if it had been killed.
 const KILLED: u32 = 128 + 9;
@@ -21,8 +20,8 @@ pub(crate) fn remove(args: &Args) -> Result<()> {
         "" => std::env::current_dir().context("looking for the bundle")?,
         bundle => Path::new(bundle).to_owned(),
     };
-    let options = fs::read(bundle.join("options.json"));
-    let options = options.ok().and_then(|text| serde_json::from_slice::<Options>(&text).ok());
+    let options = options::read(&bundle.join("options.json"), options::LONGEST);
+    let options = options.ok().and_then(|text| serde_json::from_str::<Options>(&text).ok());
     let root = work::root_of(&options.unwrap_or_default(), &args.namespace);
     let pid = orlop::container::Store::new(&root)
         .open(&args.id)

@@ -12,6 +12,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::options;
+
 /// Where a bundle says what its server listens at: containerd before 1.7 reads it when it
 /// comes back, and finds the server by that alone.
 const ADDRESS: &str = "address";
@@ -69,10 +71,11 @@ fn told(bundle: &Path) -> Option<PathBuf> {
     struct Bootstrap {
         address: String,
     }
-    let bootstrap = fs::read(bundle.join(BOOTSTRAP)).ok();
-    let bootstrap = bootstrap.and_then(|text| serde_json::from_slice::<Bootstrap>(&text).ok());
+    let read = |name| options::read(&bundle.join(name), options::LONGEST).ok();
+    let bootstrap = read(BOOTSTRAP);
+    let bootstrap = bootstrap.and_then(|text| serde_json::from_str::<Bootstrap>(&text).ok());
     let address = bootstrap.map(|bootstrap| bootstrap.address);
-    let address = address.or_else(|| fs::read_to_string(bundle.join(ADDRESS)).ok())?;
+    let address = address.or_else(|| read(ADDRESS))?;
     address.strip_prefix("unix://").map(PathBuf::from)
 }
 

@@ -27,6 +27,9 @@ const SOCKETS: &str = "/run/containerd/s";
 /// The level of containerd's log from which on all is told.
 const DEBUG: i32 = -4;
 
+/// The longest `config.json`, in bytes: as the library's.
+const LONGEST: u64 = 64 << 20;
+
 /// What tells which containers share a shim, the first that is there.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
 
@@ -148,7 +151,7 @@ fn end(server: i32) {
 
 fn group_of(bundle: &Path, id: &str) -> Result<String> {
     let path = bundle.join("config.json");
-    let text = match fs::read(&path) {
+    let text = match crate::options::read(&path, LONGEST) {
         Ok(text) => text,
         // A sandbox has none.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(id.to_owned()),
@@ -159,7 +162,7 @@ fn group_of(bundle: &Path, id: &str) -> Result<String> {
         #[serde(default)]
         annotations: Option<std::collections::BTreeMap<String, String>>,
     }
-    let config: Config = serde_json::from_slice(&text).context("reading config.json")?;
+    let config: Config = serde_json::from_str(&text).context("reading config.json")?;
     let annotations = config.annotations.unwrap_or_default();
     let group = GROUPS.iter().find_map(|name| annotations.get(*name));
     Ok(group.map_or(id, String::as_str).to_owned())
