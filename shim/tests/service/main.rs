@@ -14,6 +14,7 @@ mod limits;
 #[allow(dead_code)] // the same
 mod messages;
 mod order;
+mod races;
 mod signals;
 mod terminals;
 
