@@ -54,6 +54,8 @@ pub enum Kind {
 pub enum Place {
     /// A JSON pointer (RFC 6901) into `config.json`.
     Config(String),
+    /// A JSON pointer into the process that is executed in a container.
+    Process(String),
     /// A path on the host.
     Path(PathBuf),
 }
@@ -78,6 +80,8 @@ impl fmt::Display for Place {
             // RFC 6901: the whole of it.
             Self::Config(pointer) if pointer.is_empty() => f.write_str("config.json"),
             Self::Config(pointer) => write!(f, "config.json: {}", OneLine(pointer)),
+            Self::Process(pointer) if pointer.is_empty() => f.write_str("process"),
+            Self::Process(pointer) => write!(f, "process: {}", OneLine(pointer)),
             Self::Path(path) => write!(f, "{:?}", path),
         }
     }
@@ -166,6 +170,18 @@ impl Error {
         self.at(Place::Path(path.as_ref().to_path_buf()))
     }
 
+    /// The same failure of a process that is executed in a container: it is a document of
+    /// its own, whose fields were taken for those below `prefix` of a config.
+    #[must_use]
+    pub(crate) fn of_process(mut self, prefix: &str) -> Self {
+        if let Some(Place::Config(pointer)) = &self.0.place
+            && let Some(pointer) = pointer.strip_prefix(prefix)
+        {
+            self.0.place = Some(Place::Process(pointer.to_owned()));
+        }
+        self
+    }
+
     /// The same failure under another kind.
     #[must_use]
     pub fn of_kind(mut self, kind: Kind) -> Self {
@@ -204,7 +220,7 @@ impl fmt::Display for Error {
         let Inner { doing, place, errno, hint, .. } = &*self.0;
         OneLine(doing).fmt(f)?;
         match place {
-            Some(place @ Place::Config(_)) => write!(f, " ({place})")?,
+            Some(place @ (Place::Config(_) | Place::Process(_))) => write!(f, " ({place})")?,
             Some(place @ Place::Path(_)) => write!(f, " {place}")?,
             None => {}
         }

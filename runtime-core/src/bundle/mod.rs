@@ -132,7 +132,8 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong with it, with its place.
     pub fn parse_process(bytes: &[u8]) -> Result<Parsed<Process>> {
-        parse(readable(bytes, PROCESS_JSON.name)?, &PROCESS_JSON)
+        let text = readable(bytes, PROCESS_JSON.name)?;
+        parse(text, &PROCESS_JSON).map_err(|error| error.of_process(""))
     }
 }
 
@@ -485,7 +486,7 @@ mod tests {
     fn a_process_is_a_document_too() {
         let text = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["sh"],"env":[1]}"#;
         let error = Bundle::parse_process(text.as_bytes()).expect_err("must be refused");
-        assert_eq!(error.place(), Some(&Place::Config("/env/0".into())));
+        assert_eq!(error.place(), Some(&Place::Process("/env/0".into())));
     }
 
     #[test]
@@ -509,7 +510,7 @@ mod tests {
         let scheduler = parsed.scheduler().as_ref().expect("there is one");
         assert_eq!(scheduler.flags().as_ref().map(Vec::len), Some(3));
         let error = process(r#"["SCHED_FLAG_RESET_ON_FORK","X"]"#).expect_err("X is none");
-        assert_eq!(error.place(), Some(&Place::Config("/scheduler/flags/1".into())));
+        assert_eq!(error.place(), Some(&Place::Process("/scheduler/flags/1".into())));
     }
 
     #[test]

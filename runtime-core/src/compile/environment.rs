@@ -11,14 +11,14 @@ use crate::plan::Builder;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// COMPAT(runc): the texts.
-pub(super) fn validate(plan: &mut Builder, env: &[String], at: &str) {
+pub(super) fn validate(plan: &mut Builder, env: &[String]) {
     for (index, entry) in env.iter().enumerate() {
         let what = match entry.split_once('=') {
             Some(("", _)) => "invalid environment variable: name cannot be empty",
             Some(_) => continue,
             None => "invalid environment variable: missing '='",
         };
-        plan.error(Error::config(format!("{at}/env/{index}"), what));
+        plan.error(Error::config(format!("/process/env/{index}"), what));
     }
 }
 

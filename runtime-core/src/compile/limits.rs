@@ -8,10 +8,10 @@ use crate::plan::{Builder, Limit, Op};
 
 /// SPEC: the same type twice is an error. The kernel refuses a soft limit above
 /// the hard one.
-pub(super) fn validate(plan: &mut Builder, process: &Process, at: &str) {
+pub(super) fn validate(plan: &mut Builder, process: &Process) {
     let limits = process.rlimits().as_deref().unwrap_or_default();
     for (index, limit) in limits.iter().enumerate() {
-        let pointer = format!("{at}/rlimits/{index}");
+        let pointer = format!("/process/rlimits/{index}");
         let name = limit.typ();
         if limits.iter().take(index).any(|earlier| earlier.typ() == name) {
             plan.error(Error::config(&pointer, format!("rlimit {name} is given twice")));
@@ -28,7 +28,7 @@ pub(super) fn validate(plan: &mut Builder, process: &Process, at: &str) {
 ///
 /// Raising a hard limit needs CAP_SYS_RESOURCE in the first user namespace, which
 /// the stage has lost once it is in another. The launcher has not.
-pub(super) fn limits(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn limits(plan: &mut Builder, context: &Context, process: &Process) {
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         let (resource, soft, hard) = (number(limit.typ()), limit.soft(), limit.hard());
         if context.namespaces.user() {
@@ -36,7 +36,7 @@ pub(super) fn limits(plan: &mut Builder, context: &Context, process: &Process, a
         } else {
             let doing = format!("error setting rlimit {}", limit.typ());
             let op = Op::ResourceLimit { resource, soft, hard };
-            plan.push(op, format!("{at}/rlimits/{index}"), doing);
+            plan.push(op, format!("/process/rlimits/{index}"), doing);
         }
     }
 }

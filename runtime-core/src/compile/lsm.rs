@@ -22,14 +22,14 @@ pub(super) fn labels_keys(process: &Process) -> bool {
 }
 
 /// COMPAT(runc): the texts.
-pub(super) fn validate(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn validate(plan: &mut Builder, context: &Context, process: &Process) {
     if profile(process).is_some() && !context.host.apparmor {
         let what = "apparmor: config provided but apparmor not supported";
-        plan.error(Error::config(format!("{at}/apparmorProfile"), what));
+        plan.error(Error::config("/process/apparmorProfile", what));
     }
     if selinux(process).is_some() && !context.host.selinux {
         let what = "selinux label is specified in config, but selinux is disabled or not supported";
-        plan.error(Error::config(format!("{at}/selinuxLabel"), what));
+        plan.error(Error::config("/process/selinuxLabel", what));
     }
 }
 
@@ -43,27 +43,27 @@ pub(super) fn prepare(plan: &mut Builder, process: &Process) {
 
 /// For `exec`: labels the process before it joins the container, where the covered
 /// /proc may forbid a procfs of our own. The label takes effect at the program.
-pub(super) fn from_outside(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn from_outside(plan: &mut Builder, context: &Context, process: &Process) {
     if context.host.may_mount() {
         prepare(plan, process);
-        label(plan, context, process, at);
+        label(plan, context, process);
     }
 }
 
 /// For what [`from_outside`] could not do, and for the first process.
-pub(super) fn from_inside(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn from_inside(plan: &mut Builder, context: &Context, process: &Process) {
     if context.first || !context.host.may_mount() {
         prepare(plan, process);
-        label(plan, context, process, at);
+        label(plan, context, process);
     }
 }
 
-fn label(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+fn label(plan: &mut Builder, context: &Context, process: &Process) {
     if let Some(profile) = profile(process) {
         let file = plan.str("apparmor/exec");
         let value = plan.bytes(format!("exec {profile}").as_bytes());
         let doing = format!("applying the AppArmor profile {profile:?}");
-        plan.push(Op::Label { file, value }, format!("{at}/apparmorProfile"), doing);
+        plan.push(Op::Label { file, value }, "/process/apparmorProfile", doing);
     }
     if let Some(label) = selinux(process) {
         if !context.options.no_new_keyring {
@@ -71,11 +71,11 @@ fn label(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
             let file = plan.str("keycreate");
             let value = plan.bytes(label.as_bytes());
             let doing = format!("setting the SELinux label {label:?} for the keyring");
-            plan.push(Op::Label { file, value }, format!("{at}/selinuxLabel"), doing);
+            plan.push(Op::Label { file, value }, "/process/selinuxLabel", doing);
         }
         let file = plan.str("exec");
         let value = plan.bytes(label.as_bytes());
         let doing = format!("setting the SELinux label {label:?}");
-        plan.push(Op::Label { file, value }, format!("{at}/selinuxLabel"), doing);
+        plan.push(Op::Label { file, value }, "/process/selinuxLabel", doing);
     }
 }

@@ -151,7 +151,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     let filter = process::filter(&mut plan, &context, process);
 
     keep_fds(&mut plan, options.preserve_fds);
-    process::oom_score(&mut plan, &context, process, "/process");
+    process::oom_score(&mut plan, &context, process);
     namespaces::enter(&mut plan, &context);
     plan.push(Op::Session {}, "", "starting a session");
     process::keyring(&mut plan, &context, process);
@@ -168,19 +168,19 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     lsm::prepare(&mut plan, process);
     rootfs::cover(&mut plan, &context);
     rootfs::enter(&mut plan, &context);
-    process::directory(&mut plan, &context, process, "/process");
+    process::directory(&mut plan, &context, process);
     let bind = rootfs::takes_mounts(&context);
-    process::console(&mut plan, &context, process, "/process", bind);
+    process::console(&mut plan, &context, process, bind);
     mounts::finish(&mut plan, &context, &entries);
     rootfs::finish(&mut plan, &context);
     process::names(&mut plan, &context);
 
-    process::become_process(&mut plan, &context, process, "/process", filter.as_ref());
+    process::become_process(&mut plan, &context, process, filter.as_ref());
     plan.push(Op::WaitFor { gate: Gate::Ready }, "", "reporting that the container is created");
     plan.push(Op::WaitStart {}, "", "waiting for the start");
     hooks::start_container(&mut plan, spec, process, filter.as_ref());
     process::late_filter(&mut plan, filter.as_ref());
-    process::execute(&mut plan, process, "/process");
+    process::execute(&mut plan, process);
     plan.finish()
 }
 
@@ -202,24 +202,25 @@ pub fn exec(
     let linux = &*linux_of(spec);
     let context = Context::new(spec, linux, host, options, false);
     let process = &process::inherit(process, spec);
-    validate::exec(&mut plan, &context, process);
+    validate::process(&mut plan, &context, process);
     let filter = process::filter(&mut plan, &context, process);
 
     keep_fds(&mut plan, options.preserve_fds);
-    process::oom_score(&mut plan, &context, process, "");
+    process::oom_score(&mut plan, &context, process);
     // Before any namespace of the container is entered: from there on it may look.
     plan.push(Op::Undumpable {}, "", "hiding the process");
-    lsm::from_outside(&mut plan, &context, process, "");
+    lsm::from_outside(&mut plan, &context, process);
     namespaces::join_container(&mut plan, &context, process);
     rootfs::join(&mut plan, &context);
     plan.push(Op::Session {}, "", "starting a session");
     process::keyring(&mut plan, &context, process);
-    process::directory(&mut plan, &context, process, "");
-    process::console(&mut plan, &context, process, "", false);
-    process::become_process(&mut plan, &context, process, "", filter.as_ref());
+    process::directory(&mut plan, &context, process);
+    process::console(&mut plan, &context, process, false);
+    process::become_process(&mut plan, &context, process, filter.as_ref());
     process::late_filter(&mut plan, filter.as_ref());
-    process::execute(&mut plan, process, "");
-    plan.finish()
+    process::execute(&mut plan, process);
+    let of_process = |error: Error| error.of_process("/process");
+    plan.finish().map_err(|errors| errors.into_iter().map(of_process).collect())
 }
 
 /// The Linux section, or one with nothing in it: the type's own default has namespaces,

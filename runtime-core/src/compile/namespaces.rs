@@ -314,7 +314,7 @@ pub(super) fn join_container(plan: &mut Builder, context: &Context, process: &Pr
     // SPEC: the initial affinity holds before the process is in the cgroup; the
     // clone would already have put it there.
     let by_clone = initial.is_none();
-    scheduling::affinity(plan, initial, "/execCPUAffinity/initial");
+    scheduling::affinity(plan, initial, "/process/execCPUAffinity/initial");
     join_cgroups(plan, context, by_clone);
     resctrl::join(plan, context);
     join(plan, context);

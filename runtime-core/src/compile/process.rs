@@ -128,7 +128,7 @@ pub(super) fn inherit(process: &Process, spec: &Spec) -> Process {
 /// The score, before anything else: its file belongs to root once the process is
 /// hidden, and lowering it takes CAP_SYS_RESOURCE in the first user namespace. A
 /// stage that is born in another one leaves it to the launcher.
-pub(super) fn oom_score(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn oom_score(plan: &mut Builder, context: &Context, process: &Process) {
     let Some(score) = process.oom_score_adj() else { return };
     if context.first && context.namespaces.born_unprivileged() {
         plan.outside().oom_score = Some(score);
@@ -136,7 +136,7 @@ pub(super) fn oom_score(plan: &mut Builder, context: &Context, process: &Process
     }
     let value = plan.str(score.to_string());
     let doing = format!("setting the oom score to {score}");
-    plan.push(Op::OomScore { value }, format!("{at}/oomScoreAdj"), doing);
+    plan.push(Op::OomScore { value }, "/process/oomScoreAdj", doing);
 }
 
 /// A session keyring by the container's name, which its later processes join. Soon, for
@@ -160,20 +160,14 @@ fn make_keyring(plan: &mut Builder, context: &Context) {
 /// it; and before the root is read-only, since it may have to be made.
 ///
 /// COMPAT(runc): create makes it, exec does not.
-pub(super) fn directory(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn directory(plan: &mut Builder, context: &Context, process: &Process) {
     let path = plan.str(process.cwd().as_os_str().as_encoded_bytes());
     let create = if context.first { CHDIR_MAKE } else { CHDIR_TRY };
-    plan.push(Op::Chdir { path, create }, format!("{at}/cwd"), cwd_text(process));
+    plan.push(Op::Chdir { path, create }, "/process/cwd", cwd_text(process));
 }
 
 /// A terminal, if the process wants one.
-pub(super) fn console(
-    plan: &mut Builder,
-    context: &Context,
-    process: &Process,
-    at: &str,
-    bind: bool,
-) {
+pub(super) fn console(plan: &mut Builder, context: &Context, process: &Process, bind: bool) {
     if process.terminal() != Some(true) {
         return;
     }
@@ -185,7 +179,7 @@ pub(super) fn console(
     let bound = if bind { CONSOLE_BOUND } else { 0 };
     let bare = if context.options.bare_lines { CONSOLE_BARE_LINES } else { 0 };
     let op = Op::Console { size, like: bound | bare, uid, gid: KEEP_ID };
-    plan.push(op, format!("{at}/terminal"), "making the terminal");
+    plan.push(op, "/process/terminal", "making the terminal");
 }
 
 /// Host and domain name of the container.
@@ -206,36 +200,35 @@ pub(super) fn become_process(
     plan: &mut Builder,
     context: &Context,
     process: &Process,
-    at: &str,
     filter: Option<&Filter>,
 ) {
     let user = process.user();
     // CAP_CHOWN; and the host's /dev/null must not stay open.
     let stdio = Op::Stdio { uid: user.uid(), gid: KEEP_ID };
-    plan.push(stdio, format!("{at}/user"), "handing over the standard streams");
+    plan.push(stdio, "/process/user", "handing over the standard streams");
     // CAP_SYS_NICE.
-    scheduling::schedule(plan, context, process, at);
+    scheduling::schedule(plan, context, process);
     if !environment::has_home(process) {
         let doing = "looking up the home directory";
-        plan.push(Op::Home { uid: user.uid() }, format!("{at}/env"), doing);
+        plan.push(Op::Home { uid: user.uid() }, "/process/env", doing);
     }
     // Before no_new_privs, under which AppArmor lets no profile be left.
-    lsm::from_inside(plan, context, process, at);
+    lsm::from_inside(plan, context, process);
     if lsm::labels_keys(process) {
         make_keyring(plan, context);
     }
     // CAP_SYS_RESOURCE; after what opens files.
-    limits::limits(plan, context, process, at);
+    limits::limits(plan, context, process);
     let umask = user.umask().unwrap_or(DEFAULT_UMASK);
-    plan.push(Op::Umask { mask: umask }, format!("{at}/user/umask"), "setting the umask");
-    let pointer = format!("{at}/capabilities");
+    plan.push(Op::Umask { mask: umask }, "/process/user/umask", "setting the umask");
+    let pointer = "/process/capabilities";
     let wanted = process.capabilities().as_ref();
-    let sets = capabilities::sets(plan, context, wanted, &pointer);
+    let sets = capabilities::sets(plan, context, wanted, pointer);
     // CAP_SETPCAP, which the ids take away.
     let bounding = Op::Bounding { keep: sets.bounding };
     plan.push(bounding, format!("{pointer}/bounding"), "dropping capabilities");
     install(plan, filter, Moment::Privileged);
-    ids(plan, context, process, at);
+    ids(plan, context, process);
     let op = Op::Capabilities {
         effective: sets.effective,
         permitted: sets.permitted,
@@ -245,13 +238,13 @@ pub(super) fn become_process(
     plan.push(op, pointer, "unable to apply caps");
     if process.no_new_privileges() == Some(true) {
         let doing = "setting no_new_privs";
-        plan.push(Op::NoNewPrivileges {}, format!("{at}/noNewPrivileges"), doing);
+        plan.push(Op::NoNewPrivileges {}, "/process/noNewPrivileges", doing);
     }
     // As the user: root may be the one that is not let in (a network file system).
     let path = plan.str(process.cwd().as_os_str().as_encoded_bytes());
     let doing = cwd_text(process);
-    plan.push(Op::Chdir { path, create: CHDIR_MUST }, format!("{at}/cwd"), doing);
-    find_program(plan, process, at);
+    plan.push(Op::Chdir { path, create: CHDIR_MUST }, "/process/cwd", doing);
+    find_program(plan, process);
     install(plan, filter, Moment::BeforeReady);
     if !context.first && !plan.outside().limits.is_empty() {
         plan.push(Op::WaitFor { gate: Gate::Ready }, "", "waiting for the limits");
@@ -263,22 +256,22 @@ fn cwd_text(process: &Process) -> String {
     format!("chdir to cwd ({:?}) set in config.json failed", process.cwd())
 }
 
-fn ids(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+fn ids(plan: &mut Builder, context: &Context, process: &Process) {
     let user = process.user();
     let set_groups = u32::from(!namespaces::setgroups_denied(context));
     let groups = plan.words(user.additional_gids().as_deref().unwrap_or_default());
     let (uid, gid) = (user.uid(), user.gid());
     let doing = format!("becoming user {uid}:{gid}");
-    plan.push(Op::Ids { uid, gid, groups, set_groups }, format!("{at}/user"), doing);
+    plan.push(Op::Ids { uid, gid, groups, set_groups }, "/process/user", doing);
 }
 
 /// COMPAT(runc): engines look for `exec: "NAME"` and the reason behind it.
-fn find_program(plan: &mut Builder, process: &Process, at: &str) {
+fn find_program(plan: &mut Builder, process: &Process) {
     let Some(name) = process.args().as_ref().and_then(|args| args.first()) else { return };
     let doing = format!("exec: {name:?}");
     let name = plan.str(name);
     let path = plan.strs(environment::path(process));
-    plan.push(Op::FindProgram { name, path }, format!("{at}/args/0"), doing);
+    plan.push(Op::FindProgram { name, path }, "/process/args/0", doing);
 }
 
 fn install(plan: &mut Builder, filter: Option<&Filter>, moment: Moment) {
@@ -295,12 +288,12 @@ pub(super) fn late_filter(plan: &mut Builder, filter: Option<&Filter>) {
 }
 
 /// The program.
-pub(super) fn execute(plan: &mut Builder, process: &Process, at: &str) {
+pub(super) fn execute(plan: &mut Builder, process: &Process) {
     let args = process.args().as_deref().unwrap_or_default();
     let name = args.first().map(String::as_str).unwrap_or_default();
     // COMPAT(runc): as Go tells it.
     let doing = format!("exec {name}");
     let argv = plan.strs(args);
     let envp = plan.strs(environment::entries(process));
-    plan.push(Op::Exec { argv, envp }, format!("{at}/args"), doing);
+    plan.push(Op::Exec { argv, envp }, "/process/args", doing);
 }

@@ -15,15 +15,15 @@ use crate::plan::{Builder, Op};
 const MOST_BITS: usize = 1 << 16;
 
 /// COMPAT(runc): the texts name the same fields.
-pub(super) fn validate(plan: &mut Builder, process: &Process, at: &str) {
+pub(super) fn validate(plan: &mut Builder, process: &Process) {
     if let Some(scheduler) = process.scheduler() {
-        validate_scheduler(plan, scheduler, &format!("{at}/scheduler"));
+        validate_scheduler(plan, scheduler);
     }
     if let Some(priority) = process.io_priority()
         && !(0..=7).contains(&priority.priority())
     {
         let what = format!("invalid ioPriority.Priority: {}", priority.priority());
-        plan.error(Error::config(format!("{at}/ioPriority/priority"), what));
+        plan.error(Error::config("/process/ioPriority/priority", what));
     }
     if let Some(affinity) = process.exec_cpu_affinity() {
         for (name, list) in
@@ -31,17 +31,17 @@ pub(super) fn validate(plan: &mut Builder, process: &Process, at: &str) {
         {
             if list.as_deref().is_some_and(|list| mask_of(list).is_none()) {
                 let what = format!("bad CPUAffinity.{name}: not a list of processors");
-                plan.error(Error::config(format!("{at}/execCPUAffinity/{name}"), what));
+                plan.error(Error::config(format!("/process/execCPUAffinity/{name}"), what));
             }
         }
     }
 }
 
-fn validate_scheduler(plan: &mut Builder, scheduler: &Scheduler, at: &str) {
+fn validate_scheduler(plan: &mut Builder, scheduler: &Scheduler) {
     let policy = *scheduler.policy();
     let mut refuse = |bad: bool, field: &str, what: String| {
         if bad {
-            plan.error(Error::config(format!("{at}/{field}"), what));
+            plan.error(Error::config(format!("/process/scheduler/{field}"), what));
         }
     };
     refuse(policy == Policy::SchedIso, "policy", "invalid scheduler policy: SCHED_ISO".into());
@@ -76,7 +76,7 @@ fn validate_scheduler(plan: &mut Builder, scheduler: &Scheduler, at: &str) {
 
 /// Everything for the program, while the capabilities for it (CAP_SYS_NICE) are
 /// still there.
-pub(super) fn schedule(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn schedule(plan: &mut Builder, context: &Context, process: &Process) {
     if let Some(personality) = context.linux.personality() {
         persona(plan, personality);
     }
@@ -84,7 +84,7 @@ pub(super) fn schedule(plan: &mut Builder, context: &Context, process: &Process,
         memory_policy(plan, policy);
     }
     if let Some(wanted) = process.scheduler() {
-        plan.push(scheduler(wanted), format!("{at}/scheduler"), "setting the scheduler");
+        plan.push(scheduler(wanted), "/process/scheduler", "setting the scheduler");
     }
     if let Some(wanted) = process.io_priority() {
         let class = match wanted.class() {
@@ -94,18 +94,14 @@ pub(super) fn schedule(plan: &mut Builder, context: &Context, process: &Process,
         };
         let level = u32::try_from(wanted.priority()).unwrap_or_default();
         let priority = class << 13 | level;
-        plan.push(
-            Op::IoPriority { priority },
-            format!("{at}/ioPriority"),
-            "setting the I/O priority",
-        );
+        plan.push(Op::IoPriority { priority }, "/process/ioPriority", "setting the I/O priority");
     }
     // SPEC: for exec only; and in the cgroup, where the process is by now.
     let wanted = if context.first { None } else { process.exec_cpu_affinity().as_ref() };
     match wanted {
         Some(wanted) => {
             let list = wanted.cpu_affinity_final().as_ref();
-            affinity(plan, list, &format!("{at}/execCPUAffinity/final"));
+            affinity(plan, list, "/process/execCPUAffinity/final");
         }
         // COMPAT(runc): those of the cgroup, however few the caller was told to use.
         None => {

@@ -30,16 +30,11 @@ pub(super) fn create(plan: &mut Builder, context: &Context) {
         plan.error(Error::config("/annotations", "the key of an annotation must not be empty"));
     }
     match spec.process() {
-        Some(wanted) => process(plan, context, wanted, "/process"),
+        Some(wanted) => process(plan, context, wanted),
         // COMPAT(runc): the text. SPEC: may be missing until start, but a start
         // that can't work is better refused now.
         None => plan.error(Error::config("/process", "process property must not be empty")),
     }
-}
-
-/// The process of an `exec`, a document of its own.
-pub(super) fn exec(plan: &mut Builder, context: &Context, wanted: &Process) {
-    process(plan, context, wanted, "");
 }
 
 /// SPEC: SemVer 2.0; within a major version a config stays valid.
@@ -98,55 +93,55 @@ fn names(plan: &mut Builder, context: &Context) {
 }
 
 /// COMPAT(runc): the texts about args and cwd.
-fn process(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+pub(super) fn process(plan: &mut Builder, context: &Context, process: &Process) {
     if process.command_line().is_some() {
         let what = "a command line is for Windows; Linux takes args";
-        plan.error(Error::unsupported(format!("{at}/commandLine"), what));
+        plan.error(Error::unsupported("/process/commandLine", what));
     }
     match process.args().as_deref() {
         None | Some([]) => {
-            plan.error(Error::config(format!("{at}/args"), "args must not be empty"));
+            plan.error(Error::config("/process/args", "args must not be empty"));
         }
         Some([name, ..]) if name.is_empty() => {
             let what = "exec: \"\": executable file not found in $PATH";
-            plan.error(Error::config(format!("{at}/args/0"), what));
+            plan.error(Error::config("/process/args/0", what));
         }
         Some(_) => {}
     }
     let cwd = process.cwd();
     if cwd.as_os_str().is_empty() {
-        plan.error(Error::config(format!("{at}/cwd"), "Cwd property must not be empty"));
+        plan.error(Error::config("/process/cwd", "Cwd property must not be empty"));
     } else if !cwd.is_absolute() {
-        plan.error(Error::config(format!("{at}/cwd"), "Cwd must be an absolute path"));
+        plan.error(Error::config("/process/cwd", "Cwd must be an absolute path"));
     }
-    console_size(plan, process, at);
-    ids(plan, context, process, at);
+    console_size(plan, process);
+    ids(plan, context, process);
     if process.user().username().as_ref().is_some_and(|name| !name.is_empty()) {
-        plan.warn(format!("{at}/user/username: ignored, since it is for another platform"));
+        plan.warn("/process/user/username: ignored, since it is for another platform".to_owned());
     }
-    environment::validate(plan, process.env().as_deref().unwrap_or_default(), at);
-    limits::validate(plan, process, at);
-    scheduling::validate(plan, process, at);
-    lsm::validate(plan, context, process, at);
+    environment::validate(plan, process.env().as_deref().unwrap_or_default());
+    limits::validate(plan, process);
+    scheduling::validate(plan, process);
+    lsm::validate(plan, context, process);
     if let Some(score) = process.oom_score_adj()
         && !(-1000..=1000).contains(&score)
     {
         let what = format!("oomScoreAdj {score} is not between -1000 and 1000");
-        plan.error(Error::config(format!("{at}/oomScoreAdj"), what));
+        plan.error(Error::config("/process/oomScoreAdj", what));
     }
 }
 
-fn console_size(plan: &mut Builder, process: &Process, at: &str) {
+fn console_size(plan: &mut Builder, process: &Process) {
     let Some(size) = process.console_size() else { return };
     for (name, value) in [("height", size.height()), ("width", size.width())] {
         if value > u64::from(u16::MAX) {
             let what = format!("a terminal's {name} is at most {}", u16::MAX);
-            plan.error(Error::config(format!("{at}/consoleSize/{name}"), what));
+            plan.error(Error::config(format!("/process/consoleSize/{name}"), what));
         }
     }
 }
 
-fn ids(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
+fn ids(plan: &mut Builder, context: &Context, process: &Process) {
     let (user, linux) = (process.user(), context.linux);
     // COMPAT(runc): the texts about unmapped ids.
     let refused = |mappings: &Option<Vec<LinuxIdMapping>>, what: &str, id: u32| {
@@ -154,22 +149,22 @@ fn ids(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
         bad.then(|| format!("cannot {what} {id} in user namespace"))
     };
     if let Some(what) = refused(linux.uid_mappings(), "setuid to unmapped uid", user.uid()) {
-        plan.error(Error::config(format!("{at}/user/uid"), what));
+        plan.error(Error::config("/process/user/uid", what));
     }
     if let Some(what) = refused(linux.gid_mappings(), "setgid to unmapped gid", user.gid()) {
-        plan.error(Error::config(format!("{at}/user/gid"), what));
+        plan.error(Error::config("/process/user/gid", what));
     }
     let groups = user.additional_gids().as_deref().unwrap_or_default();
-    let pointer = format!("{at}/user/additionalGids");
+    let pointer = "/process/user/additionalGids";
     if groups.len() > MOST_GROUPS {
         let what = format!("more than {MOST_GROUPS} additional groups");
-        plan.error(Error::config(&pointer, what));
+        plan.error(Error::config(pointer, what));
         return;
     }
     if !groups.is_empty() && namespaces::setgroups_denied(context) {
         // COMPAT(runc): the text.
         let what = "cannot set any additional groups in a rootless container";
-        plan.error(Error::config(&pointer, what));
+        plan.error(Error::config(pointer, what));
         return;
     }
     for (index, group) in groups.iter().enumerate() {
@@ -179,6 +174,6 @@ fn ids(plan: &mut Builder, context: &Context, process: &Process, at: &str) {
     }
     if user.umask().is_some_and(|umask| umask > 0o777) {
         let what = "umask has bits beyond 0777";
-        plan.error(Error::config(format!("{at}/user/umask"), what));
+        plan.error(Error::config("/process/user/umask", what));
     }
 }

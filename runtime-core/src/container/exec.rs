@@ -57,6 +57,10 @@ impl Container {
     /// [`Kind::WrongState`] when the container is not running; what is wrong with
     /// the process, or what went wrong before its program was executed.
     pub fn exec(&self, options: &ExecOptions) -> Result<Started> {
+        self.try_exec(options).map_err(|error| error.of_process("/process"))
+    }
+
+    fn try_exec(&self, options: &ExecOptions) -> Result<Started> {
         let state = self.state()?;
         match state {
             State::Running | State::Created => {}

@@ -121,8 +121,12 @@ fn row_05_the_id_that_is_none(lab: &Lab) {
     assert_eq!(
         refused(&output, 255),
         "exec failed: cannot setuid to unmapped uid 4294967295 in user namespace \
-         (config.json: /user/uid)"
+         (process: /user/uid)"
     );
+    // The kernel's answers have it, too.
+    let output = lab.exec("a", &["--cwd", "/bin/probe"], &["ids"]);
+    let said = refused(&output, 255);
+    assert!(said.ends_with(" (process: /cwd): not a directory"), "{said}");
     lab.delete("a");
 }
 
