@@ -191,7 +191,17 @@ impl Shim {
         let Some(connection) = self.connections.get(&number) else { return };
         let more = || self.poller.again(connection, Source::Connection(number), EDGES);
         if fate == Fate::Closed || (fate == Fate::More && more().is_err()) {
-            self.connections.remove(&number);
+            self.close(number);
+        }
+    }
+
+    /// Who has gone waits for nothing.
+    fn close(&mut self, number: u32) {
+        self.connections.remove(&number);
+        for task in self.tasks.values_mut() {
+            for process in task.execs.values_mut().chain([&mut task.init]) {
+                process.waiters.retain(|waiter| waiter.connection != number);
+            }
         }
     }
 
@@ -235,7 +245,7 @@ impl Shim {
     pub(crate) fn reply(&mut self, caller: Caller, result: Result<Vec<u8>, Failure>) {
         let Some(connection) = self.connections.get_mut(&caller.connection) else { return };
         if connection.send(&answer(caller.stream, result)) == Fate::Closed {
-            self.connections.remove(&caller.connection);
+            self.close(caller.connection);
         }
     }
 

@@ -243,6 +243,31 @@ fn who_reads_no_answers_gets_no_more() {
 /// The daemon stands still: nobody takes connections, and there is no room for more that
 /// wait.
 fn stand_still(world: &World) -> (OwnedFd, UnixStream) {
+#[test]
+fn who_has_gone_waits_for_nothing() {
+    let Some(world) = World::new("who_has_gone_waits_for_nothing") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let wait_and_go = |times: usize| {
+        for _ in 0..times {
+            let mut other = Client::to(&format!("unix://{}", address.display()));
+            for _ in 0..1000 {
+                other.send("Wait", &world.of("a"));
+            }
+            assert_eq!(shim_of(&world, &mut other), shim);
+        }
+        kilobytes(shim)
+    };
+    let before = wait_and_go(5);
+    let grown = wait_and_go(50).saturating_sub(before);
+    assert!(grown < 200, "{grown} kB");
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
     let path = world.path("daemon");
     fs::remove_file(&path).unwrap();
     let daemon =
