@@ -241,18 +241,25 @@ impl Shim {
 
     /// Takes back what a creation has made. The task is there until that is done, and why
     /// it failed is told then: another one of that id would lose what it makes. A failure
-    /// is to be told now.
+    /// is to be told now: no step could begin, and one will later.
     pub(crate) fn undo(&mut self, caller: Caller, id: &str, failure: Failure) -> Option<Failure> {
         self.leave(id);
-        let later = Later { failure: Some(failure.clone()), ..later(Kind::Undo, caller, id) };
-        let begun = self.root(id).and_then(|root| {
-            let bundle = self.task(id)?.bundle.clone();
-            self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
-        });
-        let error = begun.err()?;
+        let error = self.begin_undo(caller, id, Some(failure.clone())).err()?;
         log::error!("taking {id} back: {}", error.message);
-        self.forget(id);
+        self.undo_later(id);
         Some(failure)
+    }
+
+    pub(crate) fn begin_undo(
+        &mut self,
+        caller: Caller,
+        id: &str,
+        failure: Option<Failure>,
+    ) -> Result<(), Failure> {
+        let root = self.root(id)?;
+        let bundle = self.task(id)?.bundle.clone();
+        let later = Later { failure, ..later(Kind::Undo, caller, id) };
+        self.step(&[], later, Box::new(move || work::delete(&root, id, &bundle)))
     }
 
     /// Ends what a container still has when its init is gone. In a pid namespace of its own

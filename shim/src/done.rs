@@ -24,10 +24,14 @@ impl Shim {
         let Later { kind, caller, task: id, exec, console, images, failure } = later;
         let result = match (kind, result) {
             (Kind::Undo, result) => {
-                if let Err(failure) = result {
-                    log::error!("taking {id} back: {}", failure.message);
+                let error = result.err();
+                if let Some(error) = &error {
+                    log::error!("taking {id} back: {}", error.message);
                 }
-                self.forget(&id);
+                match error {
+                    Some(error) if error.code == Code::Aborted => self.undo_later(&id),
+                    _ => self.forget(&id),
+                }
                 failure.map_or_else(|| Ok(Vec::new()), Err)
             }
             (Kind::Create, result) => match self.created(caller, &id, console, result) {

@@ -36,6 +36,9 @@ const DRAINED: Duration = Duration::from_secs(10);
 /// How long a logger has for its end.
 const LOGGED: Duration = Duration::from_secs(12);
 
+/// How long after an undo that could not begin, or was killed, there is another.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// All is read that there is, and what is kept is sent when there is room.
 const EDGES: Interest = Interest::IN.union(Interest::OUT).union(Interest::ET);
 
@@ -65,6 +68,8 @@ pub(crate) struct Shim {
     loggers: Vec<(Instant, Logger)>,
     /// Deletions that wait for streams, and until when.
     pub drains: Vec<(Instant, String, String)>,
+    /// Tasks that are to be taken back yet, and when.
+    undone: Vec<(Instant, String)>,
     /// It ends when the events are sent, until then at most.
     pub ending: Option<Instant>,
 }
@@ -103,6 +108,7 @@ impl Shim {
             outbox,
             loggers: Vec::new(),
             drains: Vec::new(),
+            undone: Vec::new(),
             ending: None,
         })
     }
@@ -113,8 +119,9 @@ impl Shim {
             let drains = self.drains.iter().map(|(deadline, ..)| *deadline);
             let loggers = self.loggers.iter().map(|(deadline, _)| *deadline);
             let late = self.late.iter().map(|late| late.due);
+            let undone = self.undone.iter().map(|(due, _)| *due);
             let others = self.outbox.deadline.into_iter().chain(self.ending);
-            let deadline = drains.chain(loggers).chain(late).chain(others).min();
+            let deadline = drains.chain(loggers).chain(late).chain(undone).chain(others).min();
             let most = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             for source in self.poller.wait(most) {
                 self.serve(source);
@@ -126,7 +133,7 @@ impl Shim {
             if self.queued {
                 self.accept();
             }
-            let busy = !(self.outbox.is_empty() && self.steps.is_empty())
+            let busy = !(self.outbox.is_empty() && self.steps.is_empty() && self.undone.is_empty())
                 || self.connections.values().any(Connection::is_full);
             if self.ending.is_some_and(|deadline| !busy || deadline <= Instant::now()) {
                 break;
@@ -509,6 +516,21 @@ impl Shim {
 
     pub(crate) fn drain(&mut self, task: &str, exec: &str) {
         self.drains.push((Instant::now() + DRAINED, task.to_owned(), exec.to_owned()));
+    pub(crate) fn undo_later(&mut self, id: &str) {
+        self.undone.push((Instant::now() + AGAIN, id.to_owned()));
+    }
+
+    fn undo_again(&mut self) {
+        let now = Instant::now();
+        for (due, id) in std::mem::take(&mut self.undone) {
+            if due > now {
+                self.undone.push((due, id));
+            } else if self.begin_undo(Caller::NOBODY, &id, None).is_err() {
+                self.undo_later(&id);
+            }
+        }
+    }
+
     }
 }
 

@@ -23,6 +23,9 @@ use crate::messages::ttrpc::Request;
 use crate::shell;
 use crate::terminals::scripted;
 
+const NOT_FOUND: i32 = 5;
+const ALREADY_EXISTS: i32 = 6;
+
 pub(crate) fn shim_of(world: &World, client: &mut Client) -> u32 {
     client.ask::<ConnectResponse>("Connect", &world.of("none")).shim_pid
 }
@@ -240,9 +243,6 @@ fn who_reads_no_answers_gets_no_more() {
     drop(deaf);
 }
 
-/// The daemon stands still: nobody takes connections, and there is no room for more that
-/// wait.
-fn stand_still(world: &World) -> (OwnedFd, UnixStream) {
 #[test]
 fn who_has_gone_waits_for_nothing() {
     let Some(world) = World::new("who_has_gone_waits_for_nothing") else { return };
@@ -268,6 +268,9 @@ fn who_has_gone_waits_for_nothing() {
     end(&world, client, &address);
 }
 
+/// The daemon stands still: nobody takes connections, and there is no room for more that
+/// wait.
+fn stand_still(world: &World) -> (OwnedFd, UnixStream) {
     let path = world.path("daemon");
     fs::remove_file(&path).unwrap();
     let daemon =
@@ -307,4 +310,35 @@ fn a_daemon_that_takes_no_connection_hinders_nobody() {
     run(&world, &mut Client::to(&format!("unix://{}", address.display())));
     drop(standing);
     end(&world, next, &address);
+}
+
+/// What was made is there, and nothing to take it back with.
+#[test]
+fn what_cannot_be_taken_back_at_once_is_taken_back_later() {
+    let test = "what_cannot_be_taken_back_at_once_is_taken_back_later";
+    let Some(world) = World::new(test) else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    let go = world.path("go");
+    // It is being created until its logger is ready.
+    let script = format!("until [ -e {} ]; do sleep 0.01; done; exec 5>&-; cat <&3", go.display());
+    let stdout = shell("binary", &script);
+    let created = client.send("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    let _: StateResponse = client.ask("State", &world.of("a"));
+    allow(shim, 3);
+    fs::write(&go, "").unwrap();
+    client.receive(created).unwrap_err();
+    assert!(world.path("state/test").join(world.id("a")).exists());
+    // Another one would lose what it makes.
+    assert_eq!(client.refused("Create", &world.creation("a")).0, ALREADY_EXISTS);
+    allow(shim, 1024);
+    until("the end of the task", || {
+        let asked = client.send("State", &world.of("a"));
+        client.receive(asked).is_err_and(|(code, _)| code == NOT_FOUND)
+    });
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
 }
