@@ -129,6 +129,7 @@ impl Shim {
             self.look_for_readers();
             self.drained();
             self.end_loggers();
+            self.undo_again();
             self.publish();
             if self.queued {
                 self.accept();
@@ -274,7 +275,8 @@ impl Shim {
     /// Looks after a step.
     pub(crate) fn begin(&mut self, step: Step, later: Later) -> Result<(), Failure> {
         let number = self.number();
-        self.poller.add(&step, Source::Step(number), Interest::IN).map_err(|e| failed(&e))?;
+        let added = self.poller.add(&step, Source::Step(number), Interest::IN);
+        added.and_then(|()| step.go()).map_err(|error| failed(&error))?;
         self.steps.insert(number, (step, later));
         Ok(())
     }
@@ -514,8 +516,6 @@ impl Shim {
         });
     }
 
-    pub(crate) fn drain(&mut self, task: &str, exec: &str) {
-        self.drains.push((Instant::now() + DRAINED, task.to_owned(), exec.to_owned()));
     pub(crate) fn undo_later(&mut self, id: &str) {
         self.undone.push((Instant::now() + AGAIN, id.to_owned()));
     }
@@ -531,6 +531,8 @@ impl Shim {
         }
     }
 
+    pub(crate) fn drain(&mut self, task: &str, exec: &str) {
+        self.drains.push((Instant::now() + DRAINED, task.to_owned(), exec.to_owned()));
     }
 }
 

@@ -81,7 +81,8 @@ pub(crate) fn give_descriptors_back() {
 pub(crate) type Work<'a> = Box<dyn FnOnce() -> Result<Made, Failure> + 'a>;
 
 impl Step {
-    /// Begins it. It has the descriptors in `kept` and no other of the shim's.
+    /// Begins it. It has the descriptors in `kept` and no other of the shim's, and does
+    /// nothing before [`Self::go`]: one that nobody looks after leaves nothing.
     pub(crate) fn begin(kept: &[BorrowedFd<'_>], work: Work<'_>) -> std::io::Result<Self> {
         let (told, tell) = UnixStream::pair()?;
         told.set_nonblocking(true)?;
@@ -97,6 +98,9 @@ impl Step {
                 close_others(kept.iter().copied().chain([tell.as_fd()]).chain(crate::log::file()));
                 give_descriptors_back();
                 let _ = SigSet::empty().thread_set_mask();
+                if (&tell).read_exact(&mut [0]).is_err() {
+                    sys::exit(1);
+                }
                 let failed = |Failure { code, message }| Told { code: code as i32, message };
                 let outcome = match work() {
                     Ok(made) => Outcome { made: Some(made), failure: None },
@@ -110,6 +114,11 @@ impl Step {
                 Ok(Self { process: hold(pid)?, told, bytes: Vec::new() })
             }
         }
+    }
+
+    /// Somebody looks after it. Without this it ends when it is dropped.
+    pub(crate) fn go(&self) -> std::io::Result<()> {
+        (&self.told).write_all(&[0])
     }
 
     /// What it has told, if that is all.
