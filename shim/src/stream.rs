@@ -152,7 +152,7 @@ pub(crate) fn open_output(address: &str) -> std::io::Result<Option<(OwnedFd, boo
     if let Some(path) = address.strip_prefix("file://") {
         let path = Path::new(path);
         if let Some(parent) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+            DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
         }
         let mut options = File::options();
         options.append(true).create(true).mode(0o644).custom_flags(AT_ONCE);

@@ -1,6 +1,9 @@
 //! What the steps do: calls of the library, in a process of their own.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxNamespaceType;
@@ -65,7 +68,7 @@ fn because(what: &str, error: &Error) -> Failure {
 
 /// The streams of the process become those of this one, which it inherits.
 fn take_streams(ends: &Ends) -> Result<(), Failure> {
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null");
+    let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
     for (number, end) in (0..).zip(ends) {
         let end = end.as_ref().map_or(null.as_fd(), AsFd::as_fd);
@@ -100,7 +103,10 @@ pub(crate) struct Creation<'a> {
 fn keep(options: &Options, bundle: &Path) -> Result<(), Failure> {
     let text = serde_json::to_vec(options).unwrap_or_default();
     let path = bundle.join("options.json");
-    std::fs::write(&path, text).map_err(|error| {
+    let mut file = File::options();
+    // With user namespaces a container's root may look into its bundle.
+    file.write(true).create(true).truncate(true).mode(0o600);
+    file.open(&path).and_then(|mut file| file.write_all(&text)).map_err(|error| {
         let Failure { code, message } = crate::shim::failed(&error);
         Failure::new(code, format!("writing {path:?}: {message}"))
     })

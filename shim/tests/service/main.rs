@@ -75,6 +75,32 @@ fn a_task_is_created_started_and_deleted() {
     end(&world, client, &address);
 }
 
+/// As by containerd's own shim.
+#[test]
+fn what_is_written_may_be_read_by_whom_it_is_for() {
+    let Some(world) = World::new("what_is_written_may_be_read_by_whom_it_is_for") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let stdout = format!("file://{}", world.path("logs/a/log").display());
+    let _: PidResponse = client.ask("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap();
+    let umask = u32::from_str_radix(umask.trim(), 8).unwrap();
+    for (path, mode) in [
+        ("a/options.json", 0o600),
+        ("a/address", 0o644),
+        ("logs", 0o755),
+        ("logs/a", 0o755),
+        ("logs/a/log", 0o644),
+    ] {
+        let found = fs::metadata(world.path(path)).unwrap().mode() & 0o7777;
+        assert_eq!(found, mode & !umask, "{path}: {found:o}");
+    }
+    let _: messages::task::DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
 #[test]
 fn a_client_that_comes_late_misses_nothing() {
     let Some(world) = World::new("a_client_that_comes_late_misses_nothing") else { return };
