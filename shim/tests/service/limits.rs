@@ -31,7 +31,7 @@ pub(crate) fn shim_of(world: &World, client: &mut Client) -> u32 {
 }
 
 /// How many descriptors it may have from now on; what it has stays.
-fn allow(shim: u32, count: u64) {
+pub(crate) fn allow(shim: u32, count: u64) {
     let pid = Pid::from_raw(i32::try_from(shim).unwrap());
     let limit = Rlimit { current: Some(count), maximum: Some(4096) };
     prlimit(pid, Resource::Nofile, limit).unwrap();

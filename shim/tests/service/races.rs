@@ -11,12 +11,11 @@ use nix::sys::ptrace;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use prost::Message;
-use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::json;
 
 use crate::client::{Client, PATIENCE, SHIM, World, address_of, end, is_running, until};
 use crate::frame::{self, Decoder, Frame, RESPONSE};
-use crate::limits::{assert_rests, shim_of};
+use crate::limits::{allow, assert_rests, shim_of};
 use crate::messages::Empty;
 use crate::messages::events::ForwardRequest;
 use crate::messages::task::{
@@ -166,15 +165,10 @@ fn nothing_is_left_of_an_exec_that_cannot_be_looked_after() {
     let shim = shim_of(&world, &mut client);
     let started = client.send("Start", &exec(&world, "one"));
     let _: StateResponse = client.ask("State", &world.of("a"));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(shim).unwrap());
-    let allow = |count| {
-        let limit = Rlimit { current: Some(count), maximum: Some(4096) };
-        prlimit(pid, Resource::Nofile, limit).unwrap();
-    };
-    allow(3);
+    allow(shim, 3);
     fs::write(&go, "").unwrap();
     client.receive(started).unwrap_err();
-    allow(1024);
+    allow(shim, 1024);
     until("its end", || {
         let found: PidsResponse = client.ask("Pids", &world.of("a"));
         found.processes.iter().all(|process| process.pid == init.pid)
@@ -182,6 +176,41 @@ fn nothing_is_left_of_an_exec_that_cannot_be_looked_after() {
     let _: DeleteResponse = client.ask("Delete", &exec(&world, "one"));
     let _: Empty = client.ask("Kill", &kill(&world));
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
+/// It is there before the shim has what it is looked after by.
+#[test]
+fn a_step_does_nothing_before_it_is_looked_after() {
+    let Some(world) = World::new("a_step_does_nothing_before_it_is_looked_after") else { return };
+    world.bundle("a", &["/program", "-v"]);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let shim = shim_of(&world, &mut client);
+    // For what a step says, and for nothing else.
+    let open = |fd: &u64| fs::symlink_metadata(format!("/proc/{shim}/fd/{fd}")).is_ok();
+    allow(shim, (0..).filter(|fd| !open(fd)).nth(2).unwrap());
+    let pid = Pid::from_raw(i32::try_from(shim).unwrap());
+    ptrace::seize(pid, ptrace::Options::empty()).unwrap();
+    ptrace::interrupt(pid).unwrap();
+    waitpid(pid, None).unwrap();
+    let created = client.send("Create", &world.creation("a"));
+    let children = || fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
+    while children().is_empty() {
+        ptrace::syscall(pid, None).unwrap();
+        waitpid(pid, None).unwrap();
+    }
+    // The shim stands still.
+    let status = format!("/proc/{}/status", children().trim());
+    let begun = || world.path("a/options.json").exists();
+    until("its rest", || begun() || fs::read_to_string(&status).unwrap().contains("S (sleeping)"));
+    assert!(!begun());
+    ptrace::detach(pid, None).unwrap();
+    client.receive(created).unwrap_err();
+    assert!(!begun());
+    allow(shim, 1024);
+    let _: PidResponse = client.ask("Create", &world.creation("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
 }
