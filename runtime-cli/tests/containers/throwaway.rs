@@ -67,6 +67,13 @@ fn sleeper(number: u32) -> String {
     format!("sleep {}", 1_000_000 + std::process::id() * 10 + number)
 }
 
+/// `try` with a sleeper that runs: what said "up" is the shell before it.
+fn asleep(lab: &Lab, program: &str) -> Running {
+    let running = up(lab, &format!("echo up; exec {program}"));
+    until("the program", || process(program).is_some());
+    running
+}
+
 /// Also where there is no controller that could limit anything.
 fn it_runs_in_a_cgroup_of_its_own(lab: &Lab) {
     let printed = lab.begin(attempt(lab, &["cat", "/proc/self/cgroup"])).end().ok();
@@ -116,7 +123,7 @@ fn nohup_holds(lab: &Lab) {
 
 fn nothing_outlives_it(lab: &Lab) {
     let program = sleeper(1);
-    let running = up(lab, &format!("echo up; exec {program}"));
+    let running = asleep(lab, &program);
     let [folder] = folders(lab).try_into().unwrap();
     running.signal("SIGKILL");
     running.end().ends(128 + 9);
@@ -127,7 +134,7 @@ fn nothing_outlives_it(lab: &Lab) {
 
 fn the_next_one_cleans_up_after_those_that_were_killed(lab: &Lab) {
     let program = sleeper(2);
-    let killed = up(lab, &format!("echo up; exec {program}"));
+    let killed = asleep(lab, &program);
     let [folder] = folders(lab).try_into().unwrap();
     let guard = format!("orlop try --guard {}", lab.path(&folder).display());
     kill(process(&guard).unwrap(), Signal::SIGKILL).unwrap();

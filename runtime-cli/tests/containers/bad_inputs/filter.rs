@@ -78,17 +78,17 @@ fn row_35_listeners(lab: &Lab) {
         &[
             Case::patch("no listener", rule(notify("mkdirat")))
                 .fails("seccomp listenerPath is not set (config.json: /linux/seccomp/listenerPath)"),
-            Case::patch("a listener that is missing", listen("mkdirat", "/nope"))
-                .fails("failed to connect with seccomp agent \"/nope\": no such file or directory"),
+            Case::patch("a listener that is missing", listen("mkdirat", "/proc/nope"))
+                .fails("failed to connect with seccomp agent \"/proc/nope\": no such file or directory"),
             Case::patch("a listener that is a file", listen("mkdirat", "/etc/passwd"))
                 .fails("failed to connect with seccomp agent \"/etc/passwd\": connection refused"),
             Case::patch("a relative listener", listen("mkdirat", "nope"))
                 .fails("seccomp listenerPath \"nope\" must be absolute (config.json: /linux/seccomp/listenerPath)"),
-            Case::patch("write", listen("write", "/nope"))
+            Case::patch("write", listen("write", "/proc/nope"))
                 .fails("SCMP_ACT_NOTIFY cannot be used for the write syscall (config.json: /linux/seccomp/syscalls/0/names/0)"),
             Case::patch(
                 "every call",
-                seccomp(json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/nope"})),
+                seccomp(json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/proc/nope"})),
             )
             .fails("SCMP_ACT_NOTIFY cannot be the default action (config.json: /linux/seccomp/defaultAction)"),
         ],

@@ -70,8 +70,8 @@ fn row_21_mounts(lab: &Lab) {
                 .fails("mounting tmpfs on \"/tmp\": setting an option: \"foo\" (config.json: /mounts/7): invalid argument"),
             Case::change("a bad value", mount("/tmp", "tmpfs", "x", &["size=x"]))
                 .fails("mounting tmpfs on \"/tmp\": setting an option: \"size\" (config.json: /mounts/7): invalid argument"),
-            Case::change("a missing source", mount("/tmp", "bind", "/nope", &["bind"]))
-                .fails("binding \"/nope\" on \"/tmp\": opening it (config.json: /mounts/7): no such file or directory"),
+            Case::change("a missing source", mount("/tmp", "bind", "/proc/nope", &["bind"]))
+                .fails("binding \"/proc/nope\" on \"/tmp\": opening it (config.json: /mounts/7): no such file or directory"),
             Case::change("below a file", mount("/bin/probe/x", "tmpfs", "x", &[]))
                 .fails("mounting tmpfs on \"/bin/probe/x\": finding the place in the root (config.json: /mounts/7): not a directory"),
             Case::change("a link to itself", mount("/work/link/x", "tmpfs", "x", &[]))
