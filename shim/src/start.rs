@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
+use orlop::bundle::LARGEST;
 use orlop::host::Cgroups;
 use orlop_init::sys::{self, Errno, abi};
 use prost::Message;
@@ -26,9 +27,6 @@ const SOCKETS: &str = "/run/containerd/s";
 
 /// The level of containerd's log from which on all is told.
 const DEBUG: i32 = -4;
-
-/// The longest `config.json`, in bytes: as the library's.
-const LONGEST: u64 = 64 << 20;
 
 /// What tells which containers share a shim, the first that is there.
 const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
@@ -151,7 +149,7 @@ fn end(server: i32) {
 
 fn group_of(bundle: &Path, id: &str) -> Result<String> {
     let path = bundle.join("config.json");
-    let text = match crate::options::read(&path, LONGEST) {
+    let text = match crate::options::read(&path, LARGEST) {
         Ok(text) => text,
         // A sandbox has none.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(id.to_owned()),

@@ -36,6 +36,7 @@ use std::path::Path;
 
 use anyhow::{anyhow, ensure};
 use clap::{Args, FromArgMatches};
+use orlop::bundle::LARGEST;
 use orlop::container::{Container, Store};
 
 use crate::args::{self, Globals, Usage};
@@ -327,10 +328,8 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// Most that is read of a file that an argument names: 64 MiB, as of a config.
-const LARGEST: u64 = 64 << 20;
-
-/// The text in a file that an argument names, be it a pipe of the caller's shell.
+/// The text in a file that an argument names, be it a pipe of the caller's shell: no
+/// more than of a config.
 fn text_of(file: &Path) -> anyhow::Result<String> {
     text(File::open(file), file)
 }

@@ -32,8 +32,8 @@ pub use self::resources::parse_resources;
 use self::shape::Shape;
 use crate::error::{Error, Kind, Place, Result, listed};
 
-/// Most that is read of a `config.json`: 64 MiB.
-const LARGEST: u64 = 64 << 20;
+/// Most that is read of a `config.json`, in bytes: 64 MiB. What is larger is refused.
+pub const LARGEST: u64 = 64 << 20;
 
 /// Name of the config in a bundle (runtime-spec, bundle).
 const CONFIG: &str = "config.json";
