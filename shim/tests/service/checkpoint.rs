@@ -326,7 +326,7 @@ fn what_criu_says_of_a_failure_can_be_found() {
     assert!(error.starts_with("OCI runtime checkpoint failed: criu failed"), "{error}");
     assert!(error.ends_with(&format!("see {log:?}")) && log.exists(), "{error}");
     assert_eq!(status(&mut client, &world), (Status::Running, created.pid));
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     assert_eq!(wait(&mut client, &world), 137);
     delete(&mut client, &world);

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::frame::{self, Decoder, Frame, REQUEST, RESPONSE};
 use crate::messages::events::ForwardRequest;
 use crate::messages::options::{Options, RUNC};
-use crate::messages::task::{ConnectResponse, CreateTaskRequest, ProcessRequest};
+use crate::messages::task::{ConnectResponse, CreateTaskRequest, KillRequest, ProcessRequest};
 use crate::messages::ttrpc::{Request, Response};
 use crate::messages::{self, Any};
 
@@ -72,6 +72,11 @@ impl World {
     pub(crate) fn id(&self, name: &str) -> String {
         let folder = self.folder.path().file_name().unwrap().to_str().unwrap();
         format!("{}-{name}", folder.trim_start_matches('.'))
+    }
+
+    /// What ends the init of a task.
+    pub(crate) fn sigkill(&self, name: &str) -> KillRequest {
+        KillRequest { id: self.id(name), signal: 9, ..KillRequest::default() }
     }
 
     /// A bundle whose container runs the shim's own program, the one static one that is

@@ -13,7 +13,7 @@ use crate::client::{Client, SHIM, World, address_of, end, until};
 use crate::limits::{count, shim_of};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest,
-    KillRequest, PidResponse, ProcessRequest, WaitResponse,
+    PidResponse, ProcessRequest, WaitResponse,
 };
 use crate::messages::{Empty, Mount};
 use crate::order::{change, exec_of};
@@ -163,7 +163,7 @@ fn an_exec_without_its_streams_is_started_when_they_are_there() {
     let begun = Instant::now();
     let _: DeleteResponse = client.ask("Delete", &one);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
@@ -276,7 +276,7 @@ fn under_way(world: &World, client: &mut Client, creation: &CreateTaskRequest, r
     for method in ["Start", "Delete"].into_iter().take((round % 4).saturating_sub(1) as usize) {
         client.receive(call).unwrap();
         if method == "Delete" {
-            let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+            let kill = world.sigkill("a");
             let _: Empty = client.ask("Kill", &kill);
             let _: WaitResponse = client.ask("Wait", &world.of("a"));
         }

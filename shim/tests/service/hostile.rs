@@ -11,8 +11,8 @@ use crate::client::{Client, World, address_of, end};
 use crate::frame::{self, REQUEST};
 use crate::messages::options::{GENERIC, RUNC};
 use crate::messages::task::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
-    ProcessRequest, StateResponse, Status, UpdateTaskRequest, WaitResponse,
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, PidResponse, ProcessRequest,
+    StateResponse, Status, UpdateTaskRequest, WaitResponse,
 };
 use crate::messages::{Any, Empty};
 use crate::terminals::scripted;
@@ -43,7 +43,7 @@ fn a_bundle_that_vanishes_hinders_no_end() {
     let _: DeleteResponse = client.ask("Delete", &one);
     let state: StateResponse = client.ask("State", &world.of("a"));
     assert_eq!(state.status(), Status::Running);
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);

@@ -16,8 +16,7 @@ use crate::client::{Client, World, address_of, end, is_running, until};
 use crate::frame::{self, REQUEST};
 use crate::messages::Empty;
 use crate::messages::task::{
-    ConnectResponse, CreateTaskRequest, DeleteResponse, KillRequest, PidResponse, StateResponse,
-    WaitResponse,
+    ConnectResponse, CreateTaskRequest, DeleteResponse, PidResponse, StateResponse, WaitResponse,
 };
 use crate::messages::ttrpc::Request;
 use crate::shell;
@@ -139,7 +138,7 @@ fn a_logger_that_dies_or_reads_nothing_hinders_no_end() {
                 .unwrap()
         };
         until("a full pipe", || written() >= 64 << 10);
-        let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+        let kill = world.sigkill("a");
         let _: Empty = client.ask("Kill", &kill);
         let ended: WaitResponse = client.ask("Wait", &world.of("a"));
         assert_eq!(ended.exit_status, 137);

@@ -33,7 +33,7 @@ use messages::events::TaskExit;
 use messages::info::{FEATURES, RuntimeInfo};
 use messages::options::{Options, RUNC};
 use messages::task::{
-    ConnectResponse, CreateTaskRequest, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
+    ConnectResponse, CreateTaskRequest, ExecProcessRequest, PidResponse, PidsResponse,
     ProcessDetails, ProcessRequest, StateResponse, StatsResponse, Status, WaitResponse,
 };
 use messages::{Any, Mount};
@@ -211,7 +211,7 @@ fn the_end_of_the_init_is_told_after_that_of_all_others() {
     execs.sort();
     assert_eq!((found.processes.len(), execs), (3, vec!["one".to_owned(), "two".to_owned()]));
     assert_eq!(client.refused("Delete", &world.of("a")).0, 9);
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: messages::Empty = client.ask("Kill", &kill);
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);

@@ -101,7 +101,7 @@ fn the_end_of_the_init_is_told_to_nobody_before_an_exec_is_over() {
     let _: Empty = client.ask("Exec", &exec);
     let one = ProcessRequest { exec_id: "one".to_owned(), ..world.of("a") };
     let started = client.send("Start", &one);
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     until("its end", || {
         let state: StateResponse = client.ask("State", &world.of("a"));
@@ -152,7 +152,7 @@ fn orphans_are_waited_for() {
     until("its end", || !Path::new(&format!("/proc/{orphan}")).exists());
     fs::write(&go, "").unwrap();
     client.receive(slow).unwrap();
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);
@@ -267,7 +267,7 @@ fn live(world: &World, client: &mut Client, number: usize, stdin: &str) -> Life 
     let starts: Vec<_> = execs.iter().map(|one| client.send("Start", &exec(one))).collect();
     if !quick {
         thread::sleep(Duration::from_millis(dice.below(60)));
-        let kill = KillRequest { id: world.id(&name), signal: 9, ..KillRequest::default() };
+        let kill = world.sigkill(&name);
         let killed = client.send("Kill", &kill);
         client.receive(killed).unwrap();
     }

@@ -19,7 +19,7 @@ use crate::limits::{allow, assert_rests, shim_of};
 use crate::messages::Empty;
 use crate::messages::events::ForwardRequest;
 use crate::messages::task::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse, PidsResponse,
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, PidResponse, PidsResponse,
     ProcessRequest, StateResponse, Status, WaitResponse,
 };
 use crate::messages::ttrpc::{self, Request, Response};
@@ -28,10 +28,6 @@ use crate::shell;
 use crate::terminals::scripted;
 
 const WRONG_STATE: i32 = 9;
-
-fn kill(world: &World) -> KillRequest {
-    KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() }
-}
 
 fn exec(world: &World, name: &str) -> ProcessRequest {
     ProcessRequest { exec_id: name.to_owned(), ..world.of("a") }
@@ -56,7 +52,7 @@ fn who_reads_what_he_has_written_stops_nobody() {
     until("all that is written", || world.path("a/rootfs/done").exists());
     let state: StateResponse = client.ask("State", &world.of("a"));
     assert_eq!(state.status(), Status::Running);
-    let _: Empty = client.ask("Kill", &kill(&world));
+    let _: Empty = client.ask("Kill", &world.sigkill("a"));
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);
@@ -76,7 +72,7 @@ fn an_end_that_another_keeps_costs_nothing() {
     let pid = Pid::from_raw(i32::try_from(started.pid).unwrap());
     ptrace::seize(pid, ptrace::Options::empty()).unwrap();
     let wait = client.send("Wait", &world.of("a"));
-    let _: Empty = client.ask("Kill", &kill(&world));
+    let _: Empty = client.ask("Kill", &world.sigkill("a"));
     until("its end", || !is_running(started.pid));
     assert_rests(shim_of(&world, &mut client));
     waitpid(pid, None).unwrap();
@@ -108,7 +104,7 @@ fn the_deletion_of_an_exec_is_answered_when_its_container_goes() {
     let ended: WaitResponse = client.ask("Wait", &one);
     assert_eq!(ended.exit_status, 0);
     let deleted = client.send("Delete", &one);
-    let _: Empty = client.ask("Kill", &kill(&world));
+    let _: Empty = client.ask("Kill", &world.sigkill("a"));
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     let deleted = DeleteResponse::decode(&*client.receive(deleted).unwrap()).unwrap();
@@ -174,7 +170,7 @@ fn nothing_is_left_of_an_exec_that_cannot_be_looked_after() {
         found.processes.iter().all(|process| process.pid == init.pid)
     });
     let _: DeleteResponse = client.ask("Delete", &exec(&world, "one"));
-    let _: Empty = client.ask("Kill", &kill(&world));
+    let _: Empty = client.ask("Kill", &world.sigkill("a"));
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     end(&world, client, &address);

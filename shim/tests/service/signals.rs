@@ -76,10 +76,10 @@ fn what_is_paused_can_be_killed() {
     let one = crate::messages::task::ProcessRequest { exec_id: "one".into(), ..world.of("a") };
     let (_, words) = client.refused("Start", &one);
     assert!(words.contains("paused"), "{words}");
-    let _: Empty = client.ask("Kill", &kill(&world, 9, false));
+    let _: Empty = client.ask("Kill", &world.sigkill("a"));
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);
-    assert_eq!(client.refused("Kill", &kill(&world, 9, false)).0, NOT_FOUND);
+    assert_eq!(client.refused("Kill", &world.sigkill("a")).0, NOT_FOUND);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
     drop(held);
     end(&world, client, &address);
@@ -94,7 +94,7 @@ fn what_another_has_paused_can_be_killed() {
     let address = address_of(&client);
     let (held, _) = waiting(&world, &mut client);
     Store::new(world.path("state/test")).open(&world.id("a")).unwrap().pause().unwrap();
-    let _: Empty = client.ask("Kill", &kill(&world, 9, false));
+    let _: Empty = client.ask("Kill", &world.sigkill("a"));
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
     assert_eq!(ended.exit_status, 137);
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));

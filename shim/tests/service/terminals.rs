@@ -12,8 +12,8 @@ use crate::client::{Client, World, address_of, end, until};
 use crate::limits::{assert_rests, shim_of};
 use crate::messages::Empty;
 use crate::messages::task::{
-    CreateTaskRequest, DeleteResponse, ExecProcessRequest, KillRequest, PidResponse,
-    ProcessRequest, ResizePtyRequest, WaitResponse,
+    CreateTaskRequest, DeleteResponse, ExecProcessRequest, PidResponse, ProcessRequest,
+    ResizePtyRequest, WaitResponse,
 };
 use crate::order::{change, exec_of};
 
@@ -162,7 +162,7 @@ fn a_terminal_ends_with_its_process_whoever_keeps_it() {
         assert!(begun.elapsed() < Duration::from_secs(5), "{name}: {:?}", begun.elapsed());
         hear(&mut heard, "said");
     }
-    let kill = KillRequest { id: world.id("a"), signal: 9, ..KillRequest::default() };
+    let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     let _: WaitResponse = client.ask("Wait", &world.of("a"));
     let _: DeleteResponse = client.ask("Delete", &world.of("a"));
