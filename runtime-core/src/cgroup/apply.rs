@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::directory::{Directory, kind_of, refused};
-use super::settings::{Missing, Settings, UsageCheck, Write};
+use super::settings::{DeviceSettings, Missing, Settings, UsageCheck, Write, unkept};
 use crate::error::{Error, Kind, Place, Result};
 
 /// Writes in order; what has to wait for a later value gets a second try.
@@ -23,6 +23,19 @@ pub(super) fn writes<'a>(
         one(cgroup, write).map_err(|(file, errno)| failed(cgroup, write, file, errno))?;
     }
     Ok(())
+}
+
+/// What came of setting rules, which is only told where they are optional.
+pub(super) fn devices(devices: &DeviceSettings, done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if !devices.required => {
+            if devices.listed {
+                log::warn!("{}", unkept(&error));
+            }
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 fn one<'a>(cgroup: &Directory, write: &'a Write) -> Result<(), (&'a str, Errno)> {

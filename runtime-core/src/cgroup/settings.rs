@@ -85,6 +85,8 @@ pub(super) struct DeviceSettings {
     /// Whether it is an error that they can't be set: a caller without privileges
     /// can't, nor could its container make a device.
     pub(super) required: bool,
+    /// Whether the configuration has any.
+    pub(super) listed: bool,
     /// What they replace while the container runs.
     pub(super) instead_of: Option<Rules>,
 }
@@ -130,6 +132,7 @@ impl Settings {
             Ok(rules) => {
                 let listed = listed.is_some_and(|listed| !listed.is_empty());
                 match devices(rules, listed, host, !optional) {
+                    Ok(None) if listed => settings.note_unkept(host),
                     Ok(devices) => settings.devices = devices,
                     Err(error) => errors.push(error),
                 }
@@ -173,13 +176,21 @@ impl Settings {
                         let instead_of = Some(before);
                         settings.devices = Some(DeviceSettings { instead_of, ..devices });
                     }
-                    Ok(None) => {}
+                    Ok(None) => settings.note_unkept(host),
                     Err(error) => errors.push(error),
                 },
                 (rules, _) => errors.extend(rules.err().into_iter().flatten()),
             }
         }
         if errors.is_empty() { Ok(settings) } else { Err(errors) }
+    }
+
+    /// What to say where there is no cgroup for rules: of those that the configuration
+    /// has, or also of those that it would have had.
+    #[must_use]
+    pub fn without_cgroup(&self, always: bool) -> Option<String> {
+        let told = self.devices.as_ref().is_some_and(|devices| devices.listed || always);
+        told.then(|| unkept(&"it has no cgroup"))
     }
 
     /// Whether rules for devices are among them.
@@ -206,6 +217,14 @@ impl Settings {
     #[must_use]
     pub fn notes(&self) -> &[Cow<'static, str>] {
         &self.notes
+    }
+
+    fn note_unkept(&mut self, host: &HostFacts) {
+        let why = match host.cgroups {
+            Cgroups::None => "no cgroups are mounted here",
+            Cgroups::Unified { .. } | Cgroups::Legacy { .. } => "its runtime has a user namespace",
+        };
+        self.notes.push(unkept(&why).into());
     }
 
     fn none(host: &HostFacts) -> Self {
@@ -257,7 +276,9 @@ fn devices(
             "no cgroup hierarchy is mounted that could keep devices",
         )),
         Cgroups::None => Ok(None),
-        Cgroups::Unified { .. } => Ok(Some(DeviceSettings { rules, required, instead_of: None })),
+        Cgroups::Unified { .. } => {
+            Ok(Some(DeviceSettings { rules, required, listed, instead_of: None }))
+        }
         Cgroups::Legacy { .. } if host.in_user_namespace => Ok(None),
         Cgroups::Legacy { hierarchies } => {
             let has = |name: &str| {
@@ -271,9 +292,14 @@ fn devices(
                 // what the configuration asks for, even when it lists none.
                 return Err(Error::unsupported(pointer, "no hierarchy has the devices controller"));
             }
-            Ok(Some(DeviceSettings { rules, required, instead_of: None }))
+            Ok(Some(DeviceSettings { rules, required, listed, instead_of: None }))
         }
     }
+}
+
+/// What is said of rules that are listed and optional.
+pub(super) fn unkept(why: &dyn Display) -> String {
+    format!("/linux/resources/devices: no device is kept from the container: {why}")
 }
 
 /// The limits of memory and swap as they are after an update, where it says anything

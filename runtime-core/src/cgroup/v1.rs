@@ -171,7 +171,7 @@ impl V1 {
             }
             (None, None) => Ok(()),
         };
-        if devices.required { done } else { Ok(()) }
+        apply::devices(devices, done)
     }
 
     /// `tasks` of each v1 hierarchy, opened for writing.

@@ -131,10 +131,7 @@ impl V2 {
         apply::writes(&cgroup, settings.writes.iter())?;
         match &settings.devices {
             Some(devices) if devices.instead_of.is_some() => bpf::replace(&cgroup, &devices.rules),
-            Some(devices) => match bpf::attach(&cgroup, &devices.rules) {
-                Err(error) if devices.required => Err(error),
-                _ => Ok(()),
-            },
+            Some(devices) => apply::devices(devices, bpf::attach(&cgroup, &devices.rules)),
             None => Ok(()),
         }
     }

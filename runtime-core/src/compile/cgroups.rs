@@ -23,6 +23,12 @@ const STRICT: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 /// Makes a mount of type `cgroup`.
 pub(super) fn mount(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<()> {
+    let anew = context.unified() && mounted_anew(context);
+    let options = entry.options.data.iter().filter(|_| !anew).map(|(key, _)| key.as_str());
+    for option in options.chain(entry.options.superblock.iter().copied()) {
+        // COMPAT(runc): it takes them, too.
+        plan.warn(format!("{}: {option:?} has no effect on a view of cgroups", entry.pointer));
+    }
     let own = own(context);
     match &context.host.cgroups {
         Cgroups::None => {

@@ -284,6 +284,12 @@ fn compile(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Resu
         return Err(entry.error("/options", "\"tmpcopyup\" is for a tmpfs only"));
     }
     if entry.options.remount {
+        if ids.is_some() {
+            return Err(entry.error("", "a mount that is there can't get ids of its own"));
+        }
+        if entry.options.copy_up {
+            return Err(entry.error("/options", "\"tmpcopyup\" is for a new tmpfs only"));
+        }
         return remount(plan, entry);
     }
     let user = context.namespaces.user();
@@ -332,7 +338,8 @@ fn new(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>) -> Result<(
     if options.copy_up {
         below |= BELOW_COPY;
     }
-    let fallback = fallback(context, fs_type);
+    // Of the host's nothing can be had in another way than it is there.
+    let fallback = if data.is_empty() { fallback(context, fs_type) } else { "" };
     if fallback == "/proc" {
         below |= FALLBACK_WRITABLE;
     }
@@ -421,6 +428,13 @@ fn propagate(plan: &mut Builder, entry: &Entry<'_>, at: &str, first: usize) {
 /// A host's tree in place of a file system that the container may not mount:
 /// nothing in it may be changed.
 fn host(plan: &mut Builder, context: &Context<'_>, entry: &Entry<'_>, path: &str) -> Result<()> {
+    if let Some((key, _)) = entry.options.data.first() {
+        let what = format!("{key:?} can't be had: the host's {path:?} is bound here");
+        return Err(entry.error("/options", what));
+    }
+    for option in &entry.options.superblock {
+        plan.warn(format!("{}: {option:?} has no effect on a bind mount", entry.pointer));
+    }
     let strict = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     let strict = if path == "/sys" { strict | MOUNT_ATTR_RDONLY } else { strict };
     let tree = HostTree {

@@ -354,10 +354,8 @@ impl Compiled {
             (Ok(mut plan), Ok((settings, properties))) => {
                 plan.warnings.extend(bundle.warnings.iter().cloned());
                 plan.warnings.extend(settings.notes().iter().map(|note| note.clone().into_owned()));
-                if nobody && !optional {
-                    plan.warnings
-                        .push("without a cgroup no device is kept from the container".to_owned());
-                }
+                let words = nobody.then(|| settings.without_cgroup(!optional));
+                plan.warnings.extend(words.flatten());
                 Ok(Self { host, plan, manager, class, settings, properties, optional, joined })
             }
             (plan, settings) => {
@@ -432,6 +430,9 @@ impl Compiled {
             result => result?,
         };
         let mut warnings = std::mem::take(&mut self.plan.warnings);
+        if matches!(manager, Manager::None) {
+            warnings.extend(self.settings.without_cgroup(false));
+        }
         if matches!(manager, Manager::None) && !own_pids(&bundle.spec) {
             // COMPAT(runc): the last words.
             warnings.push(

@@ -8,11 +8,12 @@ use nix::unistd::getpid;
 use serde_json::{Value, json};
 
 use super::account::{Account, ID};
-use crate::harness::{CGROUPS, Lab, Test, cgroups, tests};
+use crate::harness::{Bundle, CGROUPS, Lab, Test, cgroups, tests};
 
 pub(crate) const TESTS: &[Test] = tests![
     a_delegated_cgroup_is_used,
     limits_hold_in_a_delegated_cgroup,
+    rules_for_devices_that_nobody_keeps_are_told_of,
     a_range_of_ids_is_no_hindrance,
     a_full_one_is_told,
     one_that_is_out_of_reach_is_told,
@@ -126,6 +127,29 @@ fn limits_hold_in_a_delegated_cgroup(lab: &Lab) {
 }
 
 /// The container's processes are somebody else's then.
+/// Where there are some in the config: what is always denied is not.
+fn rules_for_devices_that_nobody_keeps_are_told_of(lab: &Lab) {
+    let account = Account::new(lab);
+    let rules = json!([{ "allow": false, "access": "rwm" }]);
+    let told = |bundle: &mut Bundle, word: &[&str], why: &str| {
+        bundle.config["linux"]["resources"]["devices"] = rules.clone();
+        let arguments = [word, &["run", "--detach"]].concat();
+        let output = lab.begin(account.start_of(bundle, "a", &arguments)).end();
+        let words = "/linux/resources/devices: no device is kept from the container: ";
+        let line = output.stderr.trim_end();
+        assert!(line.contains(words) && line.contains(why), "{line}");
+        assert_eq!(line.lines().count(), 1, "{line}");
+        output.ok();
+        account.on("a", &["kill"], &["KILL"]).ok();
+        account.delete("a");
+    };
+    let mut bundle = account.bundle(&["sleep"]);
+    told(&mut bundle, &["--cgroup-manager", "disabled"], "it has no cgroup");
+    told(&mut bundle, &[], "it has no cgroup");
+    let Some(_delegated) = Delegated::new(lab) else { return };
+    told(&mut account.bundle(&["sleep"]), &[], "operation not permitted");
+}
+
 fn a_range_of_ids_is_no_hindrance(lab: &Lab) {
     let Some(delegated) = Delegated::new(lab) else { return };
     let account = Account::with_ranges(lab);
@@ -240,7 +264,11 @@ fn none_is_made_when_they_are_disabled(lab: &Lab) {
     command.arg("--bundle").arg(&bundle.path).arg(lab.id("b"));
     let output = lab.begin(command).end();
     assert!(output.stderr.contains("level=warning"), "{}", output.stderr);
-    assert!(output.stderr.contains("without a cgroup no device is kept"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("no device is kept from the container: it has no cgroup"),
+        "{}",
+        output.stderr
+    );
     output.ok();
     let pid = lab.state("b")["pid"].to_string();
     assert_eq!(all_cgroups(&pid), all_cgroups("self"));
