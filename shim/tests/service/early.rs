@@ -219,12 +219,13 @@ fn nothing_is_left_of_a_creation_whose_process_is_killed() {
     let test = "nothing_is_left_of_a_creation_whose_process_is_killed";
     let Some(world) = World::new(test) else { return };
     world.bundle("a", &["/program", "-v"]);
-    let (began, back) = (world.path("began"), world.path("back"));
+    let (began, go, back) = (world.path("began"), world.path("go"), world.path("back"));
+    let hook =
+        format!(": >{}; until [ -e {} ]; do sleep 0.01; done", began.display(), go.display());
     change(&world, "a", |config| {
-        for (kind, script) in [
-            ("createRuntime", format!(": >{}; sleep 0.3", began.display())),
-            ("poststop", format!("sleep 0.3; : >{}", back.display())),
-        ] {
+        for (kind, script) in
+            [("createRuntime", hook), ("poststop", format!("sleep 0.3; : >{}", back.display()))]
+        {
             config["hooks"][kind] =
                 serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
         }
@@ -239,6 +240,7 @@ fn nothing_is_left_of_a_creation_whose_process_is_killed() {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", shim.shim_pid));
     let step: u32 = children.unwrap().trim().parse().unwrap();
     kill_process(pid(step), Signal::KILL).unwrap();
+    fs::write(&go, "").unwrap();
     let (_, words) = client.receive(created).unwrap_err();
     assert_eq!(words, "the process that did it was killed");
     // Whoever makes it again has nothing to fear from the end of this one.

@@ -67,7 +67,8 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
     };
     scripted(
         &world,
-        "echo one; exec <&- >&- 2>&-; sleep 0.4; exec >/dev/console; echo two; exec >&-; sleep 0.1;
+        "echo one; exec <&- >&- 2>&-; : >/closed; until [ -e /go ]; do sleep 0.01; done
+         exec >/dev/console; echo two; exec >&-; sleep 0.1;
          exec >/dev/console; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; echo end",
         true,
     );
@@ -80,8 +81,11 @@ fn a_terminal_that_is_closed_and_opened_again_goes_on() {
         let _: Empty = client.ask("ResizePty", &size);
     }
     hear(&mut stdout, "one");
+    let rootfs = world.path("a/rootfs");
+    until("its end of the terminal", || rootfs.join("closed").exists());
     let shim = shim_of(&world, &mut client);
     assert_rests(shim);
+    fs::write(rootfs.join("go"), "").unwrap();
     hear(&mut stdout, "two");
     hear(&mut stdout, "2999\r\nend");
     let ended: WaitResponse = client.ask("Wait", &world.of("a"));
