@@ -272,9 +272,11 @@ pub(crate) fn end(world: &World, mut client: Client, address: &Path) {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// A process that nobody has waited for yet has ended all the same.
+/// A process that nobody has waited for yet has ended all the same. Before that it has let
+/// go of all that it had, and those that are to end with it have been told.
 pub(crate) fn is_running(pid: u32) -> bool {
-    fs::metadata(format!("/proc/{pid}/exe")).is_ok()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 pub(crate) fn address_of(client: &Client) -> PathBuf {

@@ -142,15 +142,13 @@ fn a_logger_that_dies_or_reads_nothing_hinders_no_end() {
         let _: Empty = client.ask("Kill", &kill);
         let ended: WaitResponse = client.ask("Wait", &world.of("a"));
         assert_eq!(ended.exit_status, 137);
-        let logger = fs::read_to_string(&number).unwrap().trim().parse().unwrap();
+        let logger: u32 = fs::read_to_string(&number).unwrap().trim().parse().unwrap();
         if last != "kill -9 $$" {
-            kill_process(Pid::from_raw(logger).unwrap(), Signal::KILL).unwrap();
+            let logger = Pid::from_raw(logger.cast_signed()).unwrap();
+            kill_process(logger, Signal::KILL).unwrap();
         }
         // A signal does not wait for it.
-        let stat = format!("/proc/{logger}/stat");
-        until("the end of its logger", || {
-            fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "))
-        });
+        until("the end of its logger", || !is_running(logger));
         let begun = Instant::now();
         let _: DeleteResponse = client.ask("Delete", &world.of("a"));
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
