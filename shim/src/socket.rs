@@ -98,7 +98,18 @@ fn is_served(path: &Path) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    /// A child that another test is about to start may have the socket for a moment more.
+    fn until_refused(path: &Path) {
+        let begun = Instant::now();
+        while is_served(path).unwrap() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is served still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn what_nobody_listens_at_goes_and_nothing_else() {
@@ -116,8 +127,10 @@ mod tests {
             assert!(path.exists());
         }
         drop(listener);
+        until_refused(&path);
         let again = bind(&path).unwrap().unwrap();
         drop(again);
+        until_refused(&path);
         remove_dead(folder.path()).unwrap();
         assert!(!path.exists());
         take_away(&path).unwrap();

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use prost::Message;
 use rustix::process::Pid;
@@ -33,8 +34,11 @@ fn a_root_in_user_space_is_mounted_by_its_program() {
          /bin/mount --bind $1 $2\n/bin/sleep 5 &\n",
         said = said.display()
     );
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let draft = world.path("draft");
+    fs::write(&draft, script).unwrap();
+    fs::set_permissions(&draft, Permissions::from_mode(0o755)).unwrap();
+    // A child of another thread would have it open for writing (see the bundles).
+    assert!(Command::new("cp").arg("-p").args([draft, program]).status().unwrap().success());
     world.environment.push(("PATH", folder.to_str().unwrap().to_owned()));
     let mut client = world.serve("a");
     let address = address_of(&client);
