@@ -24,7 +24,9 @@ use crate::messages::ttrpc::{Request, Response};
 use crate::messages::{self, Any};
 
 pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-orlop-v1");
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// What waits for nobody takes less; the shim waits for 10 s for who may still read.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(9);
 
 /// A folder, a daemon that takes events, and a shim that was started there.
 pub(crate) struct World {

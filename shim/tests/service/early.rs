@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, SHIM, World, address_of, end, is_running, until};
+use crate::client::{AT_ONCE, Client, SHIM, World, address_of, end, is_running, until};
 use crate::limits::{count, shim_of};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest,
@@ -38,7 +38,7 @@ fn a_task_that_was_not_started_is_deleted_at_once_and_its_end_is_told() {
     let (init, exec) = (waiter.send("Wait", &world.of("a")), waiter.send("Wait", &one));
     let begun = Instant::now();
     let deleted: DeleteResponse = client.ask("Delete", &world.of("a"));
-    assert!(begun.elapsed() < "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     assert_eq!(deleted.exit_status, 137);
     let ended = WaitResponse::decode(&*waiter.receive(init).unwrap()).unwrap();
     assert_eq!(ended.exit_status, 137);
@@ -161,7 +161,7 @@ fn an_exec_without_its_streams_is_started_when_they_are_there() {
     let _: WaitResponse = client.ask("Wait", &one);
     let begun = Instant::now();
     let _: DeleteResponse = client.ask("Delete", &one);
-    assert!(begun.elapsed() < "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < AT_ONCE, "{:?}", begun.elapsed());
     let kill = world.sigkill("a");
     let _: Empty = client.ask("Kill", &kill);
     let _: WaitResponse = client.ask("Wait", &world.of("a"));

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::mount::{MsFlags, mount};
 use prost::Message;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
-use crate::client::{Client, World, address_of, end};
+use crate::client::{Client, World, address_of, end, until};
 use crate::frame::{self, REQUEST};
 use crate::messages::options::{GENERIC, RUNC};
 use crate::messages::task::{
@@ -80,6 +82,14 @@ fn a_full_disk_for_what_is_written_stops_nobody() {
     nix::mount::umount(&logs).unwrap();
 }
 
+/// A pipe that somebody reads, by its path.
+fn is_full(pipe: &str) -> bool {
+    let now = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let to = File::options().write(true).custom_flags(now).open(pipe).unwrap();
+    let polled = &mut [PollFd::new(&to, PollFlags::OUT)];
+    poll(polled, Some(&Timespec::default())).unwrap() == 0
+}
+
 #[test]
 fn an_output_that_nobody_takes_stops_nobody() {
     let Some(world) = World::new("an_output_that_nobody_takes_stops_nobody") else { return };
@@ -88,11 +98,13 @@ fn an_output_that_nobody_takes_stops_nobody() {
     let address = address_of(&client);
     let fifo = world.fifo("fifo");
     let stdout = format!("file://{fifo}");
-    let _: PidResponse = client.ask("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
+    let created: PidResponse =
+        client.ask("Create", &CreateTaskRequest { stdout, ..world.creation("a") });
     let _: PidResponse = client.ask("Start", &world.of("a"));
     let mut reader = File::open(&fifo).unwrap();
-    // It is full by then.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    // What the container writes to, too.
+    let written = format!("/proc/{}/fd/1", created.pid);
+    until("two pipes that are full", || is_full(&fifo) && is_full(&written));
     let state: StateResponse = client.ask("State", &world.of("a"));
     assert_eq!(state.status(), Status::Running);
     let mut text = Vec::new();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, World, address_of, end, until};
+use crate::client::{AT_ONCE, Client, World, address_of, end, until};
 use crate::limits::{assert_rests, shim_of};
 use crate::messages::Empty;
 use crate::messages::task::{
@@ -163,7 +163,7 @@ fn a_terminal_ends_with_its_process_whoever_keeps_it() {
         assert_rests(shim_of(&world, &mut client));
         let begun = Instant::now();
         let _: DeleteResponse = client.ask("Delete", &one);
-        assert!(begun.elapsed() < Duration::from_secs(5), "{name}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < AT_ONCE, "{name}: {:?}", begun.elapsed());
         hear(&mut heard, "said");
     }
     let kill = world.sigkill("a");
