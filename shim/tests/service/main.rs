@@ -259,7 +259,13 @@ fn memory_that_has_run_out_is_told_of_a_scope_that_is_gone() {
 fn run_out_of_memory(world: &World, cgroup: &str) {
     let config = world.bundle("a", &["/program", "start"]).join("config.json");
     let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-    spec["linux"]["resources"] = json!({ "memory": { "limit": 32 << 20 } });
+    let v1 = Path::new("/sys/fs/cgroup/memory");
+    let mut memory = json!({ "limit": 32 << 20 });
+    // Of swap there may be more than it ever takes.
+    if !v1.exists() || v1.join("memory.memsw.limit_in_bytes").exists() {
+        memory["swap"] = memory["limit"].clone();
+    }
+    spec["linux"]["resources"]["memory"] = memory;
     spec["linux"]["cgroupsPath"] = cgroup.into();
     let scope = cgroup.starts_with(':');
     if scope {
