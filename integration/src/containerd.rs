@@ -49,22 +49,24 @@ pub fn runtime_name(program: &Path) -> Result<String> {
     Ok(format!("io.containerd.{name}.{version}"))
 }
 
-/// Runs the checks. Needs root.
+/// Runs the checks, with pods in cgroups that systemd makes if that is asked for. Needs
+/// root.
 ///
 /// # Errors
 /// The engine cannot be brought up; what a check finds is in the table.
-pub fn run(options: &Options) -> Result<Table> {
+pub fn run(options: &Options, systemd_cgroup: bool) -> Result<Table> {
     let logs = engine::prepare(options, checks::ALL, &TOOLS)?;
     namespaces::enter()?;
     let mut table = Table { log: logs.join("containerd.log"), rows: Vec::new() };
     let before = Leftovers::here()?;
-    let daemon = Daemon::start(&options.program, &options.name, &table.log)?;
+    let daemon = Daemon::start(&options.program, &options.name, systemd_cgroup, &table.log)?;
     let result = daemon
         .import_image()
         .and_then(|()| engine::run(&daemon, checks::ALL, options, &mut table.rows, Daemon::clear));
-    let group = daemon.namespace().to_owned();
+    let mut groups = vec![daemon.namespace().to_owned(), daemon.pods().to_owned()];
+    groups.dedup();
     let (directory, ended) = daemon.stop();
-    let stopped = Stopped { directory, ended, group, own: Vec::new() };
+    let stopped = Stopped { directory, ended, groups, own: Vec::new() };
     before.check(stopped, states, options, &mut table.rows)?;
     result?;
     Ok(table)

@@ -78,7 +78,7 @@ pub fn run(options: &Options, setup: &Setup) -> Result<Table> {
     let (directory, ended) = daemon.stop();
     // Its data root, and its network namespace's name.
     let own = ["data", "exec/netns/default"].map(|name| directory.path().join(name)).into();
-    let stopped = Stopped { directory, ended, group: setup.cgroup_parent(), own };
+    let stopped = Stopped { directory, ended, groups: vec![setup.cgroup_parent()], own };
     before.check(stopped, states, options, &mut table.rows)?;
     result?;
     Ok(table)

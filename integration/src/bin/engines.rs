@@ -44,6 +44,9 @@ enum Engine {
         /// have the form containerd-shim-NAME-VERSION
         #[arg(long, value_name = "PATH")]
         shim: Option<PathBuf>,
+        /// Have systemd make the cgroups of pods
+        #[arg(long)]
+        systemd_cgroup: bool,
         /// Run only this check; may be given more than once
         #[arg(long, value_name = "NAME")]
         check: Vec<String>,
@@ -68,10 +71,11 @@ fn main() -> Result<ExitCode> {
             let shim = shim.map(shim_program).transpose()?;
             docker::run(&options, &docker::Setup { shim, systemd_cgroup })?
         }
-        Engine::Containerd { shim, check } => {
+        Engine::Containerd { shim, systemd_cgroup, check } => {
             let program = shim_program(shim)?;
             let name = containerd::runtime_name(&program)?;
-            containerd::run(&Options { program, name, checks: check, target })?
+            let options = Options { program, name, checks: check, target };
+            containerd::run(&options, systemd_cgroup)?
         }
     };
     print!("{table}");

@@ -89,6 +89,12 @@ pub fn wait_for_image(daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
+/// As a kubelet tells it: a slice by its name, anything else by its path.
+fn parent(cgroup: &str) -> String {
+    let slash = if cgroup.ends_with(".slice") { "" } else { "/" };
+    format!("{slash}{cgroup}")
+}
+
 /// Removes all pods.
 ///
 /// # Errors
@@ -144,7 +150,7 @@ impl Pod {
             logs: daemon.directory().join("logs").join(name).display().to_string(),
             dns: Some(Dns { servers: vec!["127.0.0.1".to_owned()] }),
             linux: Some(PodLinux {
-                cgroup_parent: format!("/{}", daemon.namespace()),
+                cgroup_parent: parent(daemon.pods()),
                 security: Some(PodSecurity {
                     namespaces: Some(namespaces),
                     seccomp: Some(Profile {}),

@@ -27,6 +27,7 @@ pub struct Daemon {
     /// The root file system, for containers without a snapshot.
     root: PathBuf,
     namespace: String,
+    pods: String,
     runtime: String,
     last: Cell<u32>,
 }
@@ -36,20 +37,29 @@ impl Daemon {
     ///
     /// # Errors
     /// It does not come up; the error names its log.
-    pub fn start(shim: &Path, runtime: &str, log: &Path) -> Result<Self> {
+    pub fn start(shim: &Path, runtime: &str, systemd_cgroup: bool, log: &Path) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("orlop-engines-").tempdir()?;
         let path = |name: &str| directory.path().join(name).display().to_string();
-        fs::write(path("config.toml"), config(&path, runtime, shim))?;
+        fs::write(path("shim.toml"), systemd(systemd_cgroup))?;
+        fs::write(path("config.toml"), config(&path, runtime, shim, systemd_cgroup))?;
         let program = apt::installed("containerd").context("containerd is not installed")?;
         let shims = shim.parent().context("the directory of the shim")?.display();
         let mut containerd = Command::new(program);
         containerd.arg("--config").arg(path("config.toml"));
         // As with the client: a folder of a session, in which it would have files.
         containerd.env("PATH", format!("{shims}:{SYSTEM}")).env_remove("XDG_RUNTIME_DIR");
+        let own = std::process::id();
+        let namespace = format!("orlop-engines-{own}");
         let daemon = Self {
             server: Server::start(containerd, log)?,
             root: image::root(directory.path())?,
-            namespace: format!("orlop-engines-{}", std::process::id()),
+            // A dash would be a slice in another one.
+            pods: if systemd_cgroup {
+                format!("orlopengines{own}.slice")
+            } else {
+                namespace.clone()
+            },
+            namespace,
             runtime: runtime.to_owned(),
             last: Cell::new(0),
             directory,
@@ -104,10 +114,16 @@ impl Daemon {
         &self.runtime
     }
 
-    /// containerd's namespace, which is also the cgroup below which all containers are.
+    /// containerd's namespace, which is also the cgroup below which its containers are.
     #[must_use]
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// The cgroup below which pods are: that one too, or a slice of systemd's.
+    #[must_use]
+    pub fn pods(&self) -> &str {
+        &self.pods
     }
 
     /// Where a check may put files of the host.
@@ -252,12 +268,18 @@ impl Daemon {
 const SYSTEM: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The configuration, in a version that all of them read.
-fn config(path: &impl Fn(&str) -> String, runtime: &str, shim: &Path) -> String {
+fn config(
+    path: &impl Fn(&str) -> String,
+    runtime: &str,
+    shim: &Path,
+    systemd_cgroup: bool,
+) -> String {
     // A sandbox is to be killed late, which some hosts do not let us say.
     let restricted = !lowers_oom_scores();
     let cri = "plugins.\"io.containerd.grpc.v1.cri\"";
     let [root, state, plugins] = ["root", "state", "plugins"].map(path);
     let [socket, networks, programs] = ["socket", "networks", "network-programs"].map(path);
+    let (shim_config, systemd) = (path("shim.toml"), systemd(systemd_cgroup));
     format!(
         "version = 2\nroot = {root:?}\nstate = {state:?}\nplugin_dir = {plugins:?}\n\
          disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n\
@@ -266,9 +288,16 @@ fn config(path: &impl Fn(&str) -> String, runtime: &str, shim: &Path) -> String 
          [{cri}.cni]\nconf_dir = {networks:?}\nbin_dir = {programs:?}\n\
          [{cri}.containerd]\ndefault_runtime_name = {HANDLER:?}\n\
          [{cri}.containerd.runtimes.{HANDLER}]\nruntime_type = {runtime:?}\n\
+         [{cri}.containerd.runtimes.{HANDLER}.options]\nConfigPath = {shim_config:?}\n\
          [{cri}.containerd.runtimes.{BY_PATH}]\nruntime_type = \"io.containerd.runc.v2\"\n\
-         runtime_path = {shim:?}\n"
+         runtime_path = {shim:?}\n\
+         [{cri}.containerd.runtimes.{BY_PATH}.options]\n{systemd}"
     )
+}
+
+/// What a shim is told of who makes the cgroups.
+fn systemd(asked: bool) -> String {
+    format!("SystemdCgroup = {asked}\n")
 }
 
 /// Whether we have `CAP_SYS_RESOURCE`.

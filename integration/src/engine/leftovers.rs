@@ -27,8 +27,8 @@ pub struct Stopped {
     pub directory: TempDir,
     /// Whether it ended by itself.
     pub ended: bool,
-    /// The cgroup below which its containers were, or a slice of systemd's at the top.
-    pub group: String,
+    /// The cgroups below which its containers were, or slices of systemd's at the top.
+    pub groups: Vec<String>,
     /// Mounts that are its own.
     pub own: Vec<PathBuf>,
 }
@@ -60,17 +60,17 @@ impl Leftovers {
         options: &Options,
         rows: &mut Vec<Row>,
     ) -> Result<()> {
-        let Stopped { directory, ended, group, own } = engine;
+        let Stopped { directory, ended, groups, own } = engine;
         if options.wants(LEFTOVERS) {
             let start = Instant::now();
             command::until(PATIENCE, || orphans().is_empty());
-            let result = self.compare(&own, &group, states(directory.path())).and_then(|()| {
+            let result = self.compare(&own, &groups, states(directory.path())).and_then(|()| {
                 ensure!(ended, "the daemon did not stop by itself and was killed");
                 Ok(())
             });
             rows.push(Row { name: LEFTOVERS, took: start.elapsed(), result });
         }
-        remove_cgroups(&group)?;
+        groups.iter().try_for_each(|group| remove_cgroups(group))?;
         remove_directory(directory)
     }
 
@@ -79,7 +79,7 @@ impl Leftovers {
     ///
     /// # Errors
     /// All that was left, in one message.
-    fn compare(&self, own: &[PathBuf], cgroup_parent: &str, states: Vec<PathBuf>) -> Result<()> {
+    fn compare(&self, own: &[PathBuf], groups: &[String], states: Vec<PathBuf>) -> Result<()> {
         let mut left = Vec::new();
         // Shims end by themselves after their container was removed.
         if !command::until(Duration::from_secs(5), || orphans().is_empty()) {
@@ -93,9 +93,10 @@ impl Leftovers {
                 left.push(format!("mount {mount}"));
             }
         }
-        for parent in cgroup_parents(cgroup_parent)? {
-            for child in directories(&parent) {
-                left.push(format!("cgroup {}", child.display()));
+        for group in groups {
+            for parent in cgroup_parents(group)? {
+                let children = directories(&parent);
+                left.extend(children.iter().map(|child| format!("cgroup {}", child.display())));
             }
         }
         for state in states {

@@ -238,7 +238,11 @@ pub(super) fn limits(daemon: &Daemon) -> Result<()> {
 /// A control file of a container: in a hierarchy of v1, or where there is only v2.
 fn cgroup(daemon: &Daemon, id: &str, v1: &str, v2: &str) -> Result<String> {
     let top = Path::new("/sys/fs/cgroup");
-    let own = format!("{}/{id}", daemon.namespace());
+    let pods = daemon.pods();
+    let own = match pods.ends_with(".slice") {
+        true => format!("{pods}/cri-containerd-{id}.scope"),
+        false => format!("{pods}/{id}"),
+    };
     let (controller, name) = v1.split_once('/').context("no controller")?;
     let path = match top.join("cgroup.controllers").exists() {
         true => top.join(own).join(v2),
