@@ -27,9 +27,13 @@ impl Runtime {
             "#!/bin/sh\n[ \"$1\" = --root ] && shift 2\ncase $1 in\n\
              --version) echo broken version 1.0.0 ;;\n{commands}\n*) exit 1 ;;\nesac\n"
         );
-        let path = folder.path().join("broken");
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        let [draft, path] = ["draft", "broken"].map(|name| folder.path().join(name));
+        fs::write(&draft, script).unwrap();
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+        // By a process of its own: a child that another test begins would have the file
+        // open for writing for a moment, and nobody could execute it.
+        let copied = Command::new("cp").arg("-p").args([draft, path]).status();
+        assert!(copied.unwrap().success());
         Self { folder }
     }
 
@@ -48,6 +52,11 @@ impl Runtime {
     fn out(&self) -> PathBuf {
         self.folder.path().join("out")
     }
+}
+
+/// How long one sleeps that no other run of these tests has.
+fn seconds(name: u32) -> String {
+    format!("{name}{}", std::process::id())
 }
 
 /// Processes that sleep for so long, which is their name here.
@@ -72,48 +81,54 @@ fn end(mut child: Child) {
 
 #[test]
 fn what_it_leaves_behind_is_told_and_taken_away() {
-    let runtime = Runtime::new("create) sleep 271828 >/dev/null 2>&1 & ;;\nstart|kill|delete) ;;");
+    let seconds = seconds(271_828);
+    let create = format!("create) sleep {seconds} >/dev/null 2>&1 & ;;");
+    let runtime = Runtime::new(&format!("{create}\nstart|kill|delete) ;;"));
     let output = runtime.run("lifecycle/nothing-runs-at-create");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(!output.status.success(), "{text}");
     assert!(text.contains("differs"), "{text}");
-    assert_eq!(sleepers("271828"), 0, "{text}");
+    assert_eq!(sleepers(&seconds), 0, "{text}");
 }
 
 #[test]
 fn a_leak_is_a_failure_of_its_own() {
     // Everything that the case looks at is as it should be.
-    let runtime =
-        Runtime::new("create) sleep 314159 >/dev/null 2>&1 & exit 1 ;;\nstate) exit 1 ;;");
+    let seconds = seconds(314_159);
+    let create = format!("create) sleep {seconds} >/dev/null 2>&1 & exit 1 ;;");
+    let runtime = Runtime::new(&format!("{create}\nstate) exit 1 ;;"));
     let output = runtime.run("bundle/no-config");
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("left behind: process") && text.contains("sleep 314159"), "{text}");
-    assert_eq!(sleepers("314159"), 0, "{text}");
+    assert!(text.contains("left behind: process"), "{text}");
+    assert!(text.contains(&format!("sleep {seconds}")), "{text}");
+    assert_eq!(sleepers(&seconds), 0, "{text}");
 }
 
 #[test]
 fn a_command_that_hangs_is_ended() {
-    let runtime = Runtime::new("create) sleep 161803 ;;");
+    let seconds = seconds(161_803);
+    let runtime = Runtime::new(&format!("create) sleep {seconds} ;;"));
     let begun = Instant::now();
     let output = runtime.run("lifecycle/one-life");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("did not end within"), "{text}");
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
-    assert_eq!(sleepers("161803"), 0, "{text}");
+    assert_eq!(sleepers(&seconds), 0, "{text}");
 }
 
 /// The worker finds out by itself.
 #[test]
 fn nothing_is_left_when_the_suite_is_killed() {
-    let runtime = Runtime::new("create) sleep 141421 ;;");
+    let seconds = seconds(141_421);
+    let runtime = Runtime::new(&format!("create) sleep {seconds} ;;"));
     let temporary = runtime.folder.path().join("tmp");
     fs::create_dir(&temporary).unwrap();
     let mut suite = runtime.suite("lifecycle/one-life");
     let child = suite.env("TMPDIR", &temporary).stdout(Stdio::null()).spawn().unwrap();
-    until("the runtime", || sleepers("141421") == 1);
+    until("the runtime", || sleepers(&seconds) == 1);
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGSTOP).unwrap();
     end(child);
-    until("the end of what it started", || sleepers("141421") == 0);
+    until("the end of what it started", || sleepers(&seconds) == 0);
     until("the end of its files", || fs::read_dir(&temporary).unwrap().next().is_none());
 }
 
