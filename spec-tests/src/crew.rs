@@ -107,7 +107,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
     let begun = Instant::now();
     // It watches the clock itself; this is for one that is stuck.
     while child.try_wait()?.is_none() {
-        if begun.elapsed() > case.limits().case + Duration::from_secs(15) {
+        if begun.elapsed() > case.limits().case + 2 * leftovers::LAST {
             leftovers::kill_all(Pid::from_raw(child.id().cast_signed()));
             child.kill()?;
             child.wait()?;

@@ -17,10 +17,10 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::host::CGROUPS;
 
-/// How long what ends by itself may take to do so.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long what ends by itself may take to do so. A leak costs as much.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the killed may take.
-const LAST: Duration = Duration::from_secs(5);
+pub(crate) const LAST: Duration = Duration::from_secs(30);
 
 /// The world before a case.
 #[derive(Debug)]

@@ -5,13 +5,14 @@
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Story;
 use super::console::receive;
+use super::operations::PATIENCE;
 
 /// What arrived, a record a connection.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +43,8 @@ impl Agent {
 
 /// Everything of one connection, up to its end.
 fn hear(stream: &UnixStream) -> Result<Value> {
-    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    // Half of the time that the case waits for what was heard.
+    stream.set_read_timeout(Some(PATIENCE / 2))?;
     let (mut text, mut descriptors, mut closed) = (Vec::new(), Vec::new(), true);
     loop {
         match receive(stream) {
@@ -63,9 +65,16 @@ fn hear(stream: &UnixStream) -> Result<Value> {
 }
 
 impl Story<'_> {
-    /// What the agent was sent so far.
+    /// What the agent was sent so far. It may not have read all of it yet.
     pub(super) fn heard(&mut self, pattern: &Value) -> Result<()> {
         let agent = self.agent.as_ref().context("the case has no listener")?;
-        Self::matches("agent", pattern, &agent.heard())
+        let begun = Instant::now();
+        loop {
+            let seen = Self::matches("agent", pattern, &agent.heard());
+            if seen.is_ok() || begun.elapsed() > PATIENCE {
+                return seen;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }

@@ -11,6 +11,7 @@ use nix::unistd::{Pid, User, getegid, geteuid};
 use serde_json::{Value, json};
 
 use super::Story;
+use super::operations::PATIENCE;
 use crate::{case, leftovers, merge, runtime};
 
 impl Story<'_> {
@@ -90,7 +91,7 @@ impl Story<'_> {
             if let Some(pid) = all.into_iter().find(sleeps) {
                 break pid;
             }
-            anyhow::ensure!(begun.elapsed() < Duration::from_secs(5), "unshare {flags} hangs");
+            anyhow::ensure!(begun.elapsed() < PATIENCE, "unshare {flags} hangs");
             std::thread::sleep(Duration::from_millis(2));
         };
         self.known.insert("holder".to_owned(), json!(sleeper.as_raw()));

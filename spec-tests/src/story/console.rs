@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use super::operations::PATIENCE;
+
 /// One terminal.
 #[derive(Debug)]
 pub(crate) struct Console {
@@ -57,7 +59,7 @@ impl Console {
     pub(super) fn drain(&self) {
         let begun = Instant::now();
         while self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
-            && begun.elapsed() < Duration::from_secs(2)
+            && begun.elapsed() < PATIENCE
         {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -77,17 +79,17 @@ pub(super) fn listen(socket: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// Somebody who connects within a second.
+/// Somebody who connects.
 pub(super) fn accept(listener: &UnixListener) -> Result<UnixStream> {
     let begun = Instant::now();
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
                 stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
                 return Ok(stream);
             }
-            Err(_) if begun.elapsed() < Duration::from_secs(1) => {
+            Err(_) if begun.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(2));
             }
             Err(_) => bail!("nobody connected to the socket"),

@@ -15,7 +15,7 @@ use crate::runtime::Said;
 use crate::step::{End, Exec};
 
 /// How long a container may take to get where it is going.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Story<'_> {
     /// A command on the container; its id comes last.
