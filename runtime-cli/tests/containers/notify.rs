@@ -137,8 +137,7 @@ fn a_flood_of_other_words_ends_with_the_container(lab: &Lab) {
     let _socket = listen(lab);
     let bundle = lab.bundle(&["notify-for-ever"]);
     let run = lab.begin(told(lab, lab.start_of("run", &bundle, "a", &["--detach"])));
-    until("the container", || lab.on("a", &["state"], &[]).stdout.contains("running"));
-    sleep(Duration::from_millis(100));
+    until("the flood", || run.printed() == "more\n");
     lab.on("a", &["kill"], &["KILL"]).ok();
     run.end().ok();
     lab.delete("a");

@@ -125,9 +125,16 @@ fn notify(words: &[&str]) -> std::io::Result<()> {
                 socket.send_to(word.replace(',', "\n").as_bytes(), &to)?;
             }
         }
-        ["notify-for-ever"] => loop {
-            act(&["notify", "STATUS=x"])?;
-        },
+        ["notify-for-ever"] => {
+            // More than there is room for: somebody listens.
+            for _ in 0..2000 {
+                act(&["notify", "STATUS=x"])?;
+            }
+            println!("more");
+            loop {
+                act(&["notify", "STATUS=x"])?;
+            }
+        }
         ["notify-and-sleep", words @ ..] => {
             act(&[&["notify"], words].concat())?;
             act(&["sleep"])?;

@@ -137,7 +137,10 @@ fn the_next_one_cleans_up_after_those_that_were_killed(lab: &Lab) {
     let killed = asleep(lab, &program);
     let [folder] = folders(lab).try_into().unwrap();
     let guard = format!("orlop try --guard {}", lab.path(&folder).display());
+    // It has executed its program soon, and waits for the lock until it has ended.
+    until("the guard", || process(&guard).is_some());
     kill(process(&guard).unwrap(), Signal::SIGKILL).unwrap();
+    until("its end", || process(&guard).is_none());
     killed.signal("SIGKILL");
     killed.end().ends(128 + 9);
     assert!(process(&program).is_some() && !cgroups(&folder).is_empty());

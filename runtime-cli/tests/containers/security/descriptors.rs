@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::close;
 use serde_json::json;
 
-use crate::harness::{Lab, Output, Test, tests};
+use crate::harness::{Lab, Output, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     a_created_container_holds_nothing_of_the_host,
@@ -45,9 +45,10 @@ fn outside(lab: &Lab) -> PathBuf {
 fn descriptors(pid: i64) -> Vec<(i32, String)> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let mut found: Vec<_> = entries
-        .map(|entry| {
+        .filter_map(|entry| {
             let number = entry.file_name().to_str().unwrap().parse().unwrap();
-            (number, fs::read_link(entry.path()).unwrap().display().to_string())
+            // It may have been closed meanwhile.
+            Some((number, fs::read_link(entry.path()).ok()?.display().to_string()))
         })
         .collect();
     found.sort();
@@ -58,15 +59,20 @@ fn a_created_container_holds_nothing_of_the_host(lab: &Lab) {
     let bundle = lab.bundle(&["sleep"]);
     leaking(lab, lab.start_of("create", &bundle, "a", &[])).ok();
     let pid = lab.state("a")["pid"].as_i64().unwrap();
+    let is_directory = |number: i32| {
+        fs::metadata(format!("/proc/{pid}/fd/{number}")).is_ok_and(|file| file.is_dir())
+    };
+    // What it had them for is done when `create` ends, and then it closes them.
+    until("the end of its directories", || {
+        !descriptors(pid).iter().any(|(number, _)| is_directory(*number))
+    });
     let fifo = lab.root().join(lab.id("a")).join("exec.fifo").display().to_string();
     for (number, target) in descriptors(pid) {
         let well = match number {
             0..3 => true,
             _ => target == fifo || target.starts_with("socket:["),
         };
-        assert!(well, "{number} {target}");
-        let link = format!("/proc/{pid}/fd/{number}");
-        assert!(!fs::metadata(link).is_ok_and(|file| file.is_dir()), "{number} {target}");
+        assert!(well && !is_directory(number), "{number} {target}");
     }
     lab.delete("a");
 }
@@ -92,7 +98,7 @@ fn a_started_container_has_the_standard_streams_alone(lab: &Lab) {
     let mut start = lab.command(&["start"]);
     start.arg(lab.id("a"));
     leaking(lab, start).ok();
-    crate::harness::until("its end", || lab.status("a") == "stopped");
+    until("its end", || lab.status("a") == "stopped");
     only_streams(&fs::read_to_string(printed).unwrap());
     lab.delete("a");
 }
