@@ -105,14 +105,12 @@ fn a_joining_process_is_closed(lab: &Lab) {
         // A long search keeps the stage in the container for a while.
         let path: Vec<_> = (0..3000).map(|number| format!("/nope/{number}")).collect();
         let path = format!("PATH={}:/bin", path.join(":"));
-        for _ in 0..200 {
+        until("what it has seen", || {
             let mut exec = lab.command(&["exec", "--env", &path]);
             exec.arg(lab.id("a")).args(["probe", "exit", "0"]);
             lab.begin(exec).end().ok();
-            if spy.printed().contains("seen") {
-                break;
-            }
-        }
+            spy.printed().contains("seen")
+        });
         let printed = spy.printed();
         lab.delete("a");
         spy.end();

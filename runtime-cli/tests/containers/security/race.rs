@@ -16,6 +16,8 @@ pub(crate) const TESTS: &[Test] = tests![a_place_that_becomes_a_link];
 
 /// How long the race is tried.
 const TIME: Duration = Duration::from_secs(2);
+/// And at most, where nothing comes of it so soon.
+const MOST: Duration = Duration::from_secs(30);
 
 fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).unwrap().flatten();
@@ -63,7 +65,7 @@ fn make_containers(lab: &Lab, volume: &Path) -> (u32, u32) {
     bundle.mount("/vol/place", "tmpfs", "race-one", &[]);
     bundle.mount("/vol/link/new/deep", "tmpfs", "race-two", &[]);
     bundle.mount("/vol/place/file", "bind", lab.path("source").to_str().unwrap(), &["bind"]);
-    while begun.elapsed() < TIME {
+    while begun.elapsed() < TIME || (made == 0 && begun.elapsed() < MOST) {
         let output = lab.run(&bundle, "a", &[]);
         if output.code == 0 {
             // What was mounted elsewhere would be gone with the old root.
