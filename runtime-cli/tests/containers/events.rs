@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lab, Test, tests, until};
+use crate::harness::{CGROUPS, Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     statistics_are_printed_once,
@@ -69,7 +69,12 @@ fn want_of_memory_is_told(lab: &Lab) {
         lab.skip("cgroup v2 has no memory controller");
     }
     let mut bundle = lab.bundle(&["sleep"]);
-    bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 32 << 20 });
+    let memory = &mut bundle.config["linux"]["resources"]["memory"];
+    *memory = json!({ "limit": 32 << 20 });
+    // Of swap there may be more than it ever takes.
+    if lab.view.is_v2() || Path::new(CGROUPS).join("memory/memory.memsw.limit_in_bytes").exists() {
+        memory["swap"] = memory["limit"].clone();
+    }
     lab.run(&bundle, "a", &["--detach"]).ok();
     let mut command = lab.command(&["events", "--interval", "1h"]);
     command.arg(lab.id("a"));
