@@ -589,9 +589,10 @@ fn an_init_that_dies_without_the_word_is_told_by_start(lab: &Lab) {
     lab.create(&lab.bundle(&["sleep"]), "a", &[]).ok();
     let pid = i32::try_from(lab.state("a")["pid"].as_i64().unwrap()).unwrap();
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    let stat = format!("/proc/{pid}/stat");
+    until("its stop", || fs::read_to_string(&stat).unwrap().contains(") T "));
     let start = lab.begin(lab.command(&["start", &lab.id("a")]));
-    let fifo = lab.root().join(lab.id("a")).join("exec.fifo");
-    until("the word is given", || !fifo.exists());
+    until("the word is given", || !lab.root().join(lab.id("a")).join("exec.fifo").exists());
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     let message = start.end().fails();
     assert!(message.contains("the init process died before"), "{message}");
