@@ -230,7 +230,7 @@ fn a_hook_has_a_timeout(lab: &Lab) {
     let begun = Instant::now();
     let message = lab.run(&bundle, "a", &["--detach"]).fails();
     assert!(message.contains("/hooks/createRuntime/0"), "{message}");
-    assert!(begun.elapsed().as_secs() < 10);
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
 
 /// A bundle with a hook that says that it runs and waits, and how to wait for it
@@ -302,7 +302,7 @@ fn a_signal_ends_a_run_whose_hook_hangs(lab: &Lab) {
         let begun = Instant::now();
         running.signal(signal);
         let message = running.end().fails();
-        assert!(begun.elapsed() < Duration::from_secs(5), "{kind}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(9), "{kind}: {:?}", begun.elapsed());
         assert!(message.contains(": interrupted"), "{kind}: {message}");
         assert_gone(lab, &poststop);
     }
@@ -323,7 +323,7 @@ fn a_signal_ends_a_poststop_hook_that_hangs(lab: &Lab) {
 fn delete_at_once(lab: &Lab) {
     let begun = Instant::now();
     lab.delete("a");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
 }
 
 fn a_forced_deletion_ends_a_creation_whose_hook_hangs(lab: &Lab) {

@@ -21,7 +21,7 @@ use super::session::Session;
 use super::view::{CGROUPS, View, below};
 
 /// How long processes that were told to end may take, and the kernel to clear up.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The world at one moment.
 pub(crate) struct Picture {

@@ -152,18 +152,23 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(mut self) -> Output {
+    pub(crate) fn end(self) -> Output {
+        self.end_within(DEADLINE)
+    }
+
+    /// The same, for one that has a reason to take long.
+    pub(crate) fn end_within(mut self, deadline: Duration) -> Output {
         let begun = Instant::now();
         let mut pause = Duration::from_micros(200);
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if begun.elapsed() > DEADLINE {
+            if begun.elapsed() > deadline {
                 self.child.kill().unwrap();
                 self.child.wait().unwrap();
                 let [out, err] = self.files.map(|file| fs::read_to_string(file).unwrap());
-                panic!("{} did not end within {DEADLINE:?}: killed\n{out}{err}", self.command);
+                panic!("{} did not end within {deadline:?}: killed\n{out}{err}", self.command);
             }
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(5));
