@@ -403,11 +403,12 @@ fn limits_v2() {
 /// What the kernel says that a process of the cgroup may open.
 fn devices(host: HostFacts, name: &str) {
     let mut scene = Scene::new(host, name);
+    // Not where temporary files are: devices often can't be opened there.
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let node = |name: &str, minor: &str| {
-        // Not where temporary files are: devices often can't be opened there.
-        let path = format!("/var/tmp/orlop-test-{}-{name}", std::process::id());
+        let path = folder.path().join(name);
         let made = Command::new("mknod").arg(&path).args(["c", "1", minor]).status();
-        assert!(made.unwrap().success(), "mknod {path}");
+        assert!(made.unwrap().success(), "mknod {path:?}");
         path
     };
     // mem(4): null is a default device, kmsg is not.
@@ -417,12 +418,11 @@ fn devices(host: HostFacts, name: &str) {
         let settings = scene.settings(resources);
         scene.manager.create().unwrap();
         scene.manager.apply(&settings).unwrap();
-        let out = env::temp_dir().join(format!("orlop-test-{}-opened", std::process::id()));
+        let out = folder.path().join("opened");
         let script = format!("({script}) >{out:?} 2>/dev/null");
         scene.joined(&script);
         scene.reap();
         let text = fs::read_to_string(&out).unwrap();
-        fs::remove_file(&out).unwrap();
         // Applied again to a cgroup that has rules: they are replaced.
         text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
@@ -433,9 +433,6 @@ fn devices(host: HostFacts, name: &str) {
     );
     let again = opened(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#);
     let all = opened(r#"{"devices":[{"allow":true,"access":"rwm"}]}"#);
-    for path in [null, kmsg] {
-        fs::remove_file(path).unwrap();
-    }
     // A shell ends at the first redirection that fails.
     assert_eq!(denied, ["null"]);
     assert_eq!(listed, ["null", "kmsg", "end"]);

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -139,6 +140,12 @@ fn a_stage_that_is_killed_is_told_as_that() {
     // What it was sent and did not read makes the socket answer ECONNRESET.
     let mut child = start(&plan);
     kill(&child, Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", child.pid());
+    let begun = Instant::now();
+    while !fs::read_to_string(&stat).expect("it is not reaped").contains(") T ") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not stop");
+        thread::sleep(Duration::from_millis(1));
+    }
     child.release(&|_, _| Ok(Vec::new())).expect("the socket takes it");
     kill(&child, Signal::SIGKILL);
     ended(&child);
@@ -191,9 +198,12 @@ fn the_caller_is_as_before() {
     if skip_unless_root("the_caller_is_as_before") {
         return;
     }
-    // In a process of its own: other tests of this file open descriptors.
+    // In a process of its own: other tests of this file open descriptors. And with mounts
+    // of its own: others on this machine make some.
     let own = std::env::current_exe().expect("we are a file");
-    let output = std::process::Command::new(own)
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--propagation", "private"])
+        .arg(own)
         .args(["--exact", "the_caller_alone", "--nocapture", "--include-ignored"])
         .env("ORLOP_TEST_ALONE", "1")
         .output()
