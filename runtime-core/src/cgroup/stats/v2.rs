@@ -53,7 +53,11 @@ fn cpu(files: &Files<'_>) -> Result<Cpu> {
 }
 
 fn memory(files: &Files<'_>) -> Result<Memory> {
-    let Some(raw) = files.table("memory.stat")? else { return Ok(Memory::default()) };
+    // The pressure is told of every cgroup, whatever its controllers.
+    let psi = files.parse("memory.pressure", pressure)?;
+    let Some(raw) = files.table("memory.stat")? else {
+        return Ok(Memory { psi, ..Memory::default() });
+    };
     let usage = memory_use(files, "memory")?;
     // COMPAT(runc): both together, as v1 counts; the most of a sum is not known.
     let swap_alone = memory_use(files, "memory.swap")?;
@@ -69,7 +73,7 @@ fn memory(files: &Files<'_>) -> Result<Memory> {
         raw,
         swap_alone,
         events: files.table("memory.events")?.unwrap_or_default(),
-        psi: files.parse("memory.pressure", pressure)?,
+        psi,
         ..Memory::default()
     })
 }
@@ -156,5 +160,14 @@ mod tests {
         // What has no name in runc's statistics is not written.
         let written = serde_json::to_value(&found).unwrap();
         assert!(written["memory"].get("events").is_none() && written.get("rdma").is_none());
+    }
+
+    #[test]
+    fn pressure_needs_no_controller() {
+        let folder = tempfile::tempdir().unwrap();
+        let some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        std::fs::write(folder.path().join("memory.pressure"), some).unwrap();
+        let found = stats(&Directory::open(folder.path().to_owned()).unwrap()).unwrap();
+        assert!(found.memory.psi.is_some() && found.memory.raw.is_empty());
     }
 }
