@@ -189,10 +189,28 @@ const MEMORY_MODES: &[&str] = &[
 const MEMORY_FLAGS: &[&str] =
     &["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
+/// All that a config may name: those that a machine can't run say nothing there.
 const ARCHS: &[&str] = &[
     "SCMP_ARCH_AARCH64",
     "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
     "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
     "SCMP_ARCH_X32",
     "SCMP_ARCH_X86",
     "SCMP_ARCH_X86_64",
@@ -277,13 +295,15 @@ mod tests {
 
     #[test]
     fn memory_policies_are_those_of_a_config() {
-        use oci_spec::runtime::{MemoryPolicyFlagType, MemoryPolicyModeType};
+        use oci_spec::runtime::{Arch, MemoryPolicyFlagType, MemoryPolicyModeType};
         let each = |names: &[&str], known: &dyn Fn(serde_json::Value) -> bool| {
             names.iter().all(|name| known(serde_json::json!(name)))
         };
         let mode = |name| serde_json::from_value::<MemoryPolicyModeType>(name).is_ok();
         let flag = |name| serde_json::from_value::<MemoryPolicyFlagType>(name).is_ok();
         assert!(each(MEMORY_MODES, &mode) && each(MEMORY_FLAGS, &flag));
+        let arch = |name| serde_json::from_value::<Arch>(name).is_ok();
+        assert!(each(ARCHS, &arch));
     }
 
     #[test]
