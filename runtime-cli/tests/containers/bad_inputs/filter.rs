@@ -1,7 +1,5 @@
 //! Rows 34 and 35: seccomp profiles that are wrong, and those that forbid too much.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use super::case::{Case, check, refused};
@@ -95,8 +93,9 @@ fn row_35_listeners(lab: &Lab) {
     );
 }
 
-/// Neither `create` nor `start` nor `run` may hang. Without no_new_privs the filter
-/// is in force while the container is made; with it, only for the program.
+/// Neither `create` nor `start` nor `run` may hang: each has its deadline. Without
+/// no_new_privs the filter is in force while the container is made; with it, only for the
+/// program.
 fn row_35_nothing_is_allowed(lab: &Lab) {
     let actions = [
         ("SCMP_ACT_ERRNO", "illegal instruction", 132),
@@ -105,7 +104,6 @@ fn row_35_nothing_is_allowed(lab: &Lab) {
         ("SCMP_ACT_KILL", "bad system call", 159),
         ("SCMP_ACT_KILL_PROCESS", "bad system call", 159),
     ];
-    let begun = Instant::now();
     for (action, signal, status) in actions {
         let mut bundle = lab.bundle(&["exit", "0"]);
         bundle.config["linux"]["seccomp"] = json!({ "defaultAction": action });
@@ -128,5 +126,4 @@ fn row_35_nothing_is_allowed(lab: &Lab) {
             lab.delete("a");
         }
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
