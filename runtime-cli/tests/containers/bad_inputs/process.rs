@@ -135,13 +135,15 @@ fn row_18_terminal(lab: &Lab) {
                 .flags(&["--detach"])
                 .fails("cannot allocate tty if runc will detach without setting console socket"),
             Case::patch("a socket that is missing", terminal.clone())
-                .flags(&["--console-socket", "/nope"])
-                .fails("connecting to the console socket \"/nope\": no such file or directory"),
+                .flags(&["--console-socket", "/proc/nope"])
+                .fails(
+                    "connecting to the console socket \"/proc/nope\": no such file or directory",
+                ),
             Case::patch("a socket that is a file", terminal)
                 .flags(&["--console-socket", "/etc/passwd"])
                 .fails("connecting to the console socket \"/etc/passwd\": connection refused"),
             Case::change("a socket but no terminal", |_| {})
-                .flags(&["--console-socket", "/nope"])
+                .flags(&["--console-socket", "/proc/nope"])
                 .fails("cannot use console socket if runc will not detach or allocate tty"),
             Case::patch("a size that does not fit", size).fails(
                 "a terminal's width is at most 65535 (config.json: /process/consoleSize/width)",
