@@ -48,12 +48,7 @@ pub struct Setup {
 impl Setup {
     /// The cgroup below which all containers are.
     fn cgroup_parent(&self) -> String {
-        let pid = std::process::id();
-        // A dash would be a slice in another one.
-        match self.systemd_cgroup {
-            true => format!("orlopengines{pid}.slice"),
-            false => format!("orlop-engines-{pid}"),
-        }
+        engine::cgroup_parent(self.systemd_cgroup)
     }
 
     /// The same for the engine's settings.

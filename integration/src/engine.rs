@@ -83,6 +83,17 @@ impl Options {
     }
 }
 
+/// The cgroup below which all containers of an engine are, or their slice of systemd's.
+#[must_use]
+pub fn cgroup_parent(systemd: bool) -> String {
+    let pid = std::process::id();
+    // A dash would be a slice in another one.
+    match systemd {
+        true => format!("orlopengines{pid}.slice"),
+        false => format!("orlop-engines-{pid}"),
+    }
+}
+
 /// What there must be before an engine is started: root, the checks that are asked for, and
 /// programs, each with the Debian package that holds it. Returns the folder for logs.
 ///

@@ -13,8 +13,8 @@ use super::cri::{self, BY_PATH, HANDLER};
 use super::image;
 use crate::apt;
 use crate::command::{self, Output};
-use crate::engine::PATIENCE;
 use crate::engine::server::Server;
+use crate::engine::{self, PATIENCE};
 
 /// The name of the imported image.
 pub const IMAGE: &str = "docker.io/library/busybox:orlop";
@@ -48,18 +48,11 @@ impl Daemon {
         containerd.arg("--config").arg(path("config.toml"));
         // As with the client: a folder of a session, in which it would have files.
         containerd.env("PATH", format!("{shims}:{SYSTEM}")).env_remove("XDG_RUNTIME_DIR");
-        let own = std::process::id();
-        let namespace = format!("orlop-engines-{own}");
         let daemon = Self {
             server: Server::start(containerd, log)?,
             root: image::root(directory.path())?,
-            // A dash would be a slice in another one.
-            pods: if systemd_cgroup {
-                format!("orlopengines{own}.slice")
-            } else {
-                namespace.clone()
-            },
-            namespace,
+            namespace: engine::cgroup_parent(false),
+            pods: engine::cgroup_parent(systemd_cgroup),
             runtime: runtime.to_owned(),
             last: Cell::new(0),
             directory,
