@@ -12,6 +12,7 @@ use rustix::process::Signal;
 
 use crate::checkpoint::folder_of_images;
 use crate::done::{deleted, unsigned, waited};
+use crate::lock;
 use crate::logger::Wait;
 use crate::messages::events::TaskExecAdded;
 use crate::messages::task::{
@@ -143,7 +144,9 @@ impl Shim {
         later: Later,
         work: Work<'_>,
     ) -> Result<(), Failure> {
-        let step = Step::begin(kept, work).map_err(|error| failed(&error))?;
+        let lock = lock::share(&self.task(&later.task)?.bundle).map_err(|error| failed(&error))?;
+        let kept: Vec<_> = kept.iter().copied().chain(lock.as_ref().map(AsFd::as_fd)).collect();
+        let step = Step::begin(&kept, work).map_err(|error| failed(&error))?;
         self.begin(step, later)
     }
 

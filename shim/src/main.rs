@@ -13,6 +13,7 @@ mod checkpoint;
 mod console;
 mod done;
 mod info;
+mod lock;
 mod log;
 mod logger;
 mod messages;

@@ -10,7 +10,7 @@ use crate::args::Args;
 use crate::messages::Timestamp;
 use crate::messages::options::Options;
 use crate::messages::task::DeleteResponse;
-use crate::{options, socket, work};
+use crate::{lock, options, socket, work};
 
 /// As if it had been killed.
 const KILLED: u32 = 128 + 9;
@@ -20,6 +20,9 @@ pub(crate) fn remove(args: &Args) -> Result<()> {
         "" => std::env::current_dir().context("looking for the bundle")?,
         bundle => Path::new(bundle).to_owned(),
     };
+    let _lock = lock::take(&bundle).inspect_err(|error| {
+        eprintln!("deleting {:?} beside others who work on it: {error}", args.id);
+    });
     let options = options::read(&bundle.join("options.json"), options::LONGEST);
     let options = options.ok().and_then(|text| serde_json::from_str::<Options>(&text).ok());
     let root = work::root_of(&options.unwrap_or_default(), &args.namespace);

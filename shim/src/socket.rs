@@ -6,6 +6,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock};
@@ -20,6 +22,10 @@ const ADDRESS: &str = "address";
 
 /// The same since 1.7, written by containerd itself.
 const BOOTSTRAP: &str = "bootstrap.json";
+
+/// How long a server that was killed may take from the end of its connections, by which
+/// containerd sees that, to the end of its socket.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// The socket; none if somebody listens there already.
 pub(crate) fn bind(path: &Path) -> Result<Option<UnixListener>> {
@@ -52,8 +58,15 @@ pub(crate) fn remove_dead(bundle: &Path) -> Result<()> {
     let Some(path) = told(bundle) else { return Ok(()) };
     let folder = path.parent().context("a socket at the root")?;
     let _lock = lock(folder)?;
-    if path.symlink_metadata().is_ok() && !is_served(&path)? {
-        take_away(&path)?;
+    let begun = Instant::now();
+    while path.symlink_metadata().is_ok() {
+        if !is_served(&path)? {
+            return take_away(&path);
+        }
+        if begun.elapsed() > CLOSING {
+            break;
+        }
+        sleep(Duration::from_millis(1));
     }
     Ok(())
 }
@@ -98,8 +111,6 @@ fn is_served(path: &Path) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     /// A child that another test is about to start may have the socket for a moment more.
@@ -107,7 +118,7 @@ mod tests {
         let begun = Instant::now();
         while is_served(path).unwrap() {
             assert!(begun.elapsed() < Duration::from_secs(20), "it is served still");
-            std::thread::sleep(Duration::from_millis(1));
+            sleep(Duration::from_millis(1));
         }
     }
 

@@ -244,6 +244,22 @@ impl Client {
         }
     }
 
+    /// The shim has closed its end, by which containerd sees that it is gone.
+    pub(crate) fn until_closed(mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.socket.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                count => {
+                    if count.expect("the end of the shim") == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
     pub(crate) fn ask<M: Message + Default>(&mut self, method: &str, request: &impl Message) -> M {
         let stream = self.send(method, request);
         let payload = self.receive(stream).unwrap_or_else(|error| panic!("{method}: {error:?}"));

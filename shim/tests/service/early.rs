@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use prost::Message;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::{AT_ONCE, Client, SHIM, World, address_of, end, is_running, until};
@@ -211,6 +213,54 @@ fn a_shim_that_is_killed_takes_what_it_is_making_with_it() {
     assert!(!world.path("state/test").join(world.id("a")).exists());
 }
 
+/// A step may live a moment longer than the socket of its shim.
+#[test]
+fn a_deletion_waits_for_the_steps_of_its_task() {
+    let Some(world) = World::new("a_deletion_waits_for_the_steps_of_its_task") else { return };
+    world.bundle("a", &["/program", "start"]);
+    let (began, go) = (world.path("began"), world.path("go"));
+    let script =
+        format!(": >{}; until [ -e {} ]; do sleep 0.01; done", began.display(), go.display());
+    change(&world, "a", |config| {
+        config["hooks"]["createRuntime"] =
+            serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    });
+    let bundle = File::open(world.path("a")).unwrap();
+    let alone = || flock(&bundle, FlockOperation::NonBlockingLockExclusive);
+    let mut client = world.serve("a");
+    let address = address_of(&client);
+    let created = client.send("Create", &world.creation("a"));
+    until("the hook", || began.exists());
+    assert_eq!(alone(), Err(Errno::WOULDBLOCK));
+    fs::write(&go, "").unwrap();
+    client.receive(created).unwrap();
+    // Neither the shim nor the container has it.
+    until("the end of the step", || alone().is_ok());
+    let (_, words) = client.refused("Start", &world.of("a"));
+    assert_eq!(words, format!("{:?} is being deleted", world.path("a")));
+    flock(&bundle, FlockOperation::LockShared).unwrap();
+    let record = world.path("state/test").join(world.id("a"));
+    std::thread::scope(|scope| {
+        let deletion = scope.spawn(|| delete(&world));
+        let process = || {
+            fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                line.ends_with(b"delete\0")
+                    && fs::read_link(entry.path().join("cwd"))
+                        .is_ok_and(|cwd| cwd == world.path("a"))
+            })
+        };
+        until("the deletion", process);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(record.exists() && !deletion.is_finished());
+        flock(&bundle, FlockOperation::Unlock).unwrap();
+    });
+    assert!(!record.exists());
+    let _: WaitResponse = client.ask("Wait", &world.of("a"));
+    let _: DeleteResponse = client.ask("Delete", &world.of("a"));
+    end(&world, client, &address);
+}
+
 /// The same of a step that is killed.
 #[test]
 fn nothing_is_left_of_a_creation_whose_process_is_killed() {
@@ -312,7 +362,7 @@ fn nothing_is_left_of_a_shim_that_is_killed_at_any_moment() {
         let shim: ConnectResponse = client.ask("Connect", &world.of("none"));
         under_way(&world, &mut client, &creation, round);
         kill_process(pid(shim.shim_pid), Signal::KILL).unwrap();
-        until("the end of the shim", || !is_running(shim.shim_pid));
+        client.until_closed();
         delete(&world);
         assert_eq!(left(&world), None, "{round}");
         assert!(!address.exists(), "{round}: a socket is left");

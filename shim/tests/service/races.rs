@@ -184,9 +184,9 @@ fn a_step_does_nothing_before_it_is_looked_after() {
     let mut client = world.serve("a");
     let address = address_of(&client);
     let shim = shim_of(&world, &mut client);
-    // For what a step says, and for nothing else.
+    // For the lock of the bundle and what a step says, and for nothing else.
     let open = |fd: &u64| fs::symlink_metadata(format!("/proc/{shim}/fd/{fd}")).is_ok();
-    allow(shim, (0..).filter(|fd| !open(fd)).nth(2).unwrap());
+    allow(shim, (0..).filter(|fd| !open(fd)).nth(3).unwrap());
     let pid = Pid::from_raw(i32::try_from(shim).unwrap());
     ptrace::seize(pid, ptrace::Options::empty()).unwrap();
     ptrace::interrupt(pid).unwrap();
