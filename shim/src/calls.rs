@@ -474,9 +474,10 @@ impl Shim {
     }
 
     fn pids(&mut self, request: &ProcessRequest) -> Answer {
+        self.whole(&request.id)?;
         let root = self.root(&request.id)?;
         let pids = Store::new(root).open(&request.id).and_then(|found| found.processes());
-        let pids = pids.map_err(|error| Failure::new(Code::Unknown, error.to_string()))?;
+        let pids = pids.map_err(|error| work::failed(&error))?;
         let execs = &self.task(&request.id)?.execs;
         let info = |pid: i32| {
             let is_it = |exec: &Process| exec.pid == pid && exec.exit.is_none();
@@ -522,6 +523,7 @@ impl Shim {
 
     fn update(&mut self, caller: Caller, request: UpdateTaskRequest) -> Answer {
         let id = request.id;
+        self.whole(&id)?;
         let root = self.root(&id)?;
         let resources = request.resources.map(|any| any.value).unwrap_or_default();
         let resources = serde_json::from_slice(&resources).map_err(|error| {

@@ -14,7 +14,7 @@ use crate::client::{AT_ONCE, Client, SHIM, World, address_of, end, is_running, u
 use crate::limits::{count, shim_of};
 use crate::messages::task::{
     CloseIoRequest, ConnectResponse, CreateTaskRequest, DeleteResponse, ExecProcessRequest,
-    PidResponse, ProcessRequest, WaitResponse,
+    PidResponse, ProcessRequest, UpdateTaskRequest, WaitResponse,
 };
 use crate::messages::{Empty, Mount};
 use crate::order::{change, exec_of};
@@ -80,6 +80,11 @@ fn what_is_being_made_is_not_deleted() {
             }
         });
         assert_eq!(other.refused("Delete", &world.of("a")).0, WRONG_STATE);
+        if method == "Create" {
+            let update = UpdateTaskRequest { id: world.id("a"), ..UpdateTaskRequest::default() };
+            assert_eq!(other.refused("Pids", &world.of("a")).0, WRONG_STATE);
+            assert_eq!(other.refused("Update", &update).0, WRONG_STATE);
+        }
         fs::write(&go, "").unwrap();
         client.receive(begun).unwrap();
         fs::remove_file(&go).unwrap();
