@@ -35,6 +35,9 @@ pub(crate) struct Case {
     /// Whether the runtime has a network namespace of its own.
     #[serde(default)]
     pub(crate) network: bool,
+    /// Whether somebody waits for the container to be ready, at `${notify}`.
+    #[serde(default)]
+    pub(crate) notify: bool,
     /// A merge patch for the config.
     #[serde(default)]
     pub(crate) config: Value,
@@ -102,6 +105,8 @@ const LISTS: &[(&str, &str)] = &[
     ("network", include_str!("../cases/network.json")),
     ("features", include_str!("../cases/features.json")),
     ("commands", include_str!("../cases/commands.json")),
+    ("foreground", include_str!("../cases/foreground.json")),
+    ("activation", include_str!("../cases/activation.json")),
     ("update", include_str!("../cases/update.json")),
 ];
 

@@ -57,6 +57,9 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         ["root"] => geteuid().is_root(),
         // The runtime makes the cgroups itself, where it is told.
         ["cgroupfs"] => !runtime.asks_systemd(),
+        // And where systemd makes them.
+        ["systemd", "cgroups"] => runtime.asks_systemd(),
+        ["systemd"] => Path::new("/run/systemd/system").exists(),
         ["cgroup", "v1"] => Cgroups::probe() != Cgroups::V2,
         ["cgroup", "v2"] => Cgroups::probe() == Cgroups::V2,
         ["v1", controller] => v1_controller(controller),

@@ -71,8 +71,26 @@ pub(crate) enum Step {
     /// `{"terminal": WORDS, "run": ACTS, "output": PATTERN}`: an `exec` with a terminal,
     /// whose other end is sent to a socket, and what is printed there.
     Terminal(Vec<String>, Vec<String>, Value),
+    /// `{"foreground": WORDS, "does": DEEDS, "sees": PATTERN}`: the command line on a
+    /// terminal of ours, of 24 lines and 80 columns. Each deed waits for one more line of
+    /// the program's; seen are those `lines`, the `status` of the command, and whether the
+    /// terminal is as it was, `restored`.
+    Foreground(Vec<String>, Vec<Deed>, Value),
+    /// `{"notified": PATTERN}`: what was said so far to the one who waits for the
+    /// container to be ready, as systemd does, or is said within a moment.
+    Notified(Value),
     /// `{"exec": {"process": PATCH, "run": ACTS, "output": PATTERN}}`
     Exec(Exec),
+}
+
+/// What somebody at a terminal does.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Deed {
+    /// `{"keys": TEXT}`
+    Keys(String),
+    /// `{"resize": [LINES, COLUMNS]}`
+    Resize([u16; 2]),
 }
 
 /// Another process in the container.
@@ -147,6 +165,12 @@ impl Step {
                 words(&members["run"])?,
                 first("output"),
             ),
+            ["does", "foreground", "sees"] => Self::Foreground(
+                words(&members["foreground"])?,
+                serde_json::from_value(first("does"))?,
+                first("sees"),
+            ),
+            ["notified"] => Self::Notified(first("notified")),
             ["exec"] => Self::Exec(serde_json::from_value(first("exec"))?),
             _ => bail!("no such step: {names:?}"),
         })
@@ -171,6 +195,10 @@ mod tests {
         assert_eq!(step(&json!({"state": {"pid": 1}})), Step::State(json!({"pid": 1})));
         let command = Step::Command(vec!["state".into()], End::Fails);
         assert_eq!(step(&json!({"command": ["state"], "fails": true})), command);
+        let deeds = json!([{"keys": "a\n"}, {"resize": [3, 4]}]);
+        let there = json!({"foreground": ["run"], "does": deeds, "sees": {}});
+        let deeds = vec![Deed::Keys("a\n".into()), Deed::Resize([3, 4])];
+        assert_eq!(step(&there), Step::Foreground(vec!["run".into()], deeds, json!({})));
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod agent;
 mod bundle;
 mod checks;
 mod console;
+mod foreground;
+mod notified;
 mod operations;
 mod places;
 mod recognise;
@@ -23,6 +25,7 @@ use crate::{host, leftovers, pattern, probe, template};
 
 use agent::Agent;
 use console::Console;
+use notified::Notified;
 pub(crate) use places::Places;
 
 /// Whether there is more to do.
@@ -145,6 +148,8 @@ pub(crate) struct Story<'a> {
     console: Option<Console>,
     /// Where the seccomp filter arrives.
     agent: Option<Agent>,
+    /// Who waits for the container to be ready.
+    notified: Option<Notified>,
 }
 
 impl<'a> Story<'a> {
@@ -158,6 +163,7 @@ impl<'a> Story<'a> {
             holder: None,
             console: None,
             agent: None,
+            notified: None,
         }
     }
 
@@ -202,6 +208,11 @@ impl<'a> Story<'a> {
         if self.case.config["linux"]["seccomp"]["listenerPath"] == "${agent}" {
             self.agent = Some(Agent::listen(&socket)?);
         }
+        let socket = self.places.folder().join("notify");
+        self.known.insert("notify".to_owned(), json!(socket));
+        if self.case.notify {
+            self.notified = Some(Notified::listen(&socket)?);
+        }
         if let Some(script) = &self.case.prepare {
             self.shell(&self.filled_text(script)?)?;
         }
@@ -240,6 +251,8 @@ impl<'a> Story<'a> {
             Step::Answers(words, pattern) => self.answers(&words, &pattern),
             Step::Pidfd(words) => self.pidfd(&words),
             Step::Terminal(words, acts, pattern) => self.terminal(&words, &acts, &pattern),
+            Step::Foreground(words, deeds, pattern) => self.foreground(&words, &deeds, &pattern),
+            Step::Notified(pattern) => self.told(&pattern),
             Step::Features(pattern) => self.features(&pattern),
             Step::Exec(exec) => self.exec(&exec),
             Step::Agent(pattern) => self.heard(&pattern),

@@ -12,9 +12,10 @@ mod myself;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal, raise};
 use rustix::termios::{Winsize, isatty, tcgetwinsize};
@@ -41,6 +42,9 @@ pub(crate) fn main() -> Option<ExitCode> {
     // blocks.
     if acts.iter().any(|act| act == "wait") {
         let _ = awaited().thread_block();
+    }
+    if acts.iter().any(|act| act.starts_with("resized ")) {
+        let _ = SigSet::from(Signal::SIGWINCH).thread_block();
     }
     let mut document = Map::new();
     for act in acts {
@@ -85,6 +89,20 @@ fn perform(act: &str, document: &mut Map<String, Value>) -> std::io::Result<Opti
             document.insert("input".into(), json!(text));
         }
         "terminal" => drop(document.insert("terminal".into(), terminal())),
+        "resized" => {
+            print(document);
+            document.insert(act.into(), resized(rest)?);
+        }
+        "line" => {
+            print(document);
+            let mut text = String::new();
+            std::io::stdin().read_line(&mut text)?;
+            document.insert("line".into(), json!(text.trim_end_matches('\n')));
+        }
+        "notify" => notify(rest)?,
+        "eat" => drop(document.insert(act.into(), json!(eat(rest)))),
+        "spin" => spin(rest),
+        "leave" => drop(document.insert(act.into(), leave(rest)?)),
         "log" => append("/work/log", &json!({ "name": rest }))?,
         "hook" => hook(rest)?,
         "child" => drop(document.insert(act.into(), child(rest)?)),
@@ -105,6 +123,46 @@ fn terminal() -> Value {
         "error": isatty(std::io::stderr()),
         "size": tcgetwinsize(std::io::stdin()).map_or(Value::Null, size),
     })
+}
+
+/// The terminal when it has so many lines and columns, of which a signal must tell.
+fn resized(wanted: &str) -> std::io::Result<Value> {
+    loop {
+        SigSet::from(Signal::SIGWINCH).wait()?;
+        let size = tcgetwinsize(std::io::stdin())?;
+        if wanted == format!("{} {}", size.ws_row, size.ws_col) {
+            return Ok(terminal());
+        }
+    }
+}
+
+/// A word to who waits for us to be ready (sd_notify(3)).
+fn notify(word: &str) -> std::io::Result<()> {
+    let socket = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    UnixDatagram::unbound()?.send_to(word.as_bytes(), socket).map(drop)
+}
+
+/// Uses so many megabytes; how many there were.
+fn eat(megabytes: &str) -> usize {
+    let size = megabytes.parse::<usize>().unwrap_or_default() << 20;
+    std::hint::black_box(vec![1_u8; size]).len() >> 20
+}
+
+/// Works for so many milliseconds.
+fn spin(milliseconds: &str) {
+    let begun = Instant::now();
+    let long = Duration::from_millis(milliseconds.parse().unwrap_or_default());
+    while begun.elapsed() < long {
+        std::hint::black_box(begun);
+    }
+}
+
+/// Another process of this program does something, and nobody waits for it. Its id.
+fn leave(act: &str) -> std::io::Result<Value> {
+    let program = std::env::args().next().unwrap_or_default();
+    let mut command = Command::new(program);
+    command.arg(act).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(json!(command.spawn()?.id()))
 }
 
 fn awaited() -> SigSet {

@@ -52,12 +52,14 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// What it prints is `${said}` then.
     pub(super) fn shell_says(&mut self, script: &str, says: &Value) -> Result<()> {
-        let said = self.shell(script)?;
+        let said = Value::String(self.shell(script)?.trim_end().to_owned());
+        self.known.insert("said".to_owned(), said.clone());
         if says.is_null() {
             return Ok(());
         }
-        Self::matches("it says", says, &Value::String(said.trim_end().to_owned()))
+        Self::matches("it says", says, &said)
     }
 
     pub(super) fn features(&mut self, pattern: &Value) -> Result<()> {

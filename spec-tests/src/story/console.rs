@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,7 +98,7 @@ pub(super) fn accept(listener: &UnixListener) -> Result<UnixStream> {
 }
 
 /// One message: its bytes, and the descriptors that came with it.
-pub(super) fn receive(stream: &UnixStream) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(super) fn receive(stream: impl AsFd) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; 65536];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
