@@ -105,6 +105,7 @@ const LISTS: &[(&str, &str)] = &[
     ("network", include_str!("../cases/network.json")),
     ("features", include_str!("../cases/features.json")),
     ("commands", include_str!("../cases/commands.json")),
+    ("global", include_str!("../cases/global.json")),
     ("foreground", include_str!("../cases/foreground.json")),
     ("activation", include_str!("../cases/activation.json")),
     ("update", include_str!("../cases/update.json")),
