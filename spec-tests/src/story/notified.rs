@@ -13,7 +13,7 @@ use super::Story;
 use super::console::receive;
 
 /// How long a word may be on its way.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was said, a record a line.
 #[derive(Debug, Clone, Default)]
