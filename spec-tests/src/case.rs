@@ -108,6 +108,7 @@ const LISTS: &[(&str, &str)] = &[
     ("global", include_str!("../cases/global.json")),
     ("foreground", include_str!("../cases/foreground.json")),
     ("activation", include_str!("../cases/activation.json")),
+    ("usage", include_str!("../cases/usage.json")),
     ("update", include_str!("../cases/update.json")),
 ];
 
