@@ -22,7 +22,8 @@ pub(crate) enum Step {
     /// `create`, `create fails`
     Create(End),
     /// `create may fail`: if it does, the case ends well with nothing left.
-    TryCreate,
+    /// `create may fail unless PLACE`: if its features say true there, it must work.
+    TryCreate(Option<String>),
     /// `start`, `start fails`
     Start(End),
     /// `refused`: creating it fails, or else starting it.
@@ -121,7 +122,8 @@ impl Step {
         Ok(match words[..] {
             ["create"] => Self::Create(End::Works),
             ["create", "fails"] => Self::Create(End::Fails),
-            ["create", "may", "fail"] => Self::TryCreate,
+            ["create", "may", "fail"] => Self::TryCreate(None),
+            ["create", "may", "fail", "unless", place] => Self::TryCreate(Some(place.to_owned())),
             ["start"] => Self::Start(End::Works),
             ["start", "fails"] => Self::Start(End::Fails),
             ["refused"] => Self::Refused,
@@ -190,6 +192,8 @@ mod tests {
     #[test]
     fn steps_are_read() {
         assert_eq!(step(&json!("create fails")), Step::Create(End::Fails));
+        let unless = Step::TryCreate(Some("a.b".into()));
+        assert_eq!(step(&json!("create may fail unless a.b")), unless);
         assert_eq!(step(&json!("kill TERM")), Step::Kill("TERM".into(), End::Works));
         assert_eq!(step(&json!("wait stopped")), Step::WaitStatus("stopped".into()));
         assert_eq!(step(&json!({"state": {"pid": 1}})), Step::State(json!({"pid": 1})));

@@ -221,8 +221,8 @@ impl<'a> Story<'a> {
 
     fn step(&mut self, step: &Value) -> Result<Then> {
         let step = Step::parse(&self.filled(step)?)?;
-        if step == Step::TryCreate {
-            return self.try_create();
+        if let Step::TryCreate(unless) = step {
+            return self.try_create(unless.as_deref());
         }
         self.take(step)?;
         Ok(Then::GoOn)
@@ -257,7 +257,7 @@ impl<'a> Story<'a> {
             Step::Exec(exec) => self.exec(&exec),
             Step::Agent(pattern) => self.heard(&pattern),
             Step::Recognises(list) => self.recognises(&list),
-            Step::TryCreate => self.try_create().map(drop),
+            Step::TryCreate(unless) => self.try_create(unless.as_deref()).map(drop),
         }
     }
 

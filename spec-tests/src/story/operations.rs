@@ -38,10 +38,18 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Either it works, or it leaves nothing and that is the end.
-    pub(super) fn try_create(&mut self) -> Result<Then> {
-        if self.begin()?.code == 0 {
+    /// Either it works, or it leaves nothing and that is the end. It must work if the
+    /// runtime says in this place of its features that it can.
+    pub(super) fn try_create(&mut self, unless: Option<&str>) -> Result<Then> {
+        let said = self.begin()?;
+        if said.code == 0 {
             return Ok(Then::GoOn);
+        }
+        if let Some(place) = unless
+            && let Ok(features) = self.runtime.features(self.places.folder())
+            && crate::template::find(&features, place) == Some(Value::Bool(true))
+        {
+            bail!("it says that it can, in {place}, but {said}");
         }
         self.gone()?;
         Ok(Then::End)
