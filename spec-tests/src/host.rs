@@ -66,6 +66,7 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         ["v2", controller] => v2_controller(CGROUPS, controller),
         ["hybrid", controller] => v2_controller(&format!("{CGROUPS}/unified"), controller),
         ["capability", name] => capability(name),
+        ["machine", name] => std::env::consts::ARCH == name,
         ["kernel", version] => kernel() >= release(version),
         ["cpus", count] => list_length("cpu") >= count.parse().unwrap_or(usize::MAX),
         ["nodes", count] => list_length("node") >= count.parse().unwrap_or(usize::MAX),
@@ -75,6 +76,7 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         // In whichever version of cgroups.
         [name @ ("cpuset" | "memory" | "hugetlb")] => controller(name),
         ["no", "rdma"] => !controller("rdma"),
+        ["no", "cpuset"] => !controller("cpuset"),
         ["no", "realtime", "groups"] => no_realtime_groups(),
         ["disk"] => disk()["major"].is_u64(),
         ["file", path] => Path::new(path).exists(),

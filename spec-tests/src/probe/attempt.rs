@@ -1,5 +1,5 @@
 //! Things the probe tries, to see how the kernel answers: `write PATH TEXT`,
-//! `open PATH`, `mknod PATH c 1 3`, `call lseek 5`.
+//! `open PATH`, `mknod PATH c 1 3`, `call lseek 5`, `program NAME PATH`.
 //!
 //! An answer is `{"ok": value}` or `{"error": "EPERM"}`.
 
@@ -14,6 +14,8 @@ use nix::sys::personality;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{self, Gid, Uid};
 use serde_json::{Value, json};
+
+use super::program;
 
 /// How a failure is told: by the name of its errno.
 pub(super) fn failure(error: &std::io::Error) -> Value {
@@ -42,6 +44,8 @@ pub(super) fn attempt(act: &str) -> Option<Value> {
         ["get", path] => get(path),
         ["mknod", path, kind, numbers] => node(path, kind, numbers),
         ["run", path] => run(path),
+        ["program", name, path] => program::write(name, path),
+        ["attributes"] => program::attributes(),
         ["call", ref call @ ..] => perform(call),
         _ => return None,
     };

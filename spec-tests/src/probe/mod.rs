@@ -8,6 +8,7 @@ mod attempt;
 mod look;
 mod mountinfo;
 mod myself;
+mod program;
 
 use std::collections::BTreeSet;
 use std::fs::File;
