@@ -24,6 +24,7 @@ use serde_json::{Map, Value, json};
 
 pub(crate) use look::look;
 pub(crate) use myself::{namespaces, report};
+pub(crate) use program::write as write_program;
 
 /// What the program is called where it is the probe.
 pub(crate) const NAME: &str = "probe";

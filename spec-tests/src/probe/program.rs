@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 const BASE: u64 = 0x40_0000;
 
 /// `program NAME PATH`: writes one. Those that only make a call end with its errno, or 0.
-pub(super) fn write(name: &str, path: &str) -> std::io::Result<Value> {
+pub(crate) fn write(name: &str, path: &str) -> std::io::Result<Value> {
     let code: &[u8] = match name {
         "getcwd-32" => GETCWD_32,
         "call-999" => CALL_999,
         "with-local-memory" => WITH_LOCAL_MEMORY,
         "scheduler" => SCHEDULER,
+        "answer" => ANSWER,
         _ => return Err(std::io::Error::other("no such program")),
     };
     // The mode at once: a filter may not know the call that changes it.
@@ -100,6 +101,34 @@ const WITH_LOCAL_MEMORY: &[u8] = &[
     0xb8, 59, 0, 0, 0, // mov eax, execve
     0x0f, 0x05, // syscall
     0xbf, 99, 0, 0, 0, // mov edi, 99
+    0xb8, 60, 0, 0, 0, // mov eax, exit
+    0x0f, 0x05, // syscall
+];
+
+/// Takes the first call that waits for the listener that is its standard input, and
+/// answers it with EEXIST.
+#[rustfmt::skip]
+const ANSWER: &[u8] = &[
+    0x48, 0x81, 0xec, 0x80, 0, 0, 0, // sub rsp, 128
+    0x48, 0x89, 0xe7, // mov rdi, rsp
+    0x31, 0xc0, // xor eax, eax
+    0xb9, 16, 0, 0, 0, // mov ecx, 16
+    0xf3, 0x48, 0xab, // rep stosq
+    0x31, 0xff, // xor edi, edi
+    0xbe, 0x00, 0x21, 0x50, 0xc0, // mov esi, SECCOMP_IOCTL_NOTIF_RECV
+    0x48, 0x89, 0xe2, // mov rdx, rsp
+    0xb8, 16, 0, 0, 0, // mov eax, ioctl
+    0x0f, 0x05, // syscall
+    0x31, 0xc0, // xor eax, eax: the id stays, val and flags are 0
+    0x48, 0x89, 0x44, 0x24, 0x08, // mov [rsp + 8], rax
+    0xc7, 0x44, 0x24, 0x10, 0xef, 0xff, 0xff, 0xff, // mov dword ptr [rsp + 16], -17
+    0x89, 0x44, 0x24, 0x14, // mov [rsp + 20], eax
+    0x31, 0xff, // xor edi, edi
+    0xbe, 0x01, 0x21, 0x18, 0xc0, // mov esi, SECCOMP_IOCTL_NOTIF_SEND
+    0x48, 0x89, 0xe2, // mov rdx, rsp
+    0xb8, 16, 0, 0, 0, // mov eax, ioctl
+    0x0f, 0x05, // syscall
+    0x89, 0xc7, // mov edi, eax
     0xb8, 60, 0, 0, 0, // mov eax, exit
     0x0f, 0x05, // syscall
 ];

@@ -1,9 +1,10 @@
-//! The seccomp agent: it listens, and keeps what the runtime sends. The filter's
-//! descriptor is closed at once, so that the kernel answers ENOSYS to a call that
-//! waits for the agent.
+//! The seccomp agent: it listens, and keeps what the runtime sends. With the metadata
+//! `answer` it answers one call. Otherwise the filter's descriptor is closed at once, so
+//! that the kernel answers ENOSYS to a call that waits for the agent.
 
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::Story;
 use super::console::receive;
 use super::operations::PATIENCE;
+use crate::probe;
 
 /// What arrived, a record a connection.
 #[derive(Debug, Clone, Default)]
@@ -26,10 +28,11 @@ impl Agent {
         let listener = UnixListener::bind(socket).context("the agent's socket")?;
         let agent = Self::default();
         let ears = agent.clone();
+        let program = socket.with_file_name("answer");
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let record =
-                    hear(&stream).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+                let record = hear(&stream, &program)
+                    .unwrap_or_else(|error| json!({ "error": error.to_string() }));
                 ears.heard.lock().unwrap_or_else(PoisonError::into_inner).push(record);
             }
         });
@@ -42,16 +45,18 @@ impl Agent {
 }
 
 /// Everything of one connection, up to its end.
-fn hear(stream: &UnixStream) -> Result<Value> {
+fn hear(stream: &UnixStream, program: &PathBuf) -> Result<Value> {
     // Half of the time that the case waits for what was heard.
     stream.set_read_timeout(Some(PATIENCE / 2))?;
     let (mut text, mut descriptors, mut closed) = (Vec::new(), Vec::new(), true);
+    let mut listener = None;
     loop {
         match receive(stream) {
             Ok((bytes, fds)) if bytes.is_empty() && fds.is_empty() => break,
             Ok((bytes, fds)) => {
                 descriptors.push(fds.len());
                 text.extend(bytes);
+                listener = listener.or(fds.into_iter().next());
             }
             Err(_) => {
                 closed = false;
@@ -61,6 +66,16 @@ fn hear(stream: &UnixStream) -> Result<Value> {
     }
     // Two documents in one connection are no JSON.
     let state = serde_json::from_slice::<Value>(&text)?;
+    if let Some(listener) = listener.filter(|_| state["metadata"] == "answer") {
+        let path = program.to_str().context("a path in UTF-8")?;
+        probe::write_program("answer", path)?;
+        // It ends with the call, or with the last process that could make one.
+        std::thread::spawn({
+            let mut command = Command::new(program);
+            command.stdin(listener);
+            move || command.status()
+        });
+    }
     Ok(json!({ "sent": state, "descriptors": descriptors, "closed": closed }))
 }
 
