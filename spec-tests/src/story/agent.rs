@@ -67,8 +67,11 @@ fn hear(stream: &UnixStream, program: &PathBuf) -> Result<Value> {
     // Two documents in one connection are no JSON.
     let state = serde_json::from_slice::<Value>(&text)?;
     if let Some(listener) = listener.filter(|_| state["metadata"] == "answer") {
-        let path = program.to_str().context("a path in UTF-8")?;
-        probe::write_program("answer", path)?;
+        let draft = program.with_extension("draft");
+        probe::write_program("answer", draft.to_str().context("a path in UTF-8")?)?;
+        // By a process of its own: a command that is begun meanwhile would have the file
+        // open for writing for a moment, and nobody could execute it.
+        Command::new("cp").arg("-p").arg(draft).arg(program).status()?;
         // It ends with the call, or with the last process that could make one.
         std::thread::spawn({
             let mut command = Command::new(program);
