@@ -3,14 +3,18 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open};
 use serde::Serialize;
 
 use crate::case::Case;
@@ -89,7 +93,7 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
     // It ends with us: what the case has mounted below it is not to be seen from here.
     let folder = tempfile::Builder::new().prefix("spec-").tempdir_in(&bench.folder)?;
     let order = Order {
-        case: case.id.clone(),
+        case: case.clone(),
         runtime: bench.runtime.clone(),
         folder: folder.path().to_owned(),
         only_v2: bench.only_v2,
@@ -104,18 +108,26 @@ fn one(case: &Case, bench: &Bench) -> Result<Outcome> {
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).map(|_| line)
     });
-    let begun = Instant::now();
     // It watches the clock itself; this is for one that is stuck.
-    while child.try_wait()?.is_none() {
-        if begun.elapsed() > case.limits().case + 2 * leftovers::LAST {
-            leftovers::kill_all(Pid::from_raw(child.id().cast_signed()));
-            child.kill()?;
-            child.wait()?;
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    if !ends_within(&child, case.limits().case + 2 * leftovers::LAST)? {
+        leftovers::kill_all(Pid::from_raw(child.id().cast_signed()));
+        child.kill()?;
     }
+    child.wait()?;
     drop(input);
     let line = heard.join().ok().and_then(Result::ok).unwrap_or_default();
     serde_json::from_str(&line).context("the worker died without a word")
+}
+
+fn ends_within(child: &Child, most: Duration) -> Result<bool> {
+    let pid = rustix::process::Pid::from_child(child);
+    let process = pidfd_open(pid, PidfdFlags::empty()).context("holding a worker")?;
+    let end = Instant::now() + most;
+    loop {
+        let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()))?;
+        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], left) {
+            Err(Errno::EINTR) => {}
+            ended => return Ok(ended? > 0),
+        }
+    }
 }

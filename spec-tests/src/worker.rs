@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::case;
+use crate::case::Case;
 use crate::host::{self, CGROUPS};
 use crate::leftovers::{self, Before};
 use crate::runtime::Runtime;
@@ -28,8 +28,8 @@ pub(crate) const NAME: &str = "run-one-case";
 /// What a worker is told, in one line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    /// The case.
-    pub(crate) case: String,
+    /// The case, whole: to read all of them costs more than to run one.
+    pub(crate) case: Case,
     /// The runtime.
     pub(crate) runtime: Runtime,
     /// Where it may work.
@@ -78,8 +78,7 @@ fn begin() -> Result<Outcome> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
     let order: Order = serde_json::from_str(&line).context("what this worker is told")?;
-    let case = case::all()?.into_iter().find(|case| case.id == order.case);
-    let case = case.with_context(|| format!("there is no case \"{}\"", order.case))?;
+    let case = &order.case;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     if geteuid().is_root() {
         own_namespaces(&order, case.network)?;
@@ -89,7 +88,7 @@ fn begin() -> Result<Outcome> {
     }
     let places = Places::new(&order.folder)?;
     watch(&places, case.limits().case);
-    let mut story = Story::new(&case, &order.runtime, &places);
+    let mut story = Story::new(case, &order.runtime, &places);
     let prepared = story.prepare();
     let before = Before::new(places.tag(), places.state());
     let told = prepared.and_then(|()| story.run());
