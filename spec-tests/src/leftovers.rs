@@ -181,14 +181,16 @@ fn thaw(tag: &str) {
     }
 }
 
-/// Lines of mountinfo without their numbers. Who is not root sees the host's, which
-/// may change meanwhile, and can make none of them.
+/// Lines of mountinfo without their numbers, and without the options of the file system
+/// itself: CRIU changes those of cgroup v2 for a moment, for everybody. Who is not root sees
+/// the host's mounts, which may change meanwhile, and can make none of them.
 fn mounts() -> BTreeSet<String> {
     if !geteuid().is_root() {
         return BTreeSet::new();
     }
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    text.lines().filter_map(|line| Some(line.splitn(4, ' ').nth(3)?.to_owned())).collect()
+    let of_mount = |line: &str| Some(line.splitn(4, ' ').nth(3)?.rsplit_once(' ')?.0.to_owned());
+    text.lines().filter_map(of_mount).collect()
 }
 
 fn describe(pid: Pid) -> String {
