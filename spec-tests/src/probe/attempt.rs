@@ -35,6 +35,7 @@ pub(super) fn attempt(act: &str) -> Option<Value> {
     let words: Vec<&str> = act.split(' ').collect();
     let done: std::io::Result<Value> = match words[..] {
         ["write", path, text] => write(path, text),
+        ["write-through", path] => write_through(path),
         ["create", path] => File::create(path).map(|_| json!("")),
         ["mkdir", path] => fs::create_dir(path).map(|()| json!("")),
         ["remove", path] => fs::remove_file(path).map(|()| json!("")),
@@ -54,6 +55,14 @@ pub(super) fn attempt(act: &str) -> Option<Value> {
 
 fn write(path: &str, text: &str) -> std::io::Result<Value> {
     File::options().write(true).open(path)?.write_all(text.as_bytes())?;
+    Ok(json!(""))
+}
+
+/// A megabyte that is on the disk then.
+fn write_through(path: &str) -> std::io::Result<Value> {
+    let mut file = File::create(path)?;
+    file.write_all(&[b'x'; 1 << 20])?;
+    file.sync_all()?;
     Ok(json!(""))
 }
 
