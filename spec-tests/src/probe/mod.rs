@@ -5,6 +5,7 @@
 //! arguments are acts, one each: `self`, `stat /dev/null`, `wait`, `exit 3`.
 
 mod attempt;
+mod held;
 mod look;
 mod mountinfo;
 mod myself;
@@ -106,6 +107,8 @@ fn perform(act: &str, document: &mut Map<String, Value>) -> std::io::Result<Opti
         "spin" => spin(rest),
         "leave" => drop(document.insert(act.into(), leave(rest)?)),
         "log" => append("/work/log", &json!({ "name": rest }))?,
+        "hold" => held::hold(rest)?,
+        "held" => append("/work/log", &json!({ "name": rest, "held": held::held() }))?,
         "hook" => hook(rest)?,
         "child" => drop(document.insert(act.into(), child(rest)?)),
         _ => {
