@@ -245,6 +245,8 @@ ops! {
     Stdio { uid: u32, gid: u32 }
 
     // ---- process ----
+    /// The loopback device of a new network namespace is up (netdevice(7)).
+    Loopback {}
     /// sethostname(2)
     Hostname { name: Bytes }
     /// setdomainname(2)

@@ -254,6 +254,7 @@ impl Stage {
         let plan = self.plan;
         let whole = in_part(Part::Whole);
         match *op {
+            Op::Loopback {} => sys::loopback_up().map_err(whole),
             Op::Hostname { name } => sys::sethostname(plan.bytes(name)).map_err(whole),
             Op::Domainname { name } => sys::setdomainname(plan.bytes(name)).map_err(whole),
             Op::ResourceLimit { resource, soft, hard } => {

@@ -31,7 +31,7 @@ use x86_64::{nr, syscall, trap};
 
 #[cfg(not(stage))]
 pub use socket::netlink;
-pub use socket::{send, send_fds};
+pub use socket::{loopback_up, send, send_fds};
 
 use abi::{CapData, CapHeader, CloneArgs, MountAttr, OpenHow, Rlimit, SchedAttr, Statfs, Statx};
 

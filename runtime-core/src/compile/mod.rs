@@ -155,6 +155,7 @@ pub fn create(spec: &Spec, host: &HostFacts, options: &Options) -> Result<Plan, 
     namespaces::enter(&mut plan, &context);
     plan.push(Op::Session {}, "", "starting a session");
     process::keyring(&mut plan, &context, process);
+    namespaces::loopback(&mut plan, &context);
 
     rootfs::prepare(&mut plan, &context);
     let entries = mounts::mounts(&mut plan, &context);

@@ -246,6 +246,14 @@ fn map_ids(plan: &mut Builder, context: &Context) {
     plan.push(Op::BecomeRoot { groups }, "", "becoming root of the user namespace");
 }
 
+/// As runc has it, before any hook; a namespace that is joined is somebody else's.
+pub(super) fn loopback(plan: &mut Builder, context: &Context) {
+    if context.namespaces.is_new(NETWORK) {
+        let doing = "bringing up the loopback device";
+        plan.push(Op::Loopback {}, "/linux/namespaces", doing);
+    }
+}
+
 pub(super) fn extent(mapping: &LinuxIdMapping) -> Extent {
     Extent { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() }
 }

@@ -157,7 +157,6 @@ pub(super) mod nr {
     pub(in crate::sys) const SET_MEMPOLICY: usize = 237;
     pub(in crate::sys) const WAIT4: usize = 260;
     pub(in crate::sys) const PRLIMIT64: usize = 261;
-    #[cfg(not(stage))]
     pub(in crate::sys) const SOCKET: usize = 198;
     pub(in crate::sys) const SETNS: usize = 268;
     pub(in crate::sys) const SCHED_SETATTR: usize = 274;

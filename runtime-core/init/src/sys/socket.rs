@@ -12,6 +12,29 @@ pub fn netlink() -> Sys<Fd> {
     call!(SOCKET, AF_NETLINK, SOCK_RAW | abi::O_CLOEXEC, ROUTE).map(|fd| fd as Fd)
 }
 
+/// Brings up the loopback device of the calling thread's network namespace
+/// (netdevice(7)). It takes `CAP_NET_ADMIN` there.
+pub fn loopback_up() -> Sys<()> {
+    const AF_UNIX: u32 = 1;
+    const SOCK_DGRAM: u32 = 2;
+    const SIOCSIFFLAGS: u32 = 0x8914;
+    const IFF_UP: u16 = 1;
+    /// `struct ifreq` with flags.
+    #[repr(C)]
+    struct Request {
+        name: [u8; 16],
+        flags: u16,
+        rest: [u8; 22],
+    }
+    let mut request = Request { name: [0; 16], flags: IFF_UP, rest: [0; 22] };
+    request.name[..2].copy_from_slice(b"lo");
+    // Any socket will do, and this kind is there without IPv4.
+    let socket = call!(SOCKET, AF_UNIX, SOCK_DGRAM | abi::O_CLOEXEC, 0)? as Fd;
+    let done = call!(IOCTL, socket, SIOCSIFFLAGS, &request as *const Request);
+    super::close(socket);
+    done.map(drop)
+}
+
 /// send(2) on a connected socket, without SIGPIPE.
 pub fn send(socket: Fd, bytes: &[u8]) -> Sys<usize> {
     call!(SENDTO, socket, bytes.as_ptr(), bytes.len(), abi::MSG_NOSIGNAL, 0, 0)

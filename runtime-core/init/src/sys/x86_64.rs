@@ -159,7 +159,6 @@ pub(super) mod nr {
     pub(in crate::sys) const UNSHARE: usize = 272;
     pub(in crate::sys) const DUP3: usize = 292;
     pub(in crate::sys) const PRLIMIT64: usize = 302;
-    #[cfg(not(stage))]
     pub(in crate::sys) const SOCKET: usize = 41;
     pub(in crate::sys) const SETNS: usize = 308;
     pub(in crate::sys) const SCHED_SETATTR: usize = 314;
