@@ -67,7 +67,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// Of commands that wait for nothing.
     pub(crate) const USUAL: Self =
-        Self { case: Duration::from_secs(60), command: Duration::from_secs(10) };
+        Self { case: Duration::from_secs(60), command: Duration::from_secs(20) };
 
     /// CRIU works for as long as there is something to save. In a loaded emulated machine
     /// 162 saves and restores took 0.5 to 10.4 s each, and all of a case up to 39 s.
