@@ -81,7 +81,7 @@ impl Drop for Network {
 }
 
 /// What ip(8) says in a namespace.
-fn ip(namespace: &str, arguments: &str) -> String {
+pub(crate) fn ip(namespace: &str, arguments: &str) -> String {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={namespace}")).args(["ip", "-o"]).args(arguments.split(' '));
     let output = command.output().unwrap();

@@ -23,8 +23,8 @@ const DESCRIPTORS: &str = "descriptors.json";
 /// How much of that file is read: three names.
 const DESCRIPTORS_MAX: u64 = 64 * 1024;
 
-/// `CLONE_NEWNET`: nobody here makes network devices, so what is in the namespace is
-/// never CRIU's to make again. COMPAT(runc).
+/// `CLONE_NEWNET`: what is in the namespace is never CRIU's to make again. COMPAT(runc);
+/// but the loopback device and those that the host gave are brought back at a restore.
 const EMPTY_NAMESPACES: u32 = orlop_init::sys::abi::CLONE_NEWNET;
 
 /// What CRIU is told alike when it saves and when it restores.

@@ -33,7 +33,9 @@ use crate::criu::{
     Worker, names, null,
 };
 use crate::error::{Error, Kind, Place, Result};
-use crate::launch::{Around, Kit, kill, launch, owned, run_hooks};
+use crate::launch::{
+    Around, Kit, kill, launch, loopback_up, move_network_devices, owned, run_hooks,
+};
 use crate::resctrl::Class;
 
 /// How to bring back.
@@ -350,7 +352,20 @@ impl<'a> Restoring<'a> {
         match asked.script {
             // COMPAT(runc): of all hooks these alone run at a restore.
             "setup-namespaces" => {
-                let hooks = &prepared.compiled.plan.outside.runtime_hooks;
+                let outside = &prepared.compiled.plan.outside;
+                let hooks = &outside.runtime_hooks;
+                let new_network = has_new_network(&self.bundle.spec);
+                if hooks.is_empty() && !new_network {
+                    return Ok(());
+                }
+                let init = owned(sys::pidfd_open(asked.pid))
+                    .map_err(|errno| Error::os(errno, "opening the process that is restored"))?;
+                if new_network {
+                    // CRIU leaves it empty, as it is told to. One that is joined has its
+                    // devices still.
+                    loopback_up(init.as_fd())?;
+                    move_network_devices(&outside.net_devices, (asked.pid, init.as_fd()))?;
+                }
                 if hooks.is_empty() {
                     return Ok(());
                 }
@@ -359,8 +374,6 @@ impl<'a> Restoring<'a> {
                 known.note_init(asked.pid)?;
                 folder.write(&known)?;
                 let state = record.for_hooks(State::Creating, asked.pid);
-                let init = owned(sys::pidfd_open(asked.pid))
-                    .map_err(|errno| Error::os(errno, "opening the process that is restored"))?;
                 let (directory, interrupt) = (&record.bundle, store.interrupt());
                 let init = Some(init.as_fd());
                 run_hooks(hooks, Around { state: &state, directory, init, interrupt })
@@ -420,6 +433,14 @@ fn cgroup_roots(text: &str) -> Vec<CgroupRoot> {
         controllers.split(',').map(root)
     });
     each.collect()
+}
+
+/// Whether the container has a network namespace that nothing else is in yet.
+fn has_new_network(spec: &Spec) -> bool {
+    let listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
+    let network = LinuxNamespaceType::Network;
+    listed.into_iter().any(|one| one.typ() == network)
+        && !joined(spec).any(|(kind, _)| kind == network)
 }
 
 /// Whether what is mounted is what the config names. CRIU goes by names in its images

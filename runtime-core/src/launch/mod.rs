@@ -38,6 +38,7 @@ pub(crate) use drive::receive;
 pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::{Around, run as run_hooks};
 pub use ids::namespace as user_namespace;
+pub(crate) use net_devices::{loopback_up, move_all as move_network_devices};
 pub use orlop_init::STAGE;
 pub(crate) use program::Program;
 pub(crate) use report::{StartFailure, StartReport, died, start_report};

@@ -24,13 +24,12 @@ const CHOSEN: u32 = libc::IFA_F_NODAD
     | libc::IFA_F_NOPREFIXROUTE
     | libc::IFA_F_MCAUTOJOIN;
 
-/// Moves devices into the network namespace of a process, our child, and brings them
-/// up there.
+/// Moves devices into the network namespace of a process and brings them up there.
 ///
 /// # Errors
 /// A device that is not there, or can't be moved; a name that is taken. Nothing has
 /// been moved if that could be told before.
-pub(super) fn move_all(devices: &[NetDevice], (pid, pidfd): (i32, BorrowedFd<'_>)) -> Result<()> {
+pub(crate) fn move_all(devices: &[NetDevice], (pid, pidfd): (i32, BorrowedFd<'_>)) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
     }
@@ -51,6 +50,20 @@ pub(super) fn move_all(devices: &[NetDevice], (pid, pidfd): (i32, BorrowedFd<'_>
         })?;
     }
     Ok(())
+}
+
+/// Brings up the loopback device in the network namespace of a process.
+///
+/// # Errors
+/// The namespace can't be entered, or not be changed.
+pub(crate) fn loopback_up(pidfd: BorrowedFd<'_>) -> Result<()> {
+    let up = |mut inside: Socket| {
+        let index = named(&mut inside, "lo")?;
+        change_up(&mut inside, index)
+    };
+    Socket::of(pidfd)
+        .and_then(up)
+        .map_err(|errno| Error::os(errno as i32, "bringing up the loopback device"))
 }
 
 /// The number of a device, whose new name nobody has.
@@ -90,6 +103,10 @@ fn give(
     for request in addresses.filter_map(|address| same_address(address, index)) {
         inside.ask(request)?;
     }
+    change_up(inside, index)
+}
+
+fn change_up(inside: &mut Socket, index: u32) -> Result<(), Errno> {
     let up = (libc::IFF_UP as u32).to_ne_bytes();
     let fixed = [&link(index)[..8], &up, &up].concat();
     inside.ask(Request::new(libc::RTM_NEWLINK, 0, &fixed)).map(drop)

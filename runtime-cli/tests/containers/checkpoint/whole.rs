@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::harness::{Bundle, Lab, Test, tests, until};
-use crate::net_devices::{Network, is_whole};
+use crate::net_devices::{Network, ip, is_whole};
 use crate::terminal::accept;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = tests![
     memory_is_fetched_later,
     it_comes_back_into_the_network_that_is_there,
     a_network_device_is_not_moved_again,
+    a_new_network_gets_its_devices_again,
     it_comes_back_into_another_cgroup,
     further_processes_come_back_too,
     ids_of_its_own_come_back,
@@ -263,6 +264,26 @@ fn a_network_device_is_not_moved_again(lab: &Lab) {
     lab.begin(network.command(&command_on(lab, &bundle, &RESTORE, "a"))).end().ok();
     assert_eq!(lab.status("a"), "running");
     is_whole(&pod.path(), "spec0");
+    lab.delete("a");
+}
+
+fn a_new_network_gets_its_devices_again(lab: &Lab) {
+    criu(lab);
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["netDevices"] = json!({"spec0": {}});
+    // A device of this kind ends with its namespace, and its peer's.
+    let network = Network::new(lab);
+    quietly(network.command(&command_on(lab, &bundle, &RUN, "a")));
+    save(lab, &[], "a");
+    let restore = command_on(lab, &bundle, &RESTORE, "a");
+    let error = lab.begin(Network::empty().command(&restore)).end().fails();
+    assert!(error.contains("(config.json: /linux/netDevices/spec0): no such device"), "{error}");
+    let network = Network::new(lab);
+    lab.begin(network.command(&restore)).end().ok();
+    let inside = format!("/proc/{}/ns/net", lab.state("a")["pid"]);
+    is_whole(&inside, "spec0");
+    let loopback = ip(&inside, "link show lo");
+    assert!(loopback.contains("<LOOPBACK,UP"), "{loopback}");
     lab.delete("a");
 }
 
