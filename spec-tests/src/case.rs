@@ -101,6 +101,7 @@ const LISTS: &[(&str, &str)] = &[
     ("namespaces", include_str!("../cases/namespaces.json")),
     ("devices", include_str!("../cases/devices.json")),
     ("cgroups", include_str!("../cases/cgroups.json")),
+    ("rdt", include_str!("../cases/rdt.json")),
     ("seccomp", include_str!("../cases/seccomp.json")),
     ("network", include_str!("../cases/network.json")),
     ("features", include_str!("../cases/features.json")),

@@ -1,7 +1,7 @@
 //! What this machine has, as far as cases ask for it: `needs` of a case.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -85,11 +85,19 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         ["no", "apparmor"] => !read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         ["selinux"] => Path::new("/sys/fs/selinux/enforce").exists(),
         ["no", "selinux"] => !Path::new("/sys/fs/selinux/enforce").exists(),
-        ["resctrl"] => read("/proc/self/mounts").contains(" resctrl "),
-        ["no", "resctrl"] => !read("/proc/self/mounts").contains(" resctrl "),
+        // Or what can play it.
+        ["resctrl"] => resctrl().is_some() || Path::new("/dev/fuse").exists(),
+        ["no", "resctrl"] => resctrl().is_none(),
         _ => return Some(format!("nobody knows what \"{need}\" is")),
     };
     (!has).then(|| format!("the host lacks: {need}"))
+}
+
+/// Where resctrl is mounted.
+pub(crate) fn resctrl() -> Option<PathBuf> {
+    let table = read("/proc/self/mounts");
+    let mut mounts = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    mounts.find(|fields| fields.get(2) == Some(&"resctrl")).map(|fields| fields[1].into())
 }
 
 /// The number of a block device whose input and output can be limited.

@@ -81,6 +81,14 @@ impl Runtime {
         Ok(Identity { name, version, spec })
     }
 
+    /// The same by way of a program that ends as it.
+    pub(crate) fn behind(self, before: [String; 3]) -> Self {
+        let [program, arguments @ ..] = before;
+        let path = self.path.to_string_lossy().into_owned();
+        let arguments = arguments.into_iter().chain([path]).chain(self.arguments).collect();
+        Self { path: program.into(), arguments }
+    }
+
     /// How it is called, for a shell.
     pub(crate) fn words(&self) -> String {
         let quote = |word: &str| format!("'{}'", word.replace('\'', r"'\''"));

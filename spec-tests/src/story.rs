@@ -11,7 +11,7 @@ mod places;
 mod recognise;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use anyhow::{Context, Result};
@@ -154,12 +154,19 @@ pub(crate) struct Story<'a> {
 
 impl<'a> Story<'a> {
     /// At its beginning, with nothing made yet.
-    pub(crate) fn new(case: &'a Case, runtime: &'a Runtime, places: &'a Places) -> Self {
+    pub(crate) fn new(
+        case: &'a Case,
+        runtime: &'a Runtime,
+        places: &'a Places,
+        resctrl: Option<&Path>,
+    ) -> Self {
+        let mut known = places.names();
+        known.insert("resctrl".to_owned(), json!(resctrl));
         Self {
             case,
             runtime,
             places,
-            known: places.names(),
+            known,
             holder: None,
             console: None,
             agent: None,

@@ -14,6 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
+use orlop_spec_tests::resctrl::Resctrl;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
@@ -88,7 +89,13 @@ fn begin() -> Result<Outcome> {
     }
     let places = Places::new(&order.folder)?;
     watch(&places, case.limits().case);
-    let mut story = Story::new(case, &order.runtime, &places);
+    let played = play(case, &places)?;
+    let mut runtime = order.runtime.clone();
+    if let Some(played) = &played {
+        runtime = runtime.behind(played.before());
+    }
+    let resctrl = played.as_ref().map(|played| played.path().to_owned()).or_else(host::resctrl);
+    let mut story = Story::new(case, &runtime, &places, resctrl.as_deref());
     let prepared = story.prepare();
     let before = Before::new(places.tag(), places.state());
     let told = prepared.and_then(|()| story.run());
@@ -103,6 +110,14 @@ fn begin() -> Result<Outcome> {
     };
     before.sweep();
     Ok(outcome)
+}
+
+/// A processor whose shares can be given away, where there is none and the case needs it.
+fn play(case: &Case, places: &Places) -> Result<Option<Resctrl>> {
+    if host::resctrl().is_some() || !case.needs.iter().any(|need| need == "resctrl") {
+        return Ok(None);
+    }
+    Resctrl::new(places.folder()).context("playing resctrl").map(Some)
 }
 
 /// Mounts that a runtime forgets end with the case.

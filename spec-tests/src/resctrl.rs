@@ -9,28 +9,25 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-
-use crate::harness::Lab;
 
 /// Most classes, the first one included.
 const MOST: usize = 3;
 
 /// One class or monitoring group.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Group {
+pub struct Group {
     /// Processes that were put into it.
-    pub(super) tasks: Vec<u32>,
+    pub tasks: Vec<u32>,
     shares: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Group {
     /// As its file says it.
-    pub(super) fn schemata(&self) -> String {
+    pub fn schemata(&self) -> String {
         let line = |(resource, shares): (&String, &BTreeMap<String, String>)| {
             let each: Vec<_> = shares.iter().map(|(id, share)| format!("{id}={share}")).collect();
             format!("    {resource}:{}\n", each.join(";"))
@@ -49,7 +46,8 @@ struct Model {
 }
 
 /// A mounted one.
-pub(super) struct Resctrl {
+#[derive(Debug)]
+pub struct Resctrl {
     mount: PathBuf,
     table: PathBuf,
     model: Arc<Mutex<Model>>,
@@ -57,57 +55,69 @@ pub(super) struct Resctrl {
 }
 
 impl Resctrl {
-    pub(super) fn new(lab: &Lab) -> Self {
-        let Ok(device) = File::options().read(true).write(true).open("/dev/fuse") else {
-            lab.skip("needs FUSE");
-        };
-        let at = lab.path("resctrl");
-        fs::create_dir(&at).unwrap();
+    /// Mounts it in a folder, which must be empty of `resctrl` and `mountinfo`.
+    ///
+    /// # Errors
+    /// There is no FUSE, or the caller may not mount.
+    pub fn new(folder: &Path) -> std::io::Result<Self> {
+        let device = File::options().read(true).write(true).open("/dev/fuse")?;
+        let at = folder.join("resctrl");
+        fs::create_dir(&at)?;
         let data = format!("fd={},rootmode=40755,user_id=0,group_id=0", device.as_raw_fd());
         let kind = Some("fuse");
-        mount(Some("resctrl"), &at, kind, MsFlags::empty(), Some(&*data)).unwrap();
+        mount(Some("resctrl"), &at, kind, MsFlags::empty(), Some(&*data))?;
         let model = Arc::new(Mutex::new(Model::new()));
         let served = Arc::clone(&model);
         let server = Some(thread::spawn(move || serve(device, &served)));
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let lines = table.lines().map(|line| match line.contains(at.to_str().unwrap()) {
+        let table = fs::read_to_string("/proc/self/mountinfo")?;
+        let place = format!(" {} ", at.display());
+        let lines = table.lines().map(|line| match line.contains(&place) {
             true => line.replace(" - fuse ", " - resctrl ") + "\n",
             false => format!("{line}\n"),
         });
-        let path = lab.path("mountinfo");
-        fs::write(&path, lines.collect::<String>()).unwrap();
-        Self { mount: at, table: path, model, server }
+        let path = folder.join("mountinfo");
+        fs::write(&path, lines.collect::<String>())?;
+        Ok(Self { mount: at, table: path, model, server })
     }
 
-    /// The same command where the mount table says that this is resctrl.
-    pub(super) fn seen_by(&self, command: &Command) -> Command {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "mount --bind \"$0\" /proc/$$/mountinfo && exec \"$@\""]);
-        shell.arg(&self.table).arg(command.get_program()).args(command.get_args());
-        shell
+    /// What stands before a command for which the mount table says that this is
+    /// resctrl.
+    #[must_use]
+    pub fn before(&self) -> [String; 3] {
+        let table = self.table.display();
+        let script = format!("mount --bind '{table}' /proc/$$/mountinfo && exec \"$0\" \"$@\"");
+        ["/bin/sh".to_owned(), "-c".to_owned(), script]
     }
 
     /// A class or monitoring group by its path.
-    pub(super) fn group(&self, path: &str) -> Option<Group> {
-        self.model.lock().unwrap().groups.get(path).cloned()
+    #[must_use]
+    pub fn group(&self, path: &str) -> Option<Group> {
+        lock(&self.model).groups.get(path).cloned()
     }
 
     /// The paths of all.
-    pub(super) fn groups(&self) -> Vec<String> {
-        self.model.lock().unwrap().groups.keys().cloned().collect()
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        lock(&self.model).groups.keys().cloned().collect()
     }
 
     /// Where it is mounted.
-    pub(super) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.mount
     }
 }
 
+fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {
+    model.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Resctrl {
     fn drop(&mut self) {
-        umount2(&self.mount, MntFlags::MNT_DETACH).unwrap();
-        // The device tells that by an error.
-        self.server.take().map(JoinHandle::join);
+        // The device tells that by an error. Without it nobody would.
+        if umount2(&self.mount, MntFlags::MNT_DETACH).is_ok() {
+            self.server.take().map(JoinHandle::join);
+        }
     }
 }
 
@@ -165,6 +175,18 @@ impl Model {
             }
             _ => return Err(libc::ENOENT),
         })
+    }
+
+    /// What a folder has of caches, classes and groups; nobody looks for more.
+    fn inside(&self, path: &str) -> Vec<&str> {
+        if path.ends_with("mon_data") {
+            return vec!["mon_L3_01", "mon_L3_00"];
+        }
+        let names = self.groups.keys().filter_map(|name| match path {
+            "" => Some(name.as_str()),
+            _ => name.strip_prefix(path)?.strip_prefix('/'),
+        });
+        names.filter(|name| !name.is_empty() && !name.contains('/')).collect()
     }
 
     fn make(&mut self, path: &str) -> Result<(), i32> {
@@ -276,7 +298,7 @@ fn serve(mut device: File, model: &Mutex<Model>) {
         if matches!(opcode, 2 | 36 | 42) {
             continue;
         }
-        let answer = answer(&mut model.lock().unwrap(), opcode, node, pid, &request[40..]);
+        let answer = answer(&mut lock(model), opcode, node, pid, &request[40..]);
         let (error, body) = answer.map_or_else(|errno| (-errno, Vec::new()), |body| (0, body));
         let mut reply = Vec::from(u32::try_from(16 + body.len()).unwrap().to_ne_bytes());
         reply.extend(error.to_ne_bytes());
@@ -334,10 +356,9 @@ fn answer(model: &mut Model, op: u32, node: u64, pid: u32, body: &[u8]) -> Resul
         17 => Ok(vec![0; 80]),               // STATFS
         18 | 25 | 29 | 38 => Ok(Vec::new()), // RELEASE, FLUSH, RELEASEDIR, DESTROY
         28 => {
-            // READDIR, of the only folder that anybody looks into
+            // READDIR, of few enough for one answer
             let first = u64::from_ne_bytes(body[8..16].try_into().unwrap()) == 0;
-            let caches = path.ends_with("mon_data") && first;
-            let names = if caches { &["mon_L3_01", "mon_L3_00"][..] } else { &[] };
+            let names = if first { model.inside(&path) } else { Vec::new() };
             Ok(names.iter().zip(1_u64..).flat_map(|(name, at)| directory_entry(name, at)).collect())
         }
         26 => {

@@ -1,13 +1,13 @@
 //! The class of service of a container, in a file system that plays resctrl.
 
-mod simulator;
-
 use std::fs;
+use std::io::ErrorKind;
+use std::process::Command;
 
+use orlop_spec_tests::resctrl::Resctrl;
 use serde_json::{Value, json};
 
 use crate::harness::{Bundle, Lab, Output, Test, tests};
-use simulator::Resctrl;
 
 pub(crate) const TESTS: &[Test] = tests![
     a_container_has_a_class_of_its_own,
@@ -26,9 +26,24 @@ fn bundle(lab: &Lab, class: &Value) -> Bundle {
     bundle
 }
 
+fn played(lab: &Lab) -> Resctrl {
+    match Resctrl::new(lab.folder()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => lab.skip("needs FUSE"),
+        played => played.unwrap(),
+    }
+}
+
+/// The same command where the mount table says that this is resctrl.
+fn seen_by(resctrl: &Resctrl, command: &Command) -> Command {
+    let [program, arguments @ ..] = resctrl.before();
+    let mut seeing = Command::new(program);
+    seeing.args(arguments).arg(command.get_program()).args(command.get_args());
+    seeing
+}
+
 fn create(lab: &Lab, resctrl: &Resctrl, class: &Value) -> Output {
     let create = lab.start_of("create", &bundle(lab, class), "a", &[]);
-    lab.begin(resctrl.seen_by(&create)).end()
+    lab.begin(seen_by(resctrl, &create)).end()
 }
 
 /// The container's init as a number.
@@ -37,7 +52,7 @@ fn init(lab: &Lab) -> u32 {
 }
 
 fn a_container_has_a_class_of_its_own(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     let class = json!({
         "l3CacheSchema": "L3:0=f", "memBwSchema": "MB:1=20", "schemata": ["L3:1=3"],
         "enableMonitoring": true,
@@ -64,7 +79,7 @@ fn a_container_has_a_class_of_its_own(lab: &Lab) {
 }
 
 fn a_class_with_a_name_stays(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     let mut class = json!({"closID": "gold", "schemata": ["L3:0=f"], "enableMonitoring": true});
     create(lab, &resctrl, &class).ok();
     let monitoring = format!("gold/mon_groups/{}", lab.id("a"));
@@ -84,7 +99,7 @@ fn a_class_with_a_name_stays(lab: &Lab) {
 }
 
 fn a_class_that_is_there_is_joined(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     let class = json!({"closID": "gold"});
     let error = create(lab, &resctrl, &class).fails();
     let words = "clos dir not accessible (must be pre-created when schemata, l3CacheSchema and \
@@ -107,7 +122,7 @@ fn a_class_that_is_there_is_joined(lab: &Lab) {
 }
 
 fn the_root_class_may_be_meant(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     create(lab, &resctrl, &json!({"closID": "/", "enableMonitoring": true})).ok();
     let monitoring = format!("mon_groups/{}", lab.id("a"));
     assert_eq!(resctrl.groups(), ["", &monitoring]);
@@ -118,7 +133,7 @@ fn the_root_class_may_be_meant(lab: &Lab) {
 
 /// Wherever the record says that the class is: `events` looks at no mount table.
 fn what_was_used_is_told(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     let told = || -> Value {
         let printed = lab.on("a", &["events", "--stats"], &[]).ok();
         serde_json::from_str::<Value>(&printed).unwrap()["data"]["intel_rdt"].clone()
@@ -149,7 +164,7 @@ fn what_was_used_is_told(lab: &Lab) {
     fs::create_dir(resctrl.path().join("gold")).unwrap();
     for name in ["b", "a"] {
         let create = lab.start_of("create", &bundle(lab, &json!({"closID": "gold"})), name, &[]);
-        lab.begin(resctrl.seen_by(&create)).end().ok();
+        lab.begin(seen_by(&resctrl, &create)).end().ok();
     }
     wanted["l3_cache_schema"] = json!("L3:0=fffff;1=fffff");
     wanted["mem_bw_schema"] = json!("MB:0=100;1=100");
@@ -161,11 +176,11 @@ fn what_was_used_is_told(lab: &Lab) {
 }
 
 fn what_a_class_gets_is_changed(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     let update = |flags: &[&str]| {
         let mut command = lab.command(&[&["update"], flags].concat());
         command.arg(lab.id("a"));
-        lab.begin(resctrl.seen_by(&command)).end()
+        lab.begin(seen_by(&resctrl, &command)).end()
     };
     create(lab, &resctrl, &json!({"l3CacheSchema": "L3:0=f"})).ok();
     lab.on("a", &["start"], &[]).ok();
@@ -185,7 +200,7 @@ fn what_a_class_gets_is_changed(lab: &Lab) {
 }
 
 fn what_is_refused_leaves_nothing(lab: &Lab) {
-    let resctrl = Resctrl::new(lab);
+    let resctrl = played(lab);
     for (class, words) in [
         (
             json!({"closID": ".."}),
@@ -226,7 +241,7 @@ fn what_is_refused_leaves_nothing(lab: &Lab) {
         let mut bundle = bundle(lab, &class);
         bundle.config["process"]["args"] = json!(["/nope"]);
         let create = lab.start_of("create", &bundle, "a", &[]);
-        lab.begin(resctrl.seen_by(&create)).end().fails();
+        lab.begin(seen_by(&resctrl, &create)).end().fails();
         assert_eq!(resctrl.groups(), ["", "silver"], "{class}");
     }
 }

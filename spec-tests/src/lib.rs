@@ -1,0 +1,3 @@
+//! What the cases of the specification share with other tests.
+
+pub mod resctrl;
