@@ -1,11 +1,12 @@
 //! Things that a process has and that are not to be seen in files: `hold lock PATH`,
-//! `hold unlinked PATH`, `hold connection`. `held NAME` writes what has become of them to the
-//! log.
+//! `hold unlinked PATH`, `hold connection`, `hold socket PATH`. `held NAME` writes what has
+//! become of them to the log.
 
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
@@ -19,6 +20,8 @@ enum Held {
     Unlinked(File),
     /// Both ends of a connection.
     Connection(TcpStream, TcpStream),
+    /// One end of a conversation with somebody outside.
+    Socket(UnixDatagram),
 }
 
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
@@ -41,6 +44,11 @@ pub(super) fn hold(what: &str) -> Result<()> {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             let one = TcpStream::connect(listener.local_addr()?)?;
             Held::Connection(one, listener.accept()?.0)
+        }
+        ("socket", path) => {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(path)?;
+            Held::Socket(socket)
         }
         _ => return Err(Error::new(ErrorKind::InvalidInput, "no such thing to hold")),
     };
@@ -76,5 +84,6 @@ fn look(held: &mut Held) -> Result<Value> {
             other.read_exact(&mut word)?;
             json!(String::from_utf8_lossy(&word))
         }
+        Held::Socket(socket) => json!(socket.send(b"word")?),
     })
 }
