@@ -23,7 +23,10 @@ pub(super) fn explain(error: Error, log: &Path) -> Error {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
     let opened = File::options().read(true).custom_flags(flags).open(log);
     let Ok(file) = opened else { return error };
-    let told = errors(&tail(file));
+    let already = error.to_string();
+    let mut told = errors(&tail(file));
+    // CRIU's answer may quote its first error too.
+    told.retain(|line| !already.contains(line.as_str()));
     if told.is_empty() {
         return Error::new(error.kind(), format!("{error}, see")).at_path(log);
     }
@@ -65,6 +68,12 @@ mod tests {
         let expected = format!(
             "criu failed: type DUMP errno 0: Error (criu/a.c:2): two; Error (criu/util.c:641): \
              three; Error (criu/a.c:3): four, see {log:?}"
+        );
+        assert_eq!(error.to_string(), expected);
+        let answer = "criu failed: type DUMP errno 0: Error (criu/a.c:2): two";
+        let error = explain(Error::new(Kind::Os, answer), &log);
+        let expected = format!(
+            "{answer}: Error (criu/util.c:641): three; Error (criu/a.c:3): four, see {log:?}"
         );
         assert_eq!(error.to_string(), expected);
     }
