@@ -57,11 +57,10 @@ pub fn undumpable() -> Done {
 /// A session keyring that the container's root may search (keyctl(2)). With a kernel
 /// without keys it goes without: runc does the same.
 pub fn keyring(name: &CStr) -> Done {
-    const ALL: u32 = 0x3f00_0000; // the possessor's permissions stay as they are
-    const SEARCH_AND_VIEW: u32 = 0x0009_0000;
     match sys::join_session_keyring(name) {
-        Ok(key) => sys::set_key_permissions(key, ALL | SEARCH_AND_VIEW)
-            .map_err(in_part(Part::SetAttributes)),
+        Ok(key) => {
+            sys::set_key_permissions(key, abi::KEY_SESSION).map_err(in_part(Part::SetAttributes))
+        }
         Err(Errno(abi::ENOSYS)) => Ok(()),
         Err(errno) => Err(Fail { errno, ..Fail::new(Part::Whole, 0) }),
     }

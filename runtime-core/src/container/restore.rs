@@ -33,9 +33,7 @@ use crate::criu::{
     Worker, names, null,
 };
 use crate::error::{Error, Kind, Place, Result};
-use crate::launch::{
-    Around, Kit, kill, launch, loopback_up, move_network_devices, owned, run_hooks,
-};
+use crate::launch::{Around, Inherited, Kit, furnish_network, kill, launch, owned, run_hooks};
 use crate::resctrl::Class;
 
 /// How to bring back.
@@ -278,7 +276,8 @@ impl<'a> Restoring<'a> {
         let given: Vec<BorrowedFd<'_>> = self.prepared.given.iter().map(AsFd::as_fd).collect();
         let mount = Some((tree.as_fd(), root));
         let interrupt = self.store.interrupt.clone();
-        self.prepared.criu.start(&Start { streams, given: &given, mount, interrupt })
+        let inherited = Some(Inherited::of(&self.prepared.compiled.plan));
+        self.prepared.criu.start(&Start { streams, given: &given, mount, inherited, interrupt })
     }
 
     fn read_only(&self) -> bool {
@@ -352,20 +351,10 @@ impl<'a> Restoring<'a> {
         match asked.script {
             // COMPAT(runc): of all hooks these alone run at a restore.
             "setup-namespaces" => {
-                let outside = &prepared.compiled.plan.outside;
-                let hooks = &outside.runtime_hooks;
-                let new_network = has_new_network(&self.bundle.spec);
-                if hooks.is_empty() && !new_network {
-                    return Ok(());
-                }
+                let hooks = &prepared.compiled.plan.outside.runtime_hooks;
                 let init = owned(sys::pidfd_open(asked.pid))
                     .map_err(|errno| Error::os(errno, "opening the process that is restored"))?;
-                if new_network {
-                    // CRIU leaves it empty, as it is told to. One that is joined has its
-                    // devices still.
-                    loopback_up(init.as_fd())?;
-                    move_network_devices(&outside.net_devices, (asked.pid, init.as_fd()))?;
-                }
+                furnish_network(&prepared.compiled.plan, (asked.pid, init.as_fd()))?;
                 if hooks.is_empty() {
                     return Ok(());
                 }
@@ -433,14 +422,6 @@ fn cgroup_roots(text: &str) -> Vec<CgroupRoot> {
         controllers.split(',').map(root)
     });
     each.collect()
-}
-
-/// Whether the container has a network namespace that nothing else is in yet.
-fn has_new_network(spec: &Spec) -> bool {
-    let listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
-    let network = LinuxNamespaceType::Network;
-    listed.into_iter().any(|one| one.typ() == network)
-        && !joined(spec).any(|(kind, _)| kind == network)
 }
 
 /// Whether what is mounted is what the config names. CRIU goes by names in its images

@@ -116,7 +116,7 @@ impl Criu {
     pub(crate) fn start_alone(&self, interrupt: Option<Arc<OwnedFd>>) -> Result<Worker> {
         let null = null()?;
         let streams = [null.as_fd(); 3];
-        self.start(&Start { streams, given: &[], mount: None, interrupt })
+        self.start(&Start { streams, given: &[], mount: None, inherited: None, interrupt })
     }
 
     /// A question that needs no answers of ours.

@@ -19,7 +19,7 @@ use prost::Message;
 
 use super::messages::{Kind, Notify, Request, Response};
 use crate::error::{self, Error, Result};
-use crate::launch::{Program, kill, owned, receive, wait_any};
+use crate::launch::{Inherited, Program, kill, owned, receive, wait_any};
 
 /// Longest message of CRIU's.
 const MESSAGE_MAX: usize = 40 * 1024;
@@ -41,6 +41,8 @@ pub(crate) struct Start<'a> {
     pub given: &'a [BorrowedFd<'a>],
     /// A tree to be mounted over a directory, for it alone.
     pub mount: Option<(BorrowedFd<'a>, &'a Path)>,
+    /// What it leaves to the processes that it brings back.
+    pub inherited: Option<Inherited<'a>>,
     /// Readable when the caller wants no more of it.
     pub interrupt: Option<Arc<OwnedFd>>,
 }
@@ -108,6 +110,7 @@ impl Worker {
             given: &given,
             mount: start.mount.as_ref().map(|(tree, _)| *tree).zip(at.as_ref()),
             ends_with_us: true,
+            inherited: start.inherited.as_ref(),
         };
         let (pid, pidfd) = program.start().map_err(failed)?;
         Ok(Self {

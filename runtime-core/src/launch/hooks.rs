@@ -83,6 +83,7 @@ fn run_anywhere(hook: &Hook, around: Around<'_>) -> Result<()> {
         given: &[input.as_fd(), output.as_fd(), output.as_fd()],
         mount: None,
         ends_with_us: false,
+        inherited: None,
     };
     let (pid, pidfd) = program.start().map_err(|errno| failed(errno, "starting"))?;
     let status = wait(pid, &pidfd, hook, around)?;

@@ -106,6 +106,7 @@ impl Mapper<'_> {
             given,
             mount: None,
             ends_with_us: false,
+            inherited: None,
         };
         program.start().map_err(failed)
     }

@@ -29,7 +29,7 @@ const CHOSEN: u32 = libc::IFA_F_NODAD
 /// # Errors
 /// A device that is not there, or can't be moved; a name that is taken. Nothing has
 /// been moved if that could be told before.
-pub(crate) fn move_all(devices: &[NetDevice], (pid, pidfd): (i32, BorrowedFd<'_>)) -> Result<()> {
+pub(super) fn move_all(devices: &[NetDevice], (pid, pidfd): (i32, BorrowedFd<'_>)) -> Result<()> {
     if devices.is_empty() {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(crate) fn move_all(devices: &[NetDevice], (pid, pidfd): (i32, BorrowedFd<'_>
 ///
 /// # Errors
 /// The namespace can't be entered, or not be changed.
-pub(crate) fn loopback_up(pidfd: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn loopback_up(pidfd: BorrowedFd<'_>) -> Result<()> {
     let up = |mut inside: Socket| {
         let index = named(&mut inside, "lo")?;
         change_up(&mut inside, index)

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use orlop_init::sys::{self, Errno, Fd, abi};
 
+use super::inherited::Inherited;
 use super::owned;
 
 /// What is started, and with what.
@@ -30,6 +31,8 @@ pub(crate) struct Program<'a> {
     pub(crate) mount: Option<(BorrowedFd<'a>, &'a CString)>,
     /// Whether it is killed when the thread that starts it ends, however that does.
     pub(crate) ends_with_us: bool,
+    /// What it has for its children; the caller's, if that is not said.
+    pub(crate) inherited: Option<&'a Inherited<'a>>,
 }
 
 /// What the child needs; it shares our memory until it executes the program.
@@ -41,6 +44,7 @@ struct Start<'a> {
     given: &'a [Fd],
     mount: Option<(Fd, &'a CString)>,
     ends_with_us: bool,
+    inherited: Option<&'a Inherited<'a>>,
     errno: i32,
 }
 
@@ -48,7 +52,7 @@ impl Program<'_> {
     /// Starts it as a child of ours; its id and a pidfd.
     ///
     /// # Errors
-    /// What clone3(2), fchdir(2) or execve(2) answers.
+    /// What clone3(2), fchdir(2), execve(2) or one of what is inherited answers.
     pub(crate) fn start(&self) -> Result<(i32, OwnedFd), i32> {
         let pointers = |strings: &[CString]| -> Vec<usize> {
             strings.iter().map(|string| string.as_ptr() as usize).chain([0]).collect()
@@ -64,6 +68,7 @@ impl Program<'_> {
             given: &given,
             mount: self.mount.map(|(tree, at)| (tree.as_raw_fd(), at)),
             ends_with_us: self.ends_with_us,
+            inherited: self.inherited,
             errno: 0,
         };
         let mut pidfd: Fd = sys::NO_FD;
@@ -107,6 +112,7 @@ fn become_program(start: &mut Start<'_>) -> ! {
         let deadly = sys::prctl(abi::PR_SET_PDEATHSIG, abi::SIGKILL as usize, 0, 0);
         result = result.and(deadly.map(drop));
     }
+    result = result.and_then(|()| start.inherited.map_or(Ok(()), Inherited::take));
     let mut next = 0;
     for fd in start.given {
         result = result.and_then(|()| sys::dup3(*fd, next, 0));

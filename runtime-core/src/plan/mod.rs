@@ -11,6 +11,7 @@ mod check;
 mod dump;
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
 pub use build::{Builder, Place};
@@ -231,6 +232,13 @@ impl Plan {
     pub fn bytes(&self, bytes: Bytes) -> &[u8] {
         let from = bytes.at as usize;
         self.arena.get(from..from + bytes.len as usize).unwrap_or_default()
+    }
+
+    /// The text of an operand.
+    #[must_use]
+    pub fn str(&self, Str(at): Str) -> &CStr {
+        let rest = self.arena.get(at as usize..).unwrap_or_default();
+        CStr::from_bytes_until_nul(rest).unwrap_or_default()
     }
 
     /// The origin of op number `index`.

@@ -140,6 +140,7 @@ impl Story<'_> {
     }
 
     pub(super) fn gone(&mut self) -> Result<()> {
+        leftovers::reap(&self.awaited());
         let said = self.on(&["state"])?;
         anyhow::ensure!(said.code != 0, "the container is still there: {said}");
         Ok(())

@@ -174,6 +174,8 @@ pub const TIOCGETD: u32 = 0x5424;
 
 pub const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
 pub const KEYCTL_SETPERM: u32 = 5;
+/// Of a session keyring: all for the possessor, search and view for its user.
+pub const KEY_SESSION: u32 = 0x3f09_0000;
 
 pub const SIGKILL: u32 = 9;
 pub const SIGPIPE: i32 = 13;
