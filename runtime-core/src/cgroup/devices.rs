@@ -71,7 +71,7 @@ pub(super) struct Rules {
 
 /// Major and minor numbers of the character devices that every container may
 /// use, with the path that a device of the configuration may claim for itself.
-const DEFAULTS: [(&str, u32, Option<u32>); 8] = [
+const DEFAULTS: [(&str, u32, Option<u32>); 9] = [
     ("/dev/null", 1, Some(3)),
     ("/dev/random", 1, Some(8)),
     ("/dev/full", 1, Some(7)),
@@ -81,6 +81,9 @@ const DEFAULTS: [(&str, u32, Option<u32>); 8] = [
     // The pseudo terminals and ptmx.
     ("", 136, None),
     ("", 5, Some(2)),
+    // COMPAT(runc): /dev/net/tun, for networks that a container makes by itself. It takes
+    // CAP_NET_ADMIN.
+    ("", 10, Some(200)),
 ];
 
 impl Rules {
