@@ -18,7 +18,7 @@ use orlop_init::sys;
 use prost::Message;
 
 use super::messages::{Kind, Notify, Request, Response};
-use crate::error::{self, Error, Result};
+use crate::error::{self, Error, Place, Result};
 use crate::launch::{Inherited, Program, kill, owned, receive, wait_any};
 
 /// Longest message of CRIU's.
@@ -112,7 +112,11 @@ impl Worker {
             ends_with_us: true,
             inherited: start.inherited.as_ref(),
         };
-        let (pid, pidfd) = program.start().map_err(failed)?;
+        let (pid, pidfd) = program.start().map_err(|errno| {
+            let refused = start.inherited.as_ref().and_then(Inherited::refused);
+            let place = refused.map(|pointer| Place::Config(pointer.into()));
+            place.into_iter().fold(failed(errno), Error::at)
+        })?;
         Ok(Self {
             pid,
             pidfd,

@@ -3,6 +3,7 @@
 //!
 //! A process of the container has them by the ops of its plan, from which they are taken.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
 use orlop_init::sys::{self, Errno, abi};
@@ -19,6 +20,8 @@ pub(crate) struct Inherited<'a> {
     personality: Option<u32>,
     io_priority: Option<u32>,
     memory_policy: Option<(u32, &'a [u8])>,
+    /// The field of the config that is at its turn.
+    turn: Cell<Option<&'static str>>,
 }
 
 impl<'a> Inherited<'a> {
@@ -47,14 +50,23 @@ impl<'a> Inherited<'a> {
         sys::setgroups(&[])?;
         // As far as we are let.
         let _ = sys::sched_setaffinity(&ALL);
+        self.turn.set(Some("/linux/personality"));
         self.personality.map_or(Ok(()), sys::personality)?;
+        self.turn.set(Some("/process/ioPriority"));
         self.io_priority.map_or(Ok(()), sys::ioprio_set)?;
+        self.turn.set(Some("/linux/memoryPolicy"));
         self.memory_policy.map_or(Ok(()), |(mode, nodes)| sys::set_mempolicy(mode, nodes))?;
+        self.turn.set(None);
         match self.keyring.map(sys::join_session_keyring) {
             Some(Ok(key)) => sys::set_key_permissions(key, abi::KEY_SESSION),
             // A kernel without keys has none to be kept from anybody.
             None | Some(Err(Errno(abi::ENOSYS))) => Ok(()),
             Some(Err(errno)) => Err(errno),
         }
+    }
+
+    /// Which field of the config could not be taken on, after a failure.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        self.turn.get()
     }
 }

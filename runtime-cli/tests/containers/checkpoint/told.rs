@@ -337,6 +337,12 @@ fn a_restore_refuses_what_a_creation_refuses(lab: &Lab) {
         ("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_X" }), "/linux/seccomp"),
         ("/linux/cgroupsPath", json!("/.."), "/linux/cgroupsPath"),
         ("/root/path", json!("nowhere"), "invalid rootfs"),
+        // What CRIU begins with for them.
+        (
+            "/linux/memoryPolicy",
+            json!({ "mode": "MPOL_BIND", "nodes": "63" }),
+            "/linux/memoryPolicy",
+        ),
     ] {
         let mut bundle = lab.bundle(&["sleep"]);
         let (above, name) = pointer.rsplit_once('/').unwrap();
