@@ -5,6 +5,7 @@ mod bundle;
 mod checks;
 mod console;
 mod foreground;
+mod heard;
 mod notified;
 mod operations;
 mod places;
@@ -23,9 +24,8 @@ use crate::runtime::Runtime;
 use crate::step::Step;
 use crate::{host, leftovers, pattern, probe, template};
 
-use agent::Agent;
 use console::Console;
-use notified::Notified;
+use heard::Heard;
 pub(crate) use places::Places;
 
 /// Whether there is more to do.
@@ -147,9 +147,9 @@ pub(crate) struct Story<'a> {
     /// Where the terminal arrives.
     console: Option<Console>,
     /// Where the seccomp filter arrives.
-    agent: Option<Agent>,
+    agent: Option<Heard>,
     /// Who waits for the container to be ready.
-    notified: Option<Notified>,
+    notified: Option<Heard>,
 }
 
 impl<'a> Story<'a> {
@@ -213,12 +213,12 @@ impl<'a> Story<'a> {
         let socket = self.places.folder().join("agent");
         self.known.insert("agent".to_owned(), json!(socket));
         if self.case.config["linux"]["seccomp"]["listenerPath"] == "${agent}" {
-            self.agent = Some(Agent::listen(&socket)?);
+            self.agent = Some(agent::listen(&socket)?);
         }
         let socket = self.places.folder().join("notify");
         self.known.insert("notify".to_owned(), json!(socket));
         if self.case.notify {
-            self.notified = Some(Notified::listen(&socket)?);
+            self.notified = Some(notified::listen(&socket)?);
         }
         if let Some(script) = &self.case.prepare {
             self.shell(&self.filled_text(script)?)?;
@@ -259,10 +259,16 @@ impl<'a> Story<'a> {
             Step::Pidfd(words) => self.pidfd(&words),
             Step::Terminal(words, acts, pattern) => self.terminal(&words, &acts, &pattern),
             Step::Foreground(words, deeds, pattern) => self.foreground(&words, &deeds, &pattern),
-            Step::Notified(pattern) => self.told(&pattern),
+            Step::Notified(pattern) => {
+                let notified = self.notified.as_ref().context("nobody waits in this case")?;
+                notified.matches("notified", &pattern)
+            }
             Step::Features(pattern) => self.features(&pattern),
             Step::Exec(exec) => self.exec(&exec),
-            Step::Agent(pattern) => self.heard(&pattern),
+            Step::Agent(pattern) => {
+                let agent = self.agent.as_ref().context("the case has no listener")?;
+                agent.matches("agent", &pattern)
+            }
             Step::Recognises(list) => self.recognises(&list),
             Step::TryCreate(unless) => self.try_create(unless.as_deref()).map(drop),
         }

@@ -1,47 +1,33 @@
-//! The seccomp agent: it listens, and keeps what the runtime sends. With the metadata
-//! `answer` it answers one call. Otherwise the filter's descriptor is closed at once, so
-//! that the kernel answers ENOSYS to a call that waits for the agent.
+//! The seccomp agent, to which the runtime sends filters. With the metadata `answer` it
+//! answers one call. Otherwise the filter's descriptor is closed at once, so that the
+//! kernel answers ENOSYS to a call that waits for the agent.
 
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::Story;
 use super::console::receive;
+use super::heard::Heard;
 use super::operations::PATIENCE;
 use crate::probe;
 
-/// What arrived, a record a connection.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Agent {
-    heard: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Agent {
-    /// Listens until the process ends.
-    pub(super) fn listen(socket: &Path) -> Result<Self> {
-        let listener = UnixListener::bind(socket).context("the agent's socket")?;
-        let agent = Self::default();
-        let ears = agent.clone();
-        let program = socket.with_file_name("answer");
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let record = hear(&stream, &program)
-                    .unwrap_or_else(|error| json!({ "error": error.to_string() }));
-                ears.heard.lock().unwrap_or_else(PoisonError::into_inner).push(record);
-            }
-        });
-        Ok(agent)
-    }
-
-    fn heard(&self) -> Value {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone().into()
-    }
+/// Listens: what arrives, a record a connection.
+pub(super) fn listen(socket: &Path) -> Result<Heard> {
+    let listener = UnixListener::bind(socket).context("the agent's socket")?;
+    let heard = Heard::default();
+    let ears = heard.clone();
+    let program = socket.with_file_name("answer");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let record = hear(&stream, &program)
+                .unwrap_or_else(|error| json!({ "error": error.to_string() }));
+            ears.add([record]);
+        }
+    });
+    Ok(heard)
 }
 
 /// Everything of one connection, up to its end.
@@ -80,19 +66,4 @@ fn hear(stream: &UnixStream, program: &PathBuf) -> Result<Value> {
         });
     }
     Ok(json!({ "sent": state, "descriptors": descriptors, "closed": closed }))
-}
-
-impl Story<'_> {
-    /// What the agent was sent so far. It may not have read all of it yet.
-    pub(super) fn heard(&mut self, pattern: &Value) -> Result<()> {
-        let agent = self.agent.as_ref().context("the case has no listener")?;
-        let begun = Instant::now();
-        loop {
-            let seen = Self::matches("agent", pattern, &agent.heard());
-            if seen.is_ok() || begun.elapsed() > PATIENCE {
-                return seen;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
 }
