@@ -6,12 +6,10 @@ use std::process::Command;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
+use orlop_spec_tests::cgroups::ROOT as CGROUPS;
 use serde_json::{Value, json};
 
 use crate::runtime::{Runtime, release};
-
-/// Where cgroups are.
-pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Which hierarchies of cgroups there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,9 +13,8 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, geteuid, getpid};
+use orlop_spec_tests::cgroups;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
-use crate::host::CGROUPS;
 
 /// How long what ends by itself may take to do so. A leak costs as much.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +52,7 @@ impl Before {
         reap(&[]);
         let processes = descendants(getpid()).into_iter().map(describe);
         let groups =
-            cgroups(&self.tag).into_iter().map(|path| format!("cgroup {}", path.display()));
+            cgroups::of(&self.tag).into_iter().map(|path| format!("cgroup {}", path.display()));
         let mounts =
             mounts().difference(&self.mounts).map(|m| format!("mount {m}")).collect::<Vec<_>>();
         // A runtime may keep things of its own there: a cache.
@@ -72,11 +71,11 @@ impl Before {
     pub(crate) fn sweep(&self) {
         let begun = Instant::now();
         loop {
-            thaw(&self.tag);
+            cgroups::thaw(&self.tag);
             kill_all(getpid());
             reap(&[]);
             let left = descendants(getpid());
-            let groups = cgroups(&self.tag);
+            let groups = cgroups::of(&self.tag);
             for path in &groups {
                 let _ = fs::remove_dir(path);
             }
@@ -151,33 +150,6 @@ pub(crate) fn remove(folder: &Path) {
     }
     if below().is_empty() {
         let _ = fs::remove_dir_all(folder);
-    }
-}
-
-/// Those of a case in every hierarchy, children first.
-fn cgroups(tag: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    find(Path::new(CGROUPS), tag, &mut found);
-    found
-}
-
-fn find(directory: &Path, tag: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let path = entry.path();
-            find(&path, tag, found);
-            if path.to_string_lossy().contains(tag) {
-                found.push(path);
-            }
-        }
-    }
-}
-
-/// A frozen process does not die.
-fn thaw(tag: &str) {
-    for path in cgroups(tag) {
-        let _ = fs::write(path.join("freezer.state"), "THAWED");
-        let _ = fs::write(path.join("cgroup.freeze"), "0");
     }
 }
 

@@ -1,3 +1,4 @@
 //! What the cases of the specification share with other tests.
 
+pub mod cgroups;
 pub mod resctrl;

@@ -14,11 +14,12 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
+use orlop_spec_tests::cgroups::ROOT as CGROUPS;
 use orlop_spec_tests::resctrl::Resctrl;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
-use crate::host::{self, CGROUPS};
+use crate::host;
 use crate::leftovers::{self, Before};
 use crate::runtime::Runtime;
 use crate::story::{Places, Story};

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use orlop_spec_tests::cgroups::ROOT as CGROUPS;
 use serde_json::{Map, Value};
 
 use super::Story;
-use crate::host::CGROUPS;
 use crate::probe;
 
 impl Story<'_> {

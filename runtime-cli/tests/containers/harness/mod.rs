@@ -17,9 +17,10 @@ mod view;
 
 pub(crate) use bundle::Bundle;
 pub(crate) use lab::Lab;
-pub(crate) use oracle::{Picture, cgroups, processes};
+pub(crate) use oracle::{Picture, processes};
+pub(crate) use orlop_spec_tests::cgroups::{ROOT as CGROUPS, of as cgroups};
 pub(crate) use output::Output;
 pub(crate) use runtime::{ORLOP, Running, until};
 pub(crate) use session::Session;
 pub(crate) use suite::{Test, main, tests};
-pub(crate) use view::{CGROUPS, View};
+pub(crate) use view::View;

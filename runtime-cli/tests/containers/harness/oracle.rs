@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
+use orlop_spec_tests::cgroups;
 
 use super::lab::Lab;
 use super::session::Session;
-use super::view::{CGROUPS, View, below};
+use super::view::{View, below};
 
 /// How long processes that were told to end may take, and the kernel to clear up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,7 +35,7 @@ pub(crate) struct Picture {
 impl Picture {
     /// Before the test, or in the midst of it.
     pub(crate) fn take(lab: &Lab) -> Self {
-        Self { cgroups: cgroups(lab.tag()), mounts: mounts(), fds: fds() }
+        Self { cgroups: cgroups::of(lab.tag()), mounts: mounts(), fds: fds() }
     }
 
     /// What is there that was not before, one line each.
@@ -58,7 +59,7 @@ impl Picture {
             leaks.extend(found.into_iter().map(|one| format!("{kind} {one}")));
         };
         add("state", state(&lab.root()));
-        let new = cgroups(lab.tag()).into_iter().filter(|path| !self.cgroups.contains(path));
+        let new = cgroups::of(lab.tag()).into_iter().filter(|path| !self.cgroups.contains(path));
         add("a cgroup", new.map(|path| path.display().to_string()).collect());
         add("a mount", mounts().difference(&self.mounts).cloned().collect());
         add("(lost) a mount", self.mounts.difference(&mounts()).cloned().collect());
@@ -78,7 +79,7 @@ impl Picture {
             for pid in processes() {
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            thaw(lab.tag());
+            cgroups::thaw(lab.tag());
             sleep(Duration::from_millis(5));
         }
         if lab.view == View::Systemd {
@@ -90,7 +91,7 @@ impl Picture {
                 }
             }
         }
-        for path in cgroups(lab.tag()) {
+        for path in cgroups::of(lab.tag()) {
             let _ = fs::remove_dir(path);
         }
         for mount in mounts().difference(&self.mounts) {
@@ -104,33 +105,6 @@ impl Picture {
 fn state(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     entries.map(|entry| entry.path().display().to_string()).collect()
-}
-
-/// Those of one test in every hierarchy, children first.
-pub(crate) fn cgroups(tag: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    find(Path::new(CGROUPS), tag, &mut found);
-    found
-}
-
-fn find(directory: &Path, tag: &str, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            let path = entry.path();
-            find(&path, tag, found);
-            if path.to_string_lossy().contains(tag) {
-                found.push(path);
-            }
-        }
-    }
-}
-
-fn thaw(tag: &str) {
-    for path in cgroups(tag) {
-        let _ = fs::write(path.join("freezer.state"), "THAWED");
-        let _ = fs::write(path.join("cgroup.freeze"), "0");
-    }
 }
 
 /// Lines of mountinfo: the namespace is ours alone.

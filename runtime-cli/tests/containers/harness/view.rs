@@ -22,11 +22,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, getpid};
+use orlop_spec_tests::cgroups::ROOT as CGROUPS;
 
 use super::skips;
-
-/// Where cgroups are.
-pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
 const PART: &str = "ORLOP_TEST_PART";
 
