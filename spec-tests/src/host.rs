@@ -7,6 +7,7 @@ use std::process::Command;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::geteuid;
 use orlop_spec_tests::cgroups::ROOT as CGROUPS;
+use orlop_spec_tests::resctrl::Resctrl;
 use serde_json::{Value, json};
 
 use crate::runtime::{Runtime, release};
@@ -84,7 +85,7 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         ["selinux"] => Path::new("/sys/fs/selinux/enforce").exists(),
         ["no", "selinux"] => !Path::new("/sys/fs/selinux/enforce").exists(),
         // Or what can play it.
-        ["resctrl"] => resctrl().is_some() || Path::new("/dev/fuse").exists(),
+        ["resctrl"] => resctrl().is_some() || Resctrl::can_be(),
         ["no", "resctrl"] => resctrl().is_none(),
         _ => return Some(format!("nobody knows what \"{need}\" is")),
     };

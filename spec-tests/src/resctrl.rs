@@ -55,12 +55,18 @@ pub struct Resctrl {
 }
 
 impl Resctrl {
+    /// Whether there is a FUSE for us.
+    #[must_use]
+    pub fn can_be() -> bool {
+        device().is_ok()
+    }
+
     /// Mounts it in a folder, which must be empty of `resctrl` and `mountinfo`.
     ///
     /// # Errors
     /// There is no FUSE, or the caller may not mount.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        let device = File::options().read(true).write(true).open("/dev/fuse")?;
+        let device = device()?;
         let at = folder.join("resctrl");
         fs::create_dir(&at)?;
         let data = format!("fd={},rootmode=40755,user_id=0,group_id=0", device.as_raw_fd());
@@ -106,6 +112,10 @@ impl Resctrl {
     pub fn path(&self) -> &Path {
         &self.mount
     }
+}
+
+fn device() -> std::io::Result<File> {
+    File::options().read(true).write(true).open("/dev/fuse")
 }
 
 fn lock(model: &Mutex<Model>) -> MutexGuard<'_, Model> {

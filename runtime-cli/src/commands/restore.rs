@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     /// Taken for runc's sake: CRIU makes the root
     #[arg(long)]
     no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
     /// Give the processes this profile: apparmor:NAME or selinux:LABEL
     #[arg(long, value_name = "PROFILE")]
     lsm_profile: Option<String>,
@@ -57,6 +60,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
         pid_file: arguments.pid_file,
         no_pivot: arguments.no_pivot,
+        no_new_keyring: arguments.no_new_keyring,
         notify: notify::socket().is_some(),
         optional_cgroup: rootless(&call.globals.rootless)?,
         ..CreateOptions::default()

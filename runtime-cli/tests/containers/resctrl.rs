@@ -1,7 +1,6 @@
 //! The class of service of a container, in a file system that plays resctrl.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::process::Command;
 
 use orlop_spec_tests::resctrl::Resctrl;
@@ -27,10 +26,10 @@ fn bundle(lab: &Lab, class: &Value) -> Bundle {
 }
 
 fn played(lab: &Lab) -> Resctrl {
-    match Resctrl::new(lab.folder()) {
-        Err(error) if error.kind() == ErrorKind::NotFound => lab.skip("needs FUSE"),
-        played => played.unwrap(),
+    if !Resctrl::can_be() {
+        lab.skip("needs FUSE");
     }
+    Resctrl::new(lab.folder()).unwrap()
 }
 
 /// The same command where the mount table says that this is resctrl.

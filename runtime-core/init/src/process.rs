@@ -57,7 +57,8 @@ pub fn undumpable() -> Done {
 /// A session keyring that the container's root may search (keyctl(2)). With a kernel
 /// without keys it goes without: runc does the same.
 pub fn keyring(name: &CStr) -> Done {
-    match sys::join_session_keyring(name) {
+    match sys::join_session_keyring(Some(name)) {
+        Ok(0) => Ok(()),
         Ok(key) => {
             sys::set_key_permissions(key, abi::KEY_SESSION).map_err(in_part(Part::SetAttributes))
         }

@@ -520,9 +520,10 @@ pub fn set_mempolicy(mode: u32, nodes: &[u8]) -> Sys<()> {
     call!(SET_MEMPOLICY, mode, mask, nodes.len() * 8).map(drop)
 }
 
-/// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`: the serial number of the keyring.
-pub fn join_session_keyring(name: &CStr) -> Sys<u32> {
-    call!(KEYCTL, abi::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()).map(|key| key as u32)
+/// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING`: the keyring's number; 0 if it was ours before.
+pub fn join_session_keyring(name: Option<&CStr>) -> Sys<u32> {
+    let name = name.map_or(core::ptr::null(), CStr::as_ptr);
+    call!(KEYCTL, abi::KEYCTL_JOIN_SESSION_KEYRING, name).map(|key| key as u32)
 }
 
 /// keyctl(2) `KEYCTL_SETPERM`
@@ -540,8 +541,7 @@ pub fn setdomainname(name: &[u8]) -> Sys<()> {
     call!(SETDOMAINNAME, name.as_ptr(), name.len()).map(drop)
 }
 
-/// seccomp(2) `SECCOMP_SET_MODE_FILTER`. `program` is an array of `sock_filter`
-/// (8 bytes each). Returns the listener when `flags` asks for one.
+/// seccomp(2): loads an array of `sock_filter`s; the listener, when `flags` asks for one.
 pub fn seccomp(flags: u32, program: &[u8]) -> Sys<Fd> {
     let header = abi::SockFprog { count: (program.len() / 8) as u16, filter: program.as_ptr() };
     call!(SECCOMP, abi::SECCOMP_SET_MODE_FILTER, flags, &header as *const abi::SockFprog)

@@ -81,7 +81,7 @@ const DEFAULTS: [(&str, u32, Option<u32>); 9] = [
     // The pseudo terminals and ptmx.
     ("", 136, None),
     ("", 5, Some(2)),
-    // COMPAT(runc): /dev/net/tun, for networks that a container makes by itself. It takes
+    // COMPAT(runc): /dev/net/tun, for tunnels that a container makes by itself, with
     // CAP_NET_ADMIN.
     ("", 10, Some(200)),
 ];

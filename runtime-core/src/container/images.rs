@@ -24,7 +24,8 @@ const DESCRIPTORS: &str = "descriptors.json";
 const DESCRIPTORS_MAX: u64 = 64 * 1024;
 
 /// `CLONE_NEWNET`: what is in the namespace is never CRIU's to make again. COMPAT(runc);
-/// but the loopback device and those that the host gave are brought back at a restore.
+/// but the loopback device, those that the host gave and the kernel's parameters are
+/// the config's at a restore.
 const EMPTY_NAMESPACES: u32 = orlop_init::sys::abi::CLONE_NEWNET;
 
 /// What CRIU is told alike when it saves and when it restores.

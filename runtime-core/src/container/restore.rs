@@ -33,7 +33,9 @@ use crate::criu::{
     Worker, names, null,
 };
 use crate::error::{Error, Kind, Place, Result};
-use crate::launch::{Around, Inherited, Kit, furnish_network, kill, launch, owned, run_hooks};
+use crate::launch::{
+    Around, Inherited, Kit, furnish_network, kill, launch, network_parameters, owned, run_hooks,
+};
 use crate::resctrl::Class;
 
 /// How to bring back.
@@ -351,23 +353,27 @@ impl<'a> Restoring<'a> {
         match asked.script {
             // COMPAT(runc): of all hooks these alone run at a restore.
             "setup-namespaces" => {
-                let hooks = &prepared.compiled.plan.outside.runtime_hooks;
+                let plan = &prepared.compiled.plan;
+                check_network(asked.pid, &self.bundle.spec)?;
                 let init = owned(sys::pidfd_open(asked.pid))
                     .map_err(|errno| Error::os(errno, "opening the process that is restored"))?;
-                furnish_network(&prepared.compiled.plan, (asked.pid, init.as_fd()))?;
-                if hooks.is_empty() {
-                    return Ok(());
+                furnish_network(plan, (asked.pid, init.as_fd()))?;
+                let hooks = &plan.outside.runtime_hooks;
+                if !hooks.is_empty() {
+                    // They may take for ever, and `delete --force` must end it.
+                    let mut known = record.clone();
+                    known.note_init(asked.pid)?;
+                    folder.write(&known)?;
+                    let state = record.for_hooks(State::Creating, asked.pid);
+                    let (directory, interrupt) = (&record.bundle, store.interrupt());
+                    let init = Some(init.as_fd());
+                    run_hooks(hooks, Around { state: &state, directory, init, interrupt })?;
                 }
-                // They may take for ever, and `delete --force` must end it.
-                let mut known = record.clone();
-                known.note_init(asked.pid)?;
-                folder.write(&known)?;
-                let state = record.for_hooks(State::Creating, asked.pid);
-                let (directory, interrupt) = (&record.bundle, store.interrupt());
-                let init = Some(init.as_fd());
-                run_hooks(hooks, Around { state: &state, directory, init, interrupt })
+                // Some are of devices that a hook has made.
+                network_parameters(plan, init.as_fd())
             }
             "post-restore" => {
+                check_network(asked.pid, &self.bundle.spec)?;
                 check_mounts(asked.pid, read_only, &prepared.externals)?;
                 let listed = self.bundle.spec.mounts().as_deref().unwrap_or_default();
                 record.mounts = mounted::restored(asked.pid, listed)?;
@@ -422,6 +428,27 @@ fn cgroup_roots(text: &str) -> Vec<CgroupRoot> {
         controllers.split(',').map(root)
     });
     each.collect()
+}
+
+/// Whether the processes are in the network that the config wants: not in ours, or in
+/// the one that it names. CRIU goes by its images, which may be another container's
+/// (CVE-2026-92574), and what is written there next would be written to the host.
+fn check_network(pid: i32, spec: &Spec) -> Result<()> {
+    let network = LinuxNamespaceType::Network;
+    let mut listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
+    if !listed.any(|namespace| namespace.typ() == network) {
+        return Ok(());
+    }
+    let found = root::identity_of(Path::new(&format!("/proc/{pid}/ns/net")))?;
+    let well = match joined(spec).find(|(kind, _)| *kind == network) {
+        Some((_, path)) => found == root::identity_of(path)?,
+        None => found != root::identity_of(Path::new("/proc/thread-self/ns/net"))?,
+    };
+    if well {
+        return Ok(());
+    }
+    let words = "criu has left the processes in another network namespace";
+    Err(Error::new(Kind::Permission, words).at(Place::Config("/linux/namespaces".to_owned())))
 }
 
 /// Whether what is mounted is what the config names. CRIU goes by names in its images

@@ -18,7 +18,7 @@ use orlop_init::sys;
 use prost::Message;
 
 use super::messages::{Kind, Notify, Request, Response};
-use crate::error::{self, Error, Place, Result};
+use crate::error::{self, Error, Result};
 use crate::launch::{Inherited, Program, kill, owned, receive, wait_any};
 
 /// Longest message of CRIU's.
@@ -113,9 +113,8 @@ impl Worker {
             inherited: start.inherited.as_ref(),
         };
         let (pid, pidfd) = program.start().map_err(|errno| {
-            let refused = start.inherited.as_ref().and_then(Inherited::refused);
-            let place = refused.map(|pointer| Place::Config(pointer.into()));
-            place.into_iter().fold(failed(errno), Error::at)
+            let refused = start.inherited.as_ref().and_then(|taken| taken.failure(errno));
+            refused.unwrap_or_else(|| failed(errno))
         })?;
         Ok(Self {
             pid,

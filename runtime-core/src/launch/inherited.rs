@@ -1,45 +1,45 @@
 //! What a process has from whoever starts it, and CRIU leaves to its processes as it
 //! finds it: a program that starts with these has children with them.
 //!
-//! A process of the container has them by the ops of its plan, from which they are taken.
+//! A process of the container has them by the ops of its plan, from which they are taken;
+//! what the plan leaves to the caller is the caller's here too.
 
 use std::cell::Cell;
 use std::ffi::CStr;
 
 use orlop_init::sys::{self, Errno, abi};
 
-use crate::plan::{Op, Plan};
+use crate::error::{Error, Place};
+use crate::plan::{Fill, Op, Plan};
 
 /// As many processors as any kernel has (NR_CPUS).
 const ALL: [u8; 1024] = [0xff; 1024];
 
 /// What the first process of a container is to have.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inherited<'a> {
-    keyring: Option<&'a CStr>,
-    personality: Option<u32>,
-    io_priority: Option<u32>,
-    memory_policy: Option<(u32, &'a [u8])>,
-    /// The field of the config that is at its turn.
-    turn: Cell<Option<&'static str>>,
+    plan: &'a Plan,
+    /// Whether later processes of the container find the keyring by its name: names are
+    /// of a user namespace each, and this one is made outside.
+    named_keyring: bool,
+    /// What is at its turn.
+    turn: Cell<Turn>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Groups,
+    /// The number of the op.
+    Op(usize),
+    Over,
 }
 
 impl<'a> Inherited<'a> {
     /// That of the container that a plan makes.
     pub(crate) fn of(plan: &'a Plan) -> Self {
-        let mut this = Self::default();
-        for (op, _) in plan.steps() {
-            match *op {
-                Op::Keyring { name } => this.keyring = Some(plan.str(name)),
-                Op::Personality { persona } => this.personality = Some(persona),
-                Op::IoPriority { priority } => this.io_priority = Some(priority),
-                Op::MemoryPolicy { mode, nodes } => {
-                    this.memory_policy = Some((mode, plan.bytes(nodes)));
-                }
-                _ => {}
-            }
-        }
-        this
+        let user = |fill: &Fill| matches!(fill, Fill::Namespace { kind: abi::CLONE_NEWUSER, .. });
+        let named_keyring = plan.outside.maps.is_none() && !plan.fills().iter().any(user);
+        Self { plan, named_keyring, turn: Cell::new(Turn::Over) }
     }
 
     /// Takes it on. No groups: those that a process had are given back to it, but one
@@ -47,26 +47,51 @@ impl<'a> Inherited<'a> {
     ///
     /// Nothing but system calls.
     pub(super) fn take(&self) -> Result<(), Errno> {
+        self.turn.set(Turn::Groups);
         sys::setgroups(&[])?;
         // As far as we are let.
         let _ = sys::sched_setaffinity(&ALL);
-        self.turn.set(Some("/linux/personality"));
-        self.personality.map_or(Ok(()), sys::personality)?;
-        self.turn.set(Some("/process/ioPriority"));
-        self.io_priority.map_or(Ok(()), sys::ioprio_set)?;
-        self.turn.set(Some("/linux/memoryPolicy"));
-        self.memory_policy.map_or(Ok(()), |(mode, nodes)| sys::set_mempolicy(mode, nodes))?;
-        self.turn.set(None);
-        match self.keyring.map(sys::join_session_keyring) {
-            Some(Ok(key)) => sys::set_key_permissions(key, abi::KEY_SESSION),
+        for (index, (op, _)) in self.plan.steps().enumerate() {
+            self.turn.set(Turn::Op(index));
+            match *op {
+                Op::Personality { persona } => sys::personality(persona)?,
+                Op::IoPriority { priority } => sys::ioprio_set(priority)?,
+                Op::MemoryPolicy { mode, nodes } => {
+                    sys::set_mempolicy(mode, self.plan.bytes(nodes))?;
+                }
+                Op::Keyring { name } => {
+                    self.keyring(self.plan.str(name))?;
+                }
+                _ => {}
+            }
+        }
+        self.turn.set(Turn::Over);
+        Ok(())
+    }
+
+    fn keyring(&self, name: &CStr) -> Result<(), Errno> {
+        match sys::join_session_keyring(self.named_keyring.then_some(name)) {
+            Ok(0) => Ok(()),
+            Ok(key) => sys::set_key_permissions(key, abi::KEY_SESSION),
             // A kernel without keys has none to be kept from anybody.
-            None | Some(Err(Errno(abi::ENOSYS))) => Ok(()),
-            Some(Err(errno)) => Err(errno),
+            Err(Errno(abi::ENOSYS)) => Ok(()),
+            Err(errno) => Err(errno),
         }
     }
 
-    /// Which field of the config could not be taken on, after a failure.
-    pub(crate) fn refused(&self) -> Option<&'static str> {
-        self.turn.get()
+    /// A failure of what could not be taken on; `None` if all was.
+    pub(crate) fn failure(&self, errno: i32) -> Option<Error> {
+        match self.turn.get() {
+            Turn::Groups => Some(Error::os(errno, "giving up the supplementary groups")),
+            Turn::Op(index) => {
+                let origin = self.plan.origin(index)?;
+                let error = Error::os(errno, origin.doing.clone());
+                Some(match &*origin.pointer {
+                    "" => error,
+                    pointer => error.at(Place::Config(pointer.to_owned())),
+                })
+            }
+            Turn::Over => None,
+        }
     }
 }

@@ -41,7 +41,7 @@ pub use drive::{Child, Reached, StateOf, receive_terminal};
 pub use hooks::{Around, run as run_hooks};
 pub use ids::namespace as user_namespace;
 pub(crate) use inherited::Inherited;
-pub(crate) use network::furnish as furnish_network;
+pub(crate) use network::{furnish as furnish_network, parameters as network_parameters};
 pub use orlop_init::STAGE;
 pub(crate) use program::Program;
 pub(crate) use report::{StartFailure, StartReport, died, start_report};

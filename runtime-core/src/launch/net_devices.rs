@@ -1,4 +1,5 @@
-//! Moving network devices of the host into the container's network namespace
+//! Moving network devices of the host into the container's network namespace, and
+//! bringing up its own
 //! (runtime-spec, config-linux, "Network Devices").
 //!
 //! The kernel moves and renames in one step, and takes all addresses away by it; they

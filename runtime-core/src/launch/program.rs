@@ -31,7 +31,7 @@ pub(crate) struct Program<'a> {
     pub(crate) mount: Option<(BorrowedFd<'a>, &'a CString)>,
     /// Whether it is killed when the thread that starts it ends, however that does.
     pub(crate) ends_with_us: bool,
-    /// What it has for its children; the caller's, if that is not said.
+    /// What it has for its children; all of the caller's, if that is not said.
     pub(crate) inherited: Option<&'a Inherited<'a>>,
 }
 

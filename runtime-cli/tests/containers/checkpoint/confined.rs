@@ -1,11 +1,17 @@
 //! What confines the processes of a restored container, whatever the images say.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::told::{Fake, images};
 use crate::harness::{Lab, Test, tests};
+use crate::net_devices::Network;
 
-pub(crate) const TESTS: &[Test] = tests![what_criu_leaves_of_privileges_is_looked_at];
+pub(crate) const TESTS: &[Test] = tests![
+    what_criu_leaves_of_privileges_is_looked_at,
+    the_callers_network_is_not_taken_for_the_containers,
+];
 
 /// CVE-2026-92574: what confines the processes is not left to the images. Those of the
 /// program in CRIU's place have all that root has.
@@ -44,5 +50,35 @@ fn what_criu_leaves_of_privileges_is_looked_at(lab: &Lab) {
         let words = "criu has left the processes with more privileges than the config gives";
         assert_eq!(message, format!("{words} (config.json: {pointer})"));
         assert_eq!(lab.on("a", &["state"], &[]).fails(), "container does not exist");
+    }
+}
+
+/// CVE-2026-92574: the fake brings processes back where it is itself, as CRIU does with an
+/// image that has no network namespace.
+fn the_callers_network_is_not_taken_for_the_containers(lab: &Lab) {
+    let fake = Fake::new(lab);
+    images(lab);
+    fake.tell("stays in our network", "");
+    let (caller, pod) = (Network::empty(), Network::empty());
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
+    for path in [None, Some(&*pod.path())] {
+        bundle.namespace("network", path);
+        bundle.write();
+        let restore = fake.command(&["restore", "--detach", "--bundle"]);
+        let mut inside = Command::new("nsenter");
+        inside.arg(format!("--net={}", caller.path())).arg("/usr/bin/env");
+        for (name, value) in restore.get_envs() {
+            inside.arg(format!("{}={}", name.display(), value.unwrap().display()));
+        }
+        inside.arg(restore.get_program()).args(restore.get_args()).arg(&bundle.path);
+        inside.arg(lab.id("a")).current_dir(lab.folder());
+        let message = lab.begin(inside).end().fails();
+        let words = "criu has left the processes in another network namespace";
+        assert!(message.starts_with(words), "{message}");
+        let mut forward = Command::new("nsenter");
+        forward.arg(format!("--net={}", caller.path()));
+        let output = forward.args(["cat", "/proc/sys/net/ipv4/ip_forward"]).output().unwrap();
+        assert_eq!(output.stdout, b"0\n");
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
@@ -197,8 +198,13 @@ impl Fake {
         let hangs = self.told("works for ever").is_some();
         let folder = hangs.then(|| File::open(&self.folder).unwrap());
         let says_it_all = self.told("says it all").is_some();
+        let joins = request.all("2.27.1").any(|key| key == "extRootNetNS");
+        let stays = joins || self.told("stays in our network").is_some();
         chroot(root).unwrap();
         std::env::set_current_dir("/").unwrap();
+        if !stays {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        }
         // It lives on when this program has ended.
         let child = Command::new("/bin/probe").arg("sleep").spawn().map(|child| child.id());
         let child = child.unwrap();

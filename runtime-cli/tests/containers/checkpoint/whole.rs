@@ -267,10 +267,18 @@ fn a_network_device_is_not_moved_again(lab: &Lab) {
     lab.delete("a");
 }
 
+const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+
 fn a_new_network_gets_its_devices_again(lab: &Lab) {
     criu(lab);
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.config["linux"]["netDevices"] = json!({"spec0": {}});
+    // A parameter of one that a hook makes, as networks' plugins do.
+    let hook = "exec nsenter --net=/proc/$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/')/ns/net \
+                ip link add hook0 type veth peer name hook1";
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", hook], "env": [PATH]});
+    bundle.config["hooks"] = json!({ "createRuntime": [hook] });
+    bundle.config["linux"]["sysctl"] = json!({"net.ipv4.conf.hook0.proxy_arp": "1"});
     // A device of this kind ends with its namespace, and its peer's.
     let network = Network::new(lab);
     quietly(network.command(&command_on(lab, &bundle, &RUN, "a")));
@@ -284,6 +292,9 @@ fn a_new_network_gets_its_devices_again(lab: &Lab) {
     is_whole(&inside, "spec0");
     let loopback = ip(&inside, "link show lo");
     assert!(loopback.contains("<LOOPBACK,UP"), "{loopback}");
+    let mut proxy = Command::new("nsenter");
+    proxy.arg(format!("--net={inside}")).args(["cat", "/proc/sys/net/ipv4/conf/hook0/proxy_arp"]);
+    assert_eq!(proxy.output().unwrap().stdout, b"1\n");
     lab.delete("a");
 }
 
