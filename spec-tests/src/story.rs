@@ -261,13 +261,13 @@ impl<'a> Story<'a> {
             Step::Foreground(words, deeds, pattern) => self.foreground(&words, &deeds, &pattern),
             Step::Notified(pattern) => {
                 let notified = self.notified.as_ref().context("nobody waits in this case")?;
-                notified.matches("notified", &pattern)
+                notified.matches("notified", &pattern, notified::PATIENCE)
             }
             Step::Features(pattern) => self.features(&pattern),
             Step::Exec(exec) => self.exec(&exec),
             Step::Agent(pattern) => {
                 let agent = self.agent.as_ref().context("the case has no listener")?;
-                agent.matches("agent", &pattern)
+                agent.matches("agent", &pattern, operations::PATIENCE)
             }
             Step::Recognises(list) => self.recognises(&list),
             Step::TryCreate(unless) => self.try_create(unless.as_deref()).map(drop),

@@ -80,8 +80,7 @@ pub fn oom_score(value: &CStr) -> Done {
 /// The processors of `mask`; all of the cgroup without one, as far as we are let.
 pub fn affinity(mask: &[u8]) -> Done {
     if mask.is_empty() {
-        // As many as any kernel has (NR_CPUS); it looks at no more than its own.
-        let _ = sys::sched_setaffinity(&[0xff; 1024]);
+        let _ = sys::sched_setaffinity(&abi::EVERY_PROCESSOR);
         return Ok(());
     }
     sys::sched_setaffinity(mask).map_err(in_part(Part::Whole))

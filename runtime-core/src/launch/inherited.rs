@@ -12,9 +12,6 @@ use orlop_init::sys::{self, Errno, abi};
 use crate::error::{Error, Place};
 use crate::plan::{Fill, Op, Plan};
 
-/// As many processors as any kernel has (NR_CPUS).
-const ALL: [u8; 1024] = [0xff; 1024];
-
 /// What the first process of a container is to have.
 #[derive(Debug)]
 pub(crate) struct Inherited<'a> {
@@ -50,7 +47,7 @@ impl<'a> Inherited<'a> {
         self.turn.set(Turn::Groups);
         sys::setgroups(&[])?;
         // As far as we are let.
-        let _ = sys::sched_setaffinity(&ALL);
+        let _ = sys::sched_setaffinity(&abi::EVERY_PROCESSOR);
         for (index, (op, _)) in self.plan.steps().enumerate() {
             self.turn.set(Turn::Op(index));
             match *op {

@@ -1,6 +1,5 @@
-//! Moving network devices of the host into the container's network namespace, and
-//! bringing up its own
-//! (runtime-spec, config-linux, "Network Devices").
+//! Moving network devices of the host into the container's network namespace
+//! (runtime-spec, config-linux, "Network Devices"), and bringing up its own.
 //!
 //! The kernel moves and renames in one step, and takes all addresses away by it; they
 //! are given back there. A device that was moved is the namespace's from then on.

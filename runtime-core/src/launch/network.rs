@@ -2,7 +2,7 @@
 //! gets what the stage makes of a new one. One that is joined has what it has.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use orlop_init::sys::{self, Errno, Sys, abi, thread};
 
@@ -35,28 +35,38 @@ pub(crate) fn furnish(plan: &Plan, process: (i32, BorrowedFd<'_>)) -> Result<()>
 /// # Errors
 /// As when a container is made.
 pub(crate) fn parameters(plan: &Plan, pidfd: BorrowedFd<'_>) -> Result<()> {
-    let of_network = |op: &Op| match *op {
-        Op::Sysctl { key, value } => {
-            let key = plan.str(key);
-            key.to_bytes().starts_with(b"net/").then(|| (key, plan.bytes(value)))
-        }
-        _ => None,
-    };
     if !is_new(plan) {
         return Ok(());
     }
+    let mut proc = None;
     for (op, origin) in plan.steps() {
-        let Some((key, value)) = of_network(op) else { continue };
-        write(pidfd, key, value).map_err(|Errno(errno)| {
+        let Op::Sysctl { key, value } = *op else { continue };
+        let key = plan.str(key);
+        if !key.to_bytes().starts_with(b"net/") {
+            continue;
+        }
+        let failed = |Errno(errno)| {
             Error::os(errno, origin.doing.clone()).at(Place::Config(origin.pointer.to_string()))
-        })?;
+        };
+        let proc = match &mut proc {
+            Some(proc) => proc,
+            none => none.insert(procfs().map_err(failed)?),
+        };
+        write(pidfd, proc, key, plan.bytes(value)).map_err(failed)?;
     }
     Ok(())
 }
 
+/// One that nobody can have mounted over.
+fn procfs() -> Sys<OwnedFd> {
+    let fs = owned(sys::fsopen(c"proc")).map_err(Errno)?;
+    sys::fsconfig_create(fs.as_raw_fd())?;
+    owned(sys::fsmount(fs.as_raw_fd(), 0)).map_err(Errno)
+}
+
 /// Writes one, in the namespace of a process: a thread of its own goes there, since a
-/// procfs shows those of whoever looks. It is one that nobody can have mounted over.
-fn write(pidfd: BorrowedFd<'_>, key: &CStr, value: &[u8]) -> Sys<()> {
+/// procfs shows those of whoever looks.
+fn write(pidfd: BorrowedFd<'_>, proc: &OwnedFd, key: &CStr, value: &[u8]) -> Sys<()> {
     struct There<'a>(sys::Fd, sys::Fd, &'a CStr, &'a [u8], Sys<()>);
     fn go(there: &mut There<'_>) {
         let There(pidfd, proc, path, value, done) = there;
@@ -68,9 +78,6 @@ fn write(pidfd: BorrowedFd<'_>, key: &CStr, value: &[u8]) -> Sys<()> {
                 written.map(drop)
             });
     }
-    let fs = owned(sys::fsopen(c"proc")).map_err(Errno)?;
-    sys::fsconfig_create(fs.as_raw_fd())?;
-    let proc = owned(sys::fsmount(fs.as_raw_fd(), 0)).map_err(Errno)?;
     let path = [b"sys/", key.to_bytes()].concat();
     let path = CString::new(path).map_err(|_| Errno(abi::EINVAL))?;
     let (pidfd, proc) = (pidfd.as_raw_fd(), proc.as_raw_fd());

@@ -8,7 +8,6 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::Story;
-use super::operations::PATIENCE;
 
 /// All of it so far, a record each.
 #[derive(Debug, Clone, Default)]
@@ -19,13 +18,13 @@ impl Heard {
         self.records().extend(records);
     }
 
-    /// Looks at it; some may be on its way.
-    pub(super) fn matches(&self, what: &str, pattern: &Value) -> Result<()> {
+    /// Looks at it; some may be on its way for so long.
+    pub(super) fn matches(&self, what: &str, pattern: &Value, patience: Duration) -> Result<()> {
         let begun = Instant::now();
         loop {
             let heard = Value::Array(self.records().clone());
             let seen = Story::matches(what, pattern, &heard);
-            if seen.is_ok() || begun.elapsed() > PATIENCE {
+            if seen.is_ok() || begun.elapsed() > patience {
                 return seen;
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -3,12 +3,16 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::console::receive;
 use super::heard::Heard;
+
+/// How long a word may be on its way.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Listens: what is said, a record a line.
 pub(super) fn listen(socket: &Path) -> Result<Heard> {

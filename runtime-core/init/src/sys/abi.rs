@@ -172,6 +172,9 @@ pub const TIOCSCTTY: u32 = 0x540e;
 pub const TIOCSWINSZ: u32 = 0x5414;
 pub const TIOCGETD: u32 = 0x5424;
 
+/// As many as any kernel has (NR_CPUS): it looks at no more than its own.
+pub const EVERY_PROCESSOR: [u8; 1024] = [0xff; 1024];
+
 pub const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
 pub const KEYCTL_SETPERM: u32 = 5;
 /// Of a session keyring: all for the possessor, search and view for its user.
