@@ -82,14 +82,19 @@ pub(crate) fn lacks(need: &str, runtime: &Runtime) -> Option<String> {
         ["no", "file", path] => !Path::new(path).exists(),
         ["apparmor"] => read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
         ["no", "apparmor"] => !read("/sys/module/apparmor/parameters/enabled").starts_with('Y'),
-        ["selinux"] => Path::new("/sys/fs/selinux/enforce").exists(),
-        ["no", "selinux"] => !Path::new("/sys/fs/selinux/enforce").exists(),
+        ["selinux"] => selinux(),
+        ["no", "selinux"] => !selinux(),
         // Or what can play it.
         ["resctrl"] => resctrl().is_some() || Resctrl::can_be(),
         ["no", "resctrl"] => resctrl().is_none(),
         _ => return Some(format!("nobody knows what \"{need}\" is")),
     };
     (!has).then(|| format!("the host lacks: {need}"))
+}
+
+/// Whether SELinux is on.
+pub(crate) fn selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Where resctrl is mounted.

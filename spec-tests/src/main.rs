@@ -148,6 +148,9 @@ fn kind_of_host(arguments: &Arguments, runtime: &Runtime) -> String {
     if runtime.asks_systemd() {
         kind.push_str("-systemd");
     }
+    if host::selinux() {
+        kind.push_str("-selinux");
+    }
     kind
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use orlop_init::sys::{self, Errno};
 
 use super::Container;
@@ -239,10 +239,12 @@ fn external_namespaces(spec: &Spec) -> Result<Vec<String>> {
 /// The namespaces that the container joins by a path.
 pub(super) fn joined(spec: &Spec) -> impl Iterator<Item = (LinuxNamespaceType, &Path)> {
     let listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
-    listed.filter_map(|namespace| {
-        let path = namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())?;
-        Some((namespace.typ(), path))
-    })
+    listed.filter_map(|namespace| Some((namespace.typ(), path_of(namespace)?)))
+}
+
+/// Where the namespace is, if it is not a new one.
+pub(super) fn path_of(namespace: &LinuxNamespace) -> Option<&Path> {
+    namespace.path().as_deref().filter(|path| !path.as_os_str().is_empty())
 }
 
 /// CRIU's word for a kind of namespace that it is given from outside, and the key by

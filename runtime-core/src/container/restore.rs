@@ -15,7 +15,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use orlop_init::sys::{self, Errno, abi};
 
-use super::checkpoint::{config_file, inherited, joined, needs_root, text};
+use super::checkpoint::{config_file, inherited, joined, needs_root, path_of, text};
 use super::create::{Compiled, CreateOptions, fill_cgroup, make_class};
 use super::folder::{Folder, Lock};
 use super::images::{CriuOptions, Images};
@@ -158,19 +158,12 @@ fn namespaces(spec: &Spec, wanted: &mut Options) -> Result<Vec<File>> {
             wanted.inherit_fds.push(InheritFd { key: key.to_owned(), fd });
             continue;
         }
-        let kind = match kind {
-            LinuxNamespaceType::Mount => "mnt",
-            LinuxNamespaceType::Ipc => "ipc",
-            LinuxNamespaceType::Uts => "uts",
-            LinuxNamespaceType::User => "user",
-            LinuxNamespaceType::Time => "time",
-            other => {
-                let words = format!("criu can't join a {other} namespace");
-                return Err(Error::new(Kind::Unsupported, words).at_path(path));
-            }
-        };
+        if kind == LinuxNamespaceType::Cgroup {
+            let words = "criu can't join a cgroup namespace";
+            return Err(Error::new(Kind::Unsupported, words).at_path(path));
+        }
         let path = names::path(text(path)?, "a namespace")?.to_owned();
-        wanted.join_namespaces.push(JoinNamespace { kind: kind.to_owned(), path });
+        wanted.join_namespaces.push(JoinNamespace { kind: kind.to_string(), path });
     }
     Ok(given)
 }
@@ -340,21 +333,24 @@ impl<'a> Restoring<'a> {
         wanted.root = Some(text(root)?.to_owned());
         self.prepared.images.seen_by(worker.pid(), &mut wanted)?;
         let log = self.prepared.images.log.clone();
-        let done = worker.restore(wanted, &log, &mut |asked| self.answer(asked));
+        let criu = worker.pid();
+        let done = worker.restore(wanted, &log, &mut |asked| self.answer(criu, asked));
         if let Some(saver) = self.record.saver.take() {
             saver.put_back();
         }
         done
     }
 
-    fn answer(&mut self, asked: &Asked<'_>) -> Result<()> {
+    /// What CRIU, process `criu`, asks on its way.
+    fn answer(&mut self, criu: i32, asked: &Asked<'_>) -> Result<()> {
         let read_only = self.read_only();
         let Self { store, prepared, record, folder, .. } = self;
         match asked.script {
             // COMPAT(runc): of all hooks these alone run at a restore.
             "setup-namespaces" => {
                 let plan = &prepared.compiled.plan;
-                check_network(asked.pid, &self.bundle.spec)?;
+                let network = |kind| kind == LinuxNamespaceType::Network;
+                check_namespaces(asked.pid, criu, &self.bundle.spec, network)?;
                 let init = owned(sys::pidfd_open(asked.pid))
                     .map_err(|errno| Error::os(errno, "opening the process that is restored"))?;
                 furnish_network(plan, (asked.pid, init.as_fd()))?;
@@ -373,7 +369,7 @@ impl<'a> Restoring<'a> {
                 network_parameters(plan, init.as_fd())
             }
             "post-restore" => {
-                check_network(asked.pid, &self.bundle.spec)?;
+                check_namespaces(asked.pid, criu, &self.bundle.spec, |_| true)?;
                 check_mounts(asked.pid, read_only, &prepared.externals)?;
                 let listed = self.bundle.spec.mounts().as_deref().unwrap_or_default();
                 record.mounts = mounted::restored(asked.pid, listed)?;
@@ -430,25 +426,32 @@ fn cgroup_roots(text: &str) -> Vec<CgroupRoot> {
     each.collect()
 }
 
-/// Whether the processes are in the network that the config wants: not in ours, or in
-/// the one that it names. CRIU goes by its images, which may be another container's
-/// (CVE-2026-92574), and what is written there next would be written to the host.
-fn check_network(pid: i32, spec: &Spec) -> Result<()> {
-    let network = LinuxNamespaceType::Network;
-    let mut listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
-    if !listed.any(|namespace| namespace.typ() == network) {
-        return Ok(());
+/// Whether the processes are in the namespaces that the config wants: not in those of
+/// `criu`, or in the ones that it names. CRIU goes by its images, which may be another
+/// container's, or made by an attacker (CVE-2026-92574): what has no pid namespace there can
+/// kill the host's processes, and what is written to its network next is the host's.
+fn check_namespaces(
+    pid: i32,
+    criu: i32,
+    spec: &Spec,
+    which: impl Fn(LinuxNamespaceType) -> bool,
+) -> Result<()> {
+    let listed = spec.linux().iter().filter_map(|linux| linux.namespaces().as_ref()).flatten();
+    for (index, namespace) in listed.enumerate().filter(|(_, namespace)| which(namespace.typ())) {
+        // Its name is that of the file (namespaces(7)).
+        let kind = namespace.typ();
+        let of = |pid| root::identity_of(Path::new(&format!("/proc/{pid}/ns/{kind}")));
+        let well = match path_of(namespace) {
+            Some(path) => of(pid)? == root::identity_of(path)?,
+            None => of(pid)? != of(criu)?,
+        };
+        if !well {
+            let words = format!("criu has left the processes in another {kind} namespace");
+            let place = Place::Config(format!("/linux/namespaces/{index}"));
+            return Err(Error::new(Kind::Permission, words).at(place));
+        }
     }
-    let found = root::identity_of(Path::new(&format!("/proc/{pid}/ns/net")))?;
-    let well = match joined(spec).find(|(kind, _)| *kind == network) {
-        Some((_, path)) => found == root::identity_of(path)?,
-        None => found != root::identity_of(Path::new("/proc/thread-self/ns/net"))?,
-    };
-    if well {
-        return Ok(());
-    }
-    let words = "criu has left the processes in another network namespace";
-    Err(Error::new(Kind::Permission, words).at(Place::Config("/linux/namespaces".to_owned())))
+    Ok(())
 }
 
 /// Whether what is mounted is what the config names. CRIU goes by names in its images

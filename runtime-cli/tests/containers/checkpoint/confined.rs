@@ -4,13 +4,15 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::fake::NAMESPACES;
 use super::told::{Fake, images};
-use crate::harness::{Lab, Test, tests};
+use crate::harness::{Bundle, Lab, Test, tests};
 use crate::net_devices::Network;
 
 pub(crate) const TESTS: &[Test] = tests![
     what_criu_leaves_of_privileges_is_looked_at,
     the_callers_network_is_not_taken_for_the_containers,
+    the_callers_namespaces_are_not_taken_for_the_containers,
 ];
 
 /// CVE-2026-92574: what confines the processes is not left to the images. Those of the
@@ -58,7 +60,7 @@ fn what_criu_leaves_of_privileges_is_looked_at(lab: &Lab) {
 fn the_callers_network_is_not_taken_for_the_containers(lab: &Lab) {
     let fake = Fake::new(lab);
     images(lab);
-    fake.tell("stays in our network", "");
+    fake.tell("stays in", "network");
     let (caller, pod) = (Network::empty(), Network::empty());
     let mut bundle = lab.bundle(&["sleep"]);
     bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
@@ -74,11 +76,44 @@ fn the_callers_network_is_not_taken_for_the_containers(lab: &Lab) {
         inside.arg(restore.get_program()).args(restore.get_args()).arg(&bundle.path);
         inside.arg(lab.id("a")).current_dir(lab.folder());
         let message = lab.begin(inside).end().fails();
-        let words = "criu has left the processes in another network namespace";
+        let words = "criu has left the processes in another net namespace";
         assert!(message.starts_with(words), "{message}");
         let mut forward = Command::new("nsenter");
         forward.arg(format!("--net={}", caller.path()));
         let output = forward.args(["cat", "/proc/sys/net/ipv4/ip_forward"]).output().unwrap();
         assert_eq!(output.stdout, b"0\n");
+    }
+}
+
+/// CVE-2026-92574: so it is with the other kinds, which the fake brings its processes back
+/// in, all but one: and with one that the container shares with others.
+fn the_callers_namespaces_are_not_taken_for_the_containers(lab: &Lab) {
+    let fake = Fake::new(lab);
+    images(lab);
+    let refused = |bundle: &Bundle, name: &str| {
+        let index = bundle.config["linux"]["namespaces"].as_array().unwrap().len() - 1;
+        let message = fake.restore(bundle, &[], "a").fails();
+        let words = format!("criu has left the processes in another {name} namespace");
+        assert_eq!(message, format!("{words} (config.json: /linux/namespaces/{index})"));
+        assert_eq!(lab.on("a", &["state"], &[]).fails(), "container does not exist");
+    };
+    for (kind, _) in NAMESPACES {
+        let mut bundle = lab.bundle(&["sleep"]);
+        bundle.namespace(kind, None);
+        fake.tell("stays in", kind);
+        let name = match kind {
+            "mount" => "mnt",
+            "network" => "net",
+            other => other,
+        };
+        refused(&bundle, name);
+    }
+    // What the config has not may be the image's.
+    let mut bundle = lab.bundle(&["sleep"]);
+    for kind in ["ipc", "network"] {
+        bundle.without_namespace(kind);
+        fake.tell("stays in", kind);
+        fake.restore(&bundle, &[], "a").ok();
+        lab.delete("a");
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
@@ -26,6 +26,16 @@ const SOCKET: i32 = 3;
 
 /// Which fields are messages, by the numbers on the way to them.
 const MESSAGES: &[&str] = &["2", "2.11", "2.23", "2.25", "2.27", "2.39", "5"];
+
+/// What its processes are brought back in, by the config's names.
+pub(super) const NAMESPACES: [(&str, CloneFlags); 6] = [
+    ("mount", CloneFlags::CLONE_NEWNS),
+    ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("pid", CloneFlags::CLONE_NEWPID),
+    ("network", CloneFlags::CLONE_NEWNET),
+];
 
 const DUMP: u64 = 1;
 const RESTORE: u64 = 2;
@@ -198,16 +208,7 @@ impl Fake {
         let hangs = self.told("works for ever").is_some();
         let folder = hangs.then(|| File::open(&self.folder).unwrap());
         let says_it_all = self.told("says it all").is_some();
-        let joins = request.all("2.27.1").any(|key| key == "extRootNetNS");
-        let stays = joins || self.told("stays in our network").is_some();
-        chroot(root).unwrap();
-        std::env::set_current_dir("/").unwrap();
-        if !stays {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        }
-        // It lives on when this program has ended.
-        let child = Command::new("/bin/probe").arg("sleep").spawn().map(|child| child.id());
-        let child = child.unwrap();
+        let child = self.bring_back(request, root);
         let pid = child.cast_signed();
         if let Some(folder) = &folder {
             nix::unistd::fchdir(folder).unwrap();
@@ -226,6 +227,30 @@ impl Fake {
         number(&mut inner, 1, u64::from(child));
         answer(RESTORE, true, |out| bytes(out, 4, &inner));
         true
+    }
+
+    /// The process, in namespaces that are, as with CRIU itself, not this program's own: a
+    /// thread's. It lives on when this program has ended.
+    fn bring_back(&self, request: &Request, root: &str) -> u32 {
+        let mut new: CloneFlags = NAMESPACES.iter().map(|(_, flag)| *flag).collect();
+        if request.all("2.27.1").any(|key| key == "extRootNetNS") {
+            new -= CloneFlags::CLONE_NEWNET;
+        }
+        if let Some(name) = self.told("stays in") {
+            new.remove(NAMESPACES.iter().find(|(one, _)| *one == name).unwrap().1);
+        }
+        let open = |path| File::open(path).unwrap();
+        let joined: Vec<File> = request.all("2.39.2").map(open).collect();
+        let spawn = || {
+            unshare(new).unwrap();
+            for namespace in &joined {
+                setns(namespace, CloneFlags::empty()).unwrap();
+            }
+            chroot(root).unwrap();
+            std::env::set_current_dir("/").unwrap();
+            Command::new("/bin/probe").arg("sleep").spawn().map(|child| child.id())
+        };
+        std::thread::scope(|scope| scope.spawn(spawn).join()).unwrap().unwrap()
     }
 }
 
