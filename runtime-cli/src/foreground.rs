@@ -1,39 +1,48 @@
-//! A process in the foreground: signals go to it, its terminal is ours, its exit
-//! status is ours too.
+//! A process in the foreground: signals go to it, its streams are joined to ours, its
+//! exit status is ours too.
 //!
 //! Signals are blocked and read from a descriptor, so that everything happens in
 //! one loop and none is lost between the start of the process and the wait.
 
-use std::collections::VecDeque;
-use std::io::{IsTerminal, Stdin, Stdout, stdin, stdout};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{IsTerminal, stdin};
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{getpgrp, tcgetpgrp};
-use oci_spec::runtime::{BoxBuilder, Process};
+use nix::unistd::{Uid, fchown, geteuid};
+use oci_spec::runtime::{BoxBuilder, LinuxNamespace, LinuxNamespaceType, Process, Spec};
 use orlop::bundle::Bundle;
 use orlop::container::{Container, CreateOptions, Started, Terminal};
 use orlop::{Error, Kind};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
-use rustix::termios::{tcgetwinsize, tcsetwinsize};
+use rustix::termios::tcgetwinsize;
 
 use crate::ending::Ending;
 use crate::herald::Herald;
+use crate::streams::Session;
 
-/// Most that is kept for a side that does not read.
-const BUFFER: usize = 64 * 1024;
+/// Our ends of a process's streams.
+enum Streams {
+    /// Somebody else has the other ends.
+    Others,
+    /// The socket on which the terminal's master arrives.
+    Console(OwnedFd),
+    /// Of its standard input, output and error.
+    Pipes([OwnedFd; 3]),
+}
 
 /// Signals taken over for the time of one foreground process.
 pub(crate) struct Foreground {
     signals: SignalFd,
-    /// Our end of the socket on which the terminal's master arrives.
-    console: Option<OwnedFd>,
+    /// How we come to its streams.
+    streams: Streams,
+    /// That process's streams and ours, when it has ended.
+    session: Option<Session>,
     /// How the process ends when we are asked to, if not by its own will alone.
     ending: Option<Ending>,
     /// Who tells that the process is ready.
@@ -50,11 +59,12 @@ impl Foreground {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&all, flags)
             .map_err(|errno| Error::os(errno as i32, "reading signals"))?;
-        Ok(Self { signals, console: None, ending: None, herald: None, status: None })
+        let streams = Streams::Others;
+        Ok(Self { signals, streams, session: None, ending: None, herald: None, status: None })
     }
 
-    /// The same for the first process of a container: its terminal comes to us, if it
-    /// wants one that nobody else takes, and its orphans, if we are their `subreaper`.
+    /// The same for the first process of a container: its streams or its terminal come to
+    /// us, if nobody else takes it, and its orphans, if we are their `subreaper`.
     pub(crate) fn of(
         bundle: &mut Bundle,
         options: &mut CreateOptions,
@@ -64,13 +74,22 @@ impl Foreground {
             nix::sys::prctl::set_child_subreaper(true).context("becoming a subreaper")?;
         }
         let mut foreground = Self::new()?;
-        if bundle.wants_terminal()
-            && matches!(options.terminal, Terminal::None)
-            && let Some(process) = bundle.spec.process_mut()
-        {
-            options.terminal = foreground.terminal(process)?;
-        }
+        foreground.join(&mut bundle.spec, options)?;
         Ok(foreground)
+    }
+
+    /// Has the streams of a container's first process come to us.
+    pub(crate) fn join(&mut self, spec: &mut Spec, options: &mut CreateOptions) -> Result<()> {
+        let process = spec.process().as_ref();
+        if process.is_none_or(|process| process.terminal() != Some(true)) {
+            let owner = process.and_then(|process| owner(spec, process));
+            options.stdio = Some(self.pipes(owner)?);
+        } else if matches!(options.terminal, Terminal::None)
+            && let Some(process) = spec.process_mut()
+        {
+            options.terminal = self.terminal(process)?;
+        }
+        Ok(())
     }
 
     /// Readable when a signal asks this program to end. While there is no process yet
@@ -105,16 +124,37 @@ impl Foreground {
         let flags = SockFlag::SOCK_CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
             .context("making the console socket")?;
-        self.console = Some(ours);
+        self.streams = Streams::Console(ours);
         Ok(Terminal::Joined(theirs))
     }
 
+    /// The standard streams of a process without a terminal: pipes, whose other ends this
+    /// program reads and writes. With ours it would have our terminal, and what it is given
+    /// of ours would become its user's, who opens `/dev/stdout` only then.
+    ///
+    /// COMPAT(runc): so it is there, too.
+    pub(crate) fn pipes(&mut self, owner: Option<u32>) -> Result<[OwnedFd; 3]> {
+        let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).context("making a pipe");
+        let ((input, to), (from, output), (from_error, error)) = (pipe()?, pipe()?, pipe()?);
+        let theirs = [input, output, error];
+        if let Some(owner) = owner.map(Uid::from_raw).filter(|owner| *owner != geteuid()) {
+            for fd in &theirs {
+                // Where it can't be, the process has the descriptors still.
+                let _ = fchown(fd, Some(owner), None);
+            }
+        }
+        self.streams = Streams::Pipes([to, from, from_error]);
+        Ok(theirs)
+    }
+
     /// Waits until the process has ended. Returns its exit status as a shell
-    /// would tell it: 128 and the signal's number when a signal ended it.
+    /// would tell it: 128 and the signal's number when a signal ended it. What it wrote
+    /// last is still on its way then: [`Self::finish`].
     pub(crate) fn wait(&mut self, started: &Started) -> Result<i32> {
-        let mut session = match self.console.take() {
-            Some(socket) => Some(Session::new(&socket)?),
-            None => None,
+        let mut session = match std::mem::replace(&mut self.streams, Streams::Others) {
+            Streams::Others => None,
+            Streams::Console(socket) => Some(Session::of_terminal(&socket)?),
+            Streams::Pipes(pipes) => Some(Session::of_pipes(pipes)),
         };
         loop {
             let (ended, signalled) = self.poll(started, session.as_mut())?;
@@ -136,9 +176,7 @@ impl Foreground {
         }
         // What came too late for it is not meant for what comes next.
         self.forward(started, None)?;
-        if let Some(session) = &mut session {
-            session.drain(&self.signals)?;
-        }
+        self.session = session;
         self.reap(started.pid).context("waiting for the process")?;
         if self.status.is_none() {
             // It is traced: its end goes to the tracer first.
@@ -152,6 +190,12 @@ impl Foreground {
             return Ok(128 + cause);
         }
         status.exit_status().context("the process has not ended")
+    }
+
+    /// Waits until all is written that the process has said, and those that it has left
+    /// behind with its pipes. What is deleted of them first can't be waited for in vain.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.session.take().map_or(Ok(()), |mut session| session.drain(&self.signals))
     }
 
     fn poll(&self, started: &Started, session: Option<&mut Session>) -> Result<(bool, bool)> {
@@ -189,11 +233,8 @@ impl Foreground {
             }
             match signal {
                 Ok(Signal::SIGCHLD) => self.reap(started.pid).context("waiting for a process")?,
-                Ok(Signal::SIGWINCH) if session.is_some() => {
-                    if let Some(session) = &session {
-                        session.resize();
-                    }
-                }
+                Ok(Signal::SIGWINCH)
+                    if session.as_ref().is_some_and(|session| session.resize()) => {}
                 // Meant for this program by its own runtime or job control, or by the
                 // kernel for what it wrote.
                 Ok(Signal::SIGURG | Signal::SIGPIPE | Signal::SIGXFSZ) => {}
@@ -242,192 +283,18 @@ pub(crate) fn delete(container: &Container) {
     }
 }
 
-/// The terminal of a foreground process, joined to ours.
-struct Session {
-    input: Stdin,
-    output: Stdout,
-    master: OwnedFd,
-    /// The settings of ours, once it was made raw.
-    ours: Option<Termios>,
-    /// Whether ours is a terminal that belongs to another job by now: not to be read
-    /// from, nor to be set.
-    away: bool,
-    to_process: VecDeque<u8>,
-    to_us: VecDeque<u8>,
-    input_open: bool,
-    output_open: bool,
-}
-
-impl Session {
-    fn new(socket: &OwnedFd) -> Result<Self> {
-        let master = orlop::launch::receive_terminal(socket.as_fd())?;
-        let mut session = Self {
-            input: stdin(),
-            output: stdout(),
-            master,
-            ours: None,
-            away: false,
-            to_process: VecDeque::new(),
-            to_us: VecDeque::new(),
-            input_open: true,
-            output_open: true,
-        };
-        session.come_or_go()?;
-        Ok(session)
+/// Who has a process's ids outside of the container; nobody who is known, if its user
+/// namespace is another's.
+pub(crate) fn owner(spec: &Spec, process: &Process) -> Option<u32> {
+    let user = process.user().uid();
+    let linux = spec.linux().as_ref()?;
+    let kinds = linux.namespaces().iter().flatten().map(LinuxNamespace::typ);
+    let mappings = linux.uid_mappings().as_deref().unwrap_or_default();
+    if mappings.is_empty() {
+        return (!kinds.into_iter().any(|kind| kind == LinuxNamespaceType::User)).then_some(user);
     }
-
-    /// Looks whose our terminal is: a shell that gives it to us makes us go on.
-    fn come_or_go(&mut self) -> Result<()> {
-        if !stdin().is_terminal() {
-            return Ok(());
-        }
-        self.away = is_away();
-        if !self.away {
-            let now = tcgetattr(stdin()).context("reading the terminal's settings")?;
-            let mut raw = self.ours.get_or_insert(now).clone();
-            cfmakeraw(&mut raw);
-            // Lines come as the process ends them, and are ours to show.
-            raw.output_flags.insert(OutputFlags::OPOST);
-            tcsetattr(stdin(), SetArg::TCSANOW, &raw).context("setting the terminal raw")?;
-            self.resize();
-        }
-        Ok(())
-    }
-
-    /// Gives the process's terminal the size of ours.
-    fn resize(&self) {
-        if self.ours.is_some()
-            && let Ok(size) = tcgetwinsize(stdin())
-        {
-            let _ = tcsetwinsize(&self.master, size);
-        }
-    }
-
-    fn wants(&self) -> Vec<PollFd<'_>> {
-        let mut fds = Vec::new();
-        if self.reads() {
-            fds.push(PollFd::new(self.input.as_fd(), PollFlags::POLLIN));
-        }
-        if self.output_open {
-            let mut flags = PollFlags::empty();
-            if self.to_us.len() < BUFFER {
-                flags |= PollFlags::POLLIN;
-            }
-            if !self.to_process.is_empty() {
-                flags |= PollFlags::POLLOUT;
-            }
-            // Even if nothing is wanted, poll tells that the other end is closed.
-            if !flags.is_empty() {
-                fds.push(PollFd::new(self.master.as_fd(), flags));
-            }
-        }
-        if !self.to_us.is_empty() {
-            fds.push(PollFd::new(self.output.as_fd(), PollFlags::POLLOUT));
-        }
-        fds
-    }
-}
-
-impl Session {
-    fn reads(&self) -> bool {
-        self.input_open && !self.away && self.to_process.len() < BUFFER
-    }
-
-    /// Moves what can be moved without waiting.
-    fn copy(&mut self) {
-        if self.reads() && ready(self.input.as_fd(), POLL_IN) {
-            self.input_open = fill(self.input.as_fd(), &mut self.to_process);
-        }
-        if !self.to_process.is_empty() && ready(self.master.as_fd(), PollFlags::POLLOUT) {
-            empty(self.master.as_fd(), &mut self.to_process);
-        }
-        if self.output_open && self.to_us.len() < BUFFER && ready(self.master.as_fd(), POLL_IN) {
-            // EIO: every process has closed the other end.
-            self.output_open = fill(self.master.as_fd(), &mut self.to_us);
-        }
-        if !self.to_us.is_empty() && ready(self.output.as_fd(), PollFlags::POLLOUT) {
-            empty(self.output.as_fd(), &mut self.to_us);
-        }
-    }
-
-    /// The process has ended: what it wrote last is still on its way. No more of it
-    /// than a terminal can hold, since one that it left behind may write for ever; and
-    /// a reader of ours that has stopped is not waited for against the caller's will.
-    fn drain(&mut self, signals: &SignalFd) -> Result<()> {
-        let mut left = BUFFER;
-        loop {
-            while self.output_open && left > 0 && ready(self.master.as_fd(), POLL_IN) {
-                let before = self.to_us.len();
-                self.output_open = fill(self.master.as_fd(), &mut self.to_us);
-                left = left.saturating_sub(self.to_us.len() - before);
-            }
-            if self.to_us.is_empty() {
-                return Ok(());
-            }
-            let wanted = [(self.output.as_fd(), PollFlags::POLLOUT), (signals.as_fd(), POLL_IN)];
-            let mut fds = wanted.map(|(fd, flags)| PollFd::new(fd, flags));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno).context("writing the last of the output"),
-            }
-            if fds[0].any() == Some(true) {
-                empty(self.output.as_fd(), &mut self.to_us);
-            }
-            while let Some(info) = signals.read_signal().context("reading a signal")? {
-                let signal = Signal::try_from(info.ssi_signo.cast_signed());
-                if signal.is_ok_and(Ending::is_asked_by) {
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(before) = &self.ours
-            && !is_away()
-        {
-            let _ = tcsetattr(stdin(), SetArg::TCSANOW, before);
-        }
-    }
-}
-
-/// Whether our terminal is another job's. One that is no terminal of our session has
-/// no jobs.
-fn is_away() -> bool {
-    tcgetpgrp(stdin()).is_ok_and(|group| group != getpgrp())
-}
-
-const POLL_IN: PollFlags = PollFlags::POLLIN.union(PollFlags::POLLHUP);
-
-/// A pipe that polls as writable takes at least this much (pipe(7), `PIPE_BUF`).
-const CHUNK: usize = 4096;
-
-fn ready(fd: BorrowedFd<'_>, flags: PollFlags) -> bool {
-    let mut fds = [PollFd::new(fd, flags)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
-}
-
-/// Reads once; false when there is nothing more to come.
-fn fill(fd: BorrowedFd<'_>, buffer: &mut VecDeque<u8>) -> bool {
-    let mut chunk = [0; CHUNK];
-    match nix::unistd::read(fd, &mut chunk) {
-        Ok(0) => false,
-        Ok(length) => {
-            buffer.extend(&chunk[..length]);
-            true
-        }
-        Err(errno) => matches!(errno, Errno::EINTR | Errno::EAGAIN),
-    }
-}
-
-/// Writes once; what nobody takes any more is thrown away.
-fn empty(fd: BorrowedFd<'_>, buffer: &mut VecDeque<u8>) {
-    let (front, _) = buffer.as_slices();
-    match nix::unistd::write(fd, &front[..front.len().min(CHUNK)]) {
-        Ok(length) => drop(buffer.drain(..length)),
-        Err(Errno::EINTR | Errno::EAGAIN) => {}
-        Err(_) => buffer.clear(),
-    }
+    mappings.iter().find_map(|one| {
+        let offset = user.checked_sub(one.container_id()).filter(|offset| *offset < one.size())?;
+        one.host_id().checked_add(offset)
+    })
 }

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,7 +41,8 @@ impl Logger {
         };
         // Appended: an engine keeps one file for many commands.
         let file = file.map(|path| {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
+            // Nobody else may put lines in, whatever the umask is.
+            let opened = OpenOptions::new().create(true).append(true).mode(0o644).open(path);
             opened.map_err(|error| orlop::Error::io(&error, "opening the log").at_path(path))
         });
         Ok(Self { file: file.transpose()?, json })

@@ -14,6 +14,7 @@ mod ending;
 mod foreground;
 mod herald;
 mod log;
+mod streams;
 
 use std::io::{IsTerminal as _, Write as _};
 

@@ -238,6 +238,16 @@ fn a_text_log_has_one_line_a_record() {
 }
 
 #[test]
+fn a_log_is_its_owners_whatever_the_umask() {
+    let room = Room::new();
+    let log = room.path("log");
+    let script = format!("umask 0; {ORLOP} --log {log} state x");
+    Command::new("sh").args(["-c", &script]).output().unwrap();
+    let mode = fs::metadata(&log).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "{mode:o}");
+}
+
+#[test]
 fn a_log_that_can_not_be_opened_is_a_failure() {
     let room = Room::new();
     let err = room.fails(1, &["--log", &room.path("nope/log"), "list"]);
@@ -342,4 +352,10 @@ fn the_stage_is_written_as_a_program() {
     assert_eq!(fs::read(&file).unwrap(), orlop::launch::STAGE);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o111, 0o111, "{mode:o}");
+    // A device is somebody's.
+    let socket = room.path("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let err = room.fails(1, &["stage", &socket]);
+    assert!(err.contains("no regular file"), "{err}");
+    assert!(!fs::metadata(&socket).unwrap().is_file());
 }

@@ -24,6 +24,8 @@ mod herald;
 #[path = "../../src/log.rs"]
 mod log;
 mod manual;
+#[path = "../../src/streams.rs"]
+mod streams;
 mod words;
 
 use std::fs;

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 use orlop::bundle::Bundle;
 use orlop::cgroup::Inner;
-use orlop::container::{Container, ExecOptions, Terminal};
+use orlop::container::{ExecOptions, Terminal};
 
 use super::Call;
 use super::activation::Activation;
-use crate::foreground::Foreground;
+use crate::foreground::{self, Foreground};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -84,14 +84,23 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let mut arguments: Arguments = call.parse()?;
     let id = arguments.arguments.remove(0);
     let container = call.open(&id)?;
-    let process = match &arguments.process {
-        Some(file) => read(file)?,
-        None => arguments.changes.apply(own(&container)?, arguments.arguments)?,
+    let (process, owner) = match (&arguments.process, arguments.detach) {
+        (Some(file), true) => (read(file)?, None),
+        (file, _) => {
+            let spec = container.spec()?;
+            let process = match file {
+                Some(file) => read(file)?,
+                None => arguments.changes.apply(own(&spec)?, arguments.arguments)?,
+            };
+            let owner = foreground::owner(&spec, &process);
+            (process, owner)
+        }
     };
     let wants_terminal = process.terminal() == Some(true);
     let mut options = ExecOptions {
         process,
         terminal: arguments.console_socket.map_or(Terminal::None, Terminal::Socket),
+        stdio: None,
         pid_file: arguments.pid_file,
         pidfd_socket: arguments.pidfd_socket,
         preserve_fds: arguments.preserve_fds,
@@ -107,14 +116,18 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let mut foreground = Foreground::new()?;
-    if wants_terminal && matches!(options.terminal, Terminal::None) {
+    if !wants_terminal {
+        options.stdio = Some(foreground.pipes(owner)?);
+    } else if matches!(options.terminal, Terminal::None) {
         options.terminal = foreground.terminal(&mut options.process)?;
     }
     let container = container.interrupted_by(foreground.interrupt()?);
     let started = container.exec(&options)?;
     super::warn(&started.warnings);
     drop(options);
-    u8::try_from(foreground.wait(&started)?).context("the exit status is out of range")
+    let status = foreground.wait(&started)?;
+    foreground.finish()?;
+    u8::try_from(status).context("the exit status is out of range")
 }
 
 /// COMPAT(runc): the form and the texts.
@@ -150,8 +163,7 @@ fn read(file: &Path) -> anyhow::Result<Process> {
 }
 
 /// The process of the container's configuration.
-fn own(container: &Container) -> anyhow::Result<Process> {
-    let spec = container.spec()?;
+fn own(spec: &Spec) -> anyhow::Result<Process> {
     spec.process().clone().context("the container's config.json has no process: use --process")
 }
 

@@ -6,8 +6,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use orlop::Error;
 use orlop::launch::STAGE;
+use orlop::{Error, Kind};
 
 use super::Call;
 
@@ -21,6 +21,10 @@ pub(super) struct Arguments {
 pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let Arguments { file } = call.parse()?;
     let failed = |error| Error::io(&error, "writing the init stage").at_path(&file);
+    if fs::symlink_metadata(&file).is_ok_and(|found| !found.is_file()) {
+        let words = "the init stage can't take the place of what is no regular file";
+        return Err(Error::new(Kind::InvalidConfig, words).at_path(&file).into());
+    }
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }

@@ -9,7 +9,6 @@
 mod config;
 mod folder;
 mod isolation;
-mod streams;
 
 use std::fs::{self, Permissions};
 use std::io::{IsTerminal as _, Write as _};
@@ -27,7 +26,6 @@ use serde_json::Value;
 use config::{Config, PRIVATE};
 use folder::Folder;
 use isolation::Isolation;
-use streams::Streams;
 
 use super::Call;
 use crate::foreground::Foreground;
@@ -71,12 +69,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     let mut foreground = Foreground::new()?;
     foreground.end_when_asked();
     let mut options = CreateOptions::default();
-    if let Some(process) = bundle.spec.process_mut()
-        && terminal
-    {
-        options.terminal = foreground.terminal(process)?;
-    }
-    let _streams = Streams::lend(isolation.identity);
+    foreground.join(&mut bundle.spec, &mut options)?;
     let (_, started) = folder
         .store()
         .interrupted_by(foreground.interrupt()?)
@@ -86,6 +79,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     drop(options);
     introduce(&isolation, terminal);
     let status = foreground.wait(&started)?;
+    foreground.finish()?;
     u8::try_from(status).context("the exit status is out of range")
 }
 

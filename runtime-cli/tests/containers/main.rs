@@ -34,6 +34,7 @@ mod seccomp;
 mod security;
 mod sharing;
 mod spy;
+mod streams;
 mod sweep;
 mod systemd;
 mod terminal;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         live_mounts::TESTS,
         resctrl::TESTS,
         seccomp::TESTS,
+        streams::TESTS,
         terminal::TESTS,
         throwaway::TESTS,
         crowd::TESTS,

@@ -32,6 +32,9 @@ pub struct CreateOptions {
     pub cgroups: Driver,
     /// Who takes the terminal, when the config asks for one.
     pub terminal: Terminal,
+    /// Standard input, output and error of a container without a terminal; the caller's
+    /// own, if none are given.
+    pub stdio: Option<[OwnedFd; 3]>,
     /// Where to write the init's pid, before the call returns.
     pub pid_file: Option<PathBuf>,
     /// The listener of a unix socket at this path gets a pidfd of the init, before the
@@ -173,6 +176,7 @@ impl Store {
             root: root.as_ref().map(AsFd::as_fd),
             start: start.as_ref().map(AsFd::as_fd),
             console: console.as_ref().map(AsFd::as_fd),
+            stdio: options.stdio.as_ref().map(|fds| fds.each_ref().map(AsFd::as_fd)),
             target: None,
             paused: false,
             interrupt: self.interrupt.clone(),

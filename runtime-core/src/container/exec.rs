@@ -25,6 +25,9 @@ pub struct ExecOptions {
     pub process: Process,
     /// Who takes the terminal, when the process asks for one.
     pub terminal: Terminal,
+    /// Standard input, output and error of a process without a terminal; the caller's own,
+    /// if none are given.
+    pub stdio: Option<[OwnedFd; 3]>,
     /// Where to write the process's pid, before the call returns.
     pub pid_file: Option<PathBuf>,
     /// The listener of a unix socket at this path gets a pidfd of the process.
@@ -49,6 +52,9 @@ fn not_joined(error: &Error) -> Error {
 /// COMPAT(runc): its words; the flag is the same.
 const PAUSED: &str = "cannot exec in a paused container (use --ignore-paused to override)";
 
+/// COMPAT(runc): its words.
+const STOPPED: &str = "cannot exec in a stopped container";
+
 impl Container {
     /// Starts a process in the container; returns when its program has been
     /// executed.
@@ -61,18 +67,7 @@ impl Container {
     }
 
     fn try_exec(&self, options: &ExecOptions) -> Result<Started> {
-        let state = self.state()?;
-        match state {
-            State::Running | State::Created => {}
-            State::Paused if options.ignore_paused => {}
-            State::Paused => {
-                return Err(Error::new(Kind::WrongState, PAUSED));
-            }
-            // COMPAT(runc): its words.
-            State::Creating | State::Stopped => {
-                return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
-            }
-        }
+        let paused = self.is_paused(options)?;
         options.pid_file.as_deref().map_or(Ok(()), check_pid_file)?;
         let spec = self.spec()?;
         let host = HostFacts::probe()?;
@@ -92,7 +87,7 @@ impl Container {
             .map_err(|errno| Error::os(errno, "opening the container's init process"))?;
         if !self.record.is_alive()? {
             // The pidfd may be another process's.
-            return Err(Error::new(Kind::WrongState, "cannot exec in a stopped container"));
+            return Err(Error::new(Kind::WrongState, STOPPED));
         }
         let root = self.mounted_root()?;
         let directory = plan.outside.into_cgroup.then(|| self.joined(&manager, options));
@@ -105,8 +100,9 @@ impl Container {
             resctrl_tasks: &tasks,
             root: root.as_ref().map(AsFd::as_fd),
             console: console.as_ref().map(AsFd::as_fd),
+            stdio: options.stdio.as_ref().map(|fds| fds.each_ref().map(AsFd::as_fd)),
             target: Some(target.as_fd()),
-            paused: state == State::Paused,
+            paused,
             interrupt: self.store.interrupt.clone(),
             ..Kit::default()
         };
@@ -139,6 +135,16 @@ impl Container {
         let warnings = std::mem::take(&mut plan.warnings);
         let (pid, pidfd) = child.into_process()?;
         Ok(Started { pid, pidfd, warnings, notify: None })
+    }
+
+    /// Whether the process will wait for the container to be resumed.
+    fn is_paused(&self, options: &ExecOptions) -> Result<bool> {
+        match self.state()? {
+            State::Running | State::Created => Ok(false),
+            State::Paused if options.ignore_paused => Ok(true),
+            State::Paused => Err(Error::new(Kind::WrongState, PAUSED)),
+            State::Creating | State::Stopped => Err(Error::new(Kind::WrongState, STOPPED)),
+        }
     }
 
     /// The root, where it is a mount of the caller's own mount namespace.

@@ -230,7 +230,7 @@ impl<'a> Restoring<'a> {
             self.folder.write(&self.record)?;
         }
         let root = self.folder.make_criu_root()?;
-        let worker = self.start(&root)?;
+        let worker = self.start(&root, options)?;
         // It may take for ever, and `delete --force` must end it.
         self.record.saver = Some(Saver::new(&worker, &manager)?);
         self.folder.write(&self.record)?;
@@ -249,7 +249,7 @@ impl<'a> Restoring<'a> {
 
     /// CRIU, where the root is mounted for it alone: it wants it to be a mount, whose
     /// parent nothing covers.
-    fn start(&self, root: &Path) -> Result<Worker> {
+    fn start(&self, root: &Path, options: &CreateOptions) -> Result<Worker> {
         let path = &self.record.rootfs;
         let failed = |errno| Error::os(errno, "opening the root").at_path(path);
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| failed(libc::EINVAL))?;
@@ -264,9 +264,10 @@ impl<'a> Restoring<'a> {
         let null = null()?;
         let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         // A container with a terminal has none of ours.
-        let streams = match self.prepared.console {
-            Some(_) => [null.as_fd(); 3],
-            None => [input.as_fd(), output.as_fd(), error.as_fd()],
+        let streams = match (&self.prepared.console, &options.stdio) {
+            (Some(_), _) => [null.as_fd(); 3],
+            (None, Some(given)) => given.each_ref().map(AsFd::as_fd),
+            (None, None) => [input.as_fd(), output.as_fd(), error.as_fd()],
         };
         let given: Vec<BorrowedFd<'_>> = self.prepared.given.iter().map(AsFd::as_fd).collect();
         let mount = Some((tree.as_fd(), root));

@@ -41,6 +41,8 @@ pub(super) struct Request<'a> {
     pub plan: BorrowedFd<'a>,
     /// Descriptors that the stage inherits, apart from the plan's.
     pub inherit: Vec<Fd>,
+    /// What becomes its standard streams, each number above those.
+    pub stdio: Option<[Fd; 3]>,
     /// `CLONE_NEW*`
     pub flags: u32,
     /// The cgroup to start in.
@@ -63,6 +65,7 @@ const TURN: i64 = 50;
 struct Child {
     program: Fd,
     inherit: Vec<Fd>,
+    stdio: Option<[Fd; 3]>,
     argument: CString,
     raise: bool,
     errno: i32,
@@ -89,6 +92,7 @@ pub(super) fn clone(request: &Request<'_>) -> Result<Cloned> {
     let child = Child {
         program: request.program.as_raw_fd(),
         inherit,
+        stdio: request.stdio,
         argument: CString::new(plan.to_string()).unwrap_or_default(),
         raise: request.flags & abi::CLONE_NEWUSER != 0,
         errno: 0,
@@ -194,6 +198,12 @@ fn become_stage(child: &mut Child) -> ! {
         // All of them were opened close-on-exec, in a process that may have
         // threads which execute programs too.
         if let Err(Errno(errno)) = sys::fcntl(*fd, abi::F_SETFD, 0) {
+            child.errno = errno;
+            sys::exit(1)
+        }
+    }
+    for (next, fd) in (0..).zip(child.stdio.iter().flatten()) {
+        if let Err(Errno(errno)) = sys::dup3(*fd, next, 0) {
             child.errno = errno;
             sys::exit(1)
         }

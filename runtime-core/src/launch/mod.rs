@@ -78,6 +78,8 @@ pub struct Kit<'a> {
     pub start: Option<BorrowedFd<'a>>,
     /// A connected socket that takes the terminal's master.
     pub console: Option<BorrowedFd<'a>>,
+    /// What becomes the standard streams of the stage; the caller's own, if it is nothing.
+    pub stdio: Option<[BorrowedFd<'a>; 3]>,
     /// A pidfd of the process whose namespaces are joined.
     pub target: Option<BorrowedFd<'a>>,
     /// Whether the cgroup is frozen, and the caller wants to wait for its thawing.
@@ -118,12 +120,14 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
         *place = fd.as_raw_fd();
     }
     let plan_file = plan_file(plan, &table)?;
+    let copies = kit.stdio.map(above_streams).transpose()?;
     let preserved = 3..3 + preserved(plan).cast_signed();
     let inherit = table.iter().copied().filter(|fd| *fd >= 0).chain(preserved).collect();
     let cloned = clone::clone(&clone::Request {
         program,
         plan: plan_file.as_fd(),
         inherit,
+        stdio: copies.as_ref().map(|fds| fds.each_ref().map(AsRawFd::as_raw_fd)),
         flags: plan.outside.clone_flags,
         cgroup: kit.cgroup,
         patience: if kit.paused { PATIENCE } else { BIRTH },
@@ -131,6 +135,14 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
     })?;
     trace::begun(plan, cloned.pid);
     Ok(Child::new(cloned, control, hook_state, kit.interrupt.clone()))
+}
+
+/// Copies with numbers that none of the standard streams has: one becomes another's
+/// neighbour, and not its victim.
+fn above_streams(streams: [BorrowedFd<'_>; 3]) -> Result<[OwnedFd; 3]> {
+    let [input, output, error] = streams.map(|fd| fd.try_clone_to_owned());
+    let all = input.and_then(|input| Ok([input, output?, error?]));
+    all.map_err(|error| Error::io(&error, "copying the standard streams"))
 }
 
 fn preserved(plan: &Plan) -> u32 {
