@@ -231,9 +231,8 @@ fn none() -> LinuxCapabilities {
 /// COMPAT(runc): into every set but the inheritable one, and into the ambient one
 /// only if the inheritable one is given; an unknown name is told and left out.
 fn add(capabilities: &mut LinuxCapabilities, name: &str) {
-    let upper = name.to_ascii_uppercase();
-    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    let Ok(capability) = bare.parse::<Capability>() else {
+    let known = name.strip_prefix("CAP_").map(str::parse::<Capability>);
+    let Some(Ok(capability)) = known else {
         log::warn!("ignoring unknown or unavailable capabilities: [{name}]");
         return;
     };
@@ -331,7 +330,8 @@ mod tests {
 
     #[test]
     fn capabilities_go_where_runc_puts_them() {
-        let cap = vec!["CAP_BPF".into(), "CAP_BOGUS".into()];
+        let names = ["CAP_BPF", "CAP_BOGUS", "KILL", "cap_chown", "CAP_CAP_CHOWN"];
+        let cap = names.map(Into::into).into();
         let process = applied(Changes { cap, ..Changes::default() });
         let sets = process.capabilities().as_ref().unwrap();
         let bpf = Capabilities::from([Capability::Bpf]);

@@ -16,13 +16,12 @@ mod resources;
 mod shape;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, Mount, Process, Spec};
+use oci_spec::runtime::{Mount, Process, Spec};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -42,16 +41,11 @@ const CONFIG: &str = "config.json";
 struct Document {
     name: &'static str,
     shape: &'static Shape,
-    /// Where a process has its capabilities.
-    capabilities: &'static str,
 }
 
-const CONFIG_JSON: Document =
-    Document { name: "config", shape: &shape::CONFIG, capabilities: "/process/capabilities" };
-const PROCESS_JSON: Document =
-    Document { name: "process", shape: &shape::PROCESS, capabilities: "/capabilities" };
-const MOUNTS_JSON: Document =
-    Document { name: "list of mounts", shape: &shape::MOUNTS, capabilities: "/capabilities" };
+const CONFIG_JSON: Document = Document { name: "config", shape: &shape::CONFIG };
+const PROCESS_JSON: Document = Document { name: "process", shape: &shape::PROCESS };
+const MOUNTS_JSON: Document = Document { name: "list of mounts", shape: &shape::MOUNTS };
 
 /// The part of a config that has the mounts.
 #[derive(Deserialize)]
@@ -144,7 +138,8 @@ impl Bundle {
 pub fn parse_mounts(text: &str) -> Result<Vec<Mount>> {
     let section = match text.trim_ascii_start().starts_with('[') {
         true => {
-            serde_json::from_str::<&RawValue>(text).map_err(|error| failure(text, &error, None))?;
+            serde_json::from_str::<&RawValue>(text)
+                .map_err(|error| failure(text, &error, false))?;
             format!("{{\"mounts\":{text}}}").into()
         }
         false => Cow::from(text),
@@ -190,25 +185,21 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Parses; where that fails, finds out what the place is called.
 fn parse<T: DeserializeOwned>(text: &str, document: &Document) -> Result<Parsed<T>> {
-    let text = shape::fitted(text, document.shape)?;
+    let (text, unknown) = shape::fitted(text, document.shape)?;
+    let mut warnings = Vec::new();
+    if !unknown.is_empty() {
+        // COMPAT(runc): the text.
+        let names = listed(unknown.iter().map(|name| &**name), " ");
+        warnings.push(format!("ignoring unknown or unavailable capabilities: [{names}]"));
+    }
     let error = match serde_json::from_str(&text) {
-        Ok(value) => return Ok(Parsed { value, warnings: Vec::new() }),
+        Ok(value) => return Ok(Parsed { value, warnings }),
         Err(error) => error,
     };
     // Lines stay where they were; columns don't where something is filled in.
-    let moved = matches!(text, Cow::Owned(_)).then_some(COLUMN);
+    let moved = matches!(text, Cow::Owned(_));
     if let Some(text) = respelled(&text, &error) {
-        return parse(&text, document);
-    }
-    if pointer_at(&text, &error).starts_with(document.capabilities)
-        && let Some((without, unknown)) = without_unknown(&text, document.capabilities)
-    {
-        let value = serde_json::from_str(&without);
-        let value = value.map_err(|error| failure(&without, &error, Some(LINE)))?;
-        // COMPAT(runc): the text.
-        let names = listed(unknown.iter().map(String::as_str), " ");
-        let warning = format!("ignoring unknown or unavailable capabilities: [{names}]");
-        return Ok(Parsed { value, warnings: vec![warning] });
+        return parse(&text, document).map(|parsed| Parsed { warnings, ..parsed });
     }
     Err(failure(&text, &error, moved))
 }
@@ -252,15 +243,11 @@ fn respelled(text: &str, error: &serde_json::Error) -> Option<String> {
     Some(FLAGS.iter().fold(text.to_owned(), |text, (name, other)| text.replace(name, other)))
 }
 
-/// What the words of a place begin with.
-const LINE: &str = " at line ";
-const COLUMN: &str = " column ";
-
-/// Where the text is not as a person wrote it, the place is told up to what has `moved`.
-fn failure(text: &str, error: &serde_json::Error, moved: Option<&str>) -> Error {
+/// Where the text is not as a person wrote it, the column has `moved`, and is not told.
+fn failure(text: &str, error: &serde_json::Error, moved: bool) -> Error {
     let failure = |what| Error::new(Kind::InvalidConfig, what);
     let mut what = error.to_string();
-    if let Some(at) = moved.and_then(|moved| what.rfind(moved)) {
+    if let (true, Some(at)) = (moved, what.rfind(" column ")) {
         what.truncate(at);
     }
     match pointer_at(text, error) {
@@ -288,30 +275,6 @@ fn pointer_at(text: &str, error: &serde_json::Error) -> String {
     let (taken, rest) = text.as_bytes().split_at(end.min(text.len()));
     place.walk(taken);
     place.into_pointer(rest)
-}
-
-/// The document without the capabilities that nobody knows, and their names in
-/// order. `None` when it is not they that are wrong.
-fn without_unknown(text: &str, capabilities: &str) -> Option<(String, BTreeSet<String>)> {
-    let mut document: Value = serde_json::from_str(text).ok()?;
-    let mut unknown = BTreeSet::new();
-    for set in document.pointer_mut(capabilities)?.as_object_mut()?.values_mut() {
-        let Value::Array(names) = set else { continue };
-        names.retain(|name| {
-            let known = !name.is_string() || is_known(name);
-            if let Value::String(name) = name
-                && !known
-            {
-                unknown.insert(name.clone());
-            }
-            known
-        });
-    }
-    (!unknown.is_empty()).then(|| (document.to_string(), unknown))
-}
-
-fn is_known(name: &Value) -> bool {
-    serde_json::from_str::<Capability>(&name.to_string()).is_ok()
 }
 
 /// The kernel takes a NUL for the end of a string: a path or argument with one
@@ -352,6 +315,8 @@ fn find_nul(value: &Value, place: &mut String) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::runtime::Capability;
+
     use super::*;
 
     const SMALL: &str =
@@ -439,6 +404,26 @@ mod tests {
         assert_eq!(capabilities.bounding().as_ref().map(|set| set.len()), Some(1));
         let text = with_process(r#""capabilities":{"bounding":["CAP_BOGUS",3]}"#);
         assert!(refusal(&text).contains("/process/capabilities/bounding/0"), "{}", refusal(&text));
+    }
+
+    #[test]
+    fn a_name_of_a_capability_is_exact() {
+        let given = r#"["KILL", "CAP_CHOWN", "cap_kill", "chown","CAP_CAP_BPF","CAP_\u0042PF"]"#;
+        let left =
+            "ignoring unknown or unavailable capabilities: [CAP_CAP_BPF KILL cap_kill chown]";
+        let known = Some([Capability::Chown, Capability::Bpf].into());
+        // A flag that is read in another spelling takes the second way.
+        for more in ["", r#","scheduler":{"policy":"SCHED_FIFO","flags":["SCHED_FLAG_RECLAIM"]}"#] {
+            let text = format!(r#""capabilities":{{"permitted":{given}}}{more}"#);
+            let parsed = Bundle::parse(with_process(&text).as_bytes()).expect("no error");
+            let alone = format!(r#"{{"cwd":"/",{text}}}"#);
+            let alone = Bundle::parse_process(alone.as_bytes()).expect("no error");
+            assert_eq!((&parsed.warnings, &alone.warnings), (&vec![left.into()], &parsed.warnings));
+            for process in [parsed.value.process().as_ref().expect("one"), &alone.value] {
+                let capabilities = process.capabilities().as_ref().expect("capabilities");
+                assert_eq!(capabilities.permitted(), &known);
+            }
+        }
     }
 
     #[test]

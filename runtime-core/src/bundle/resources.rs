@@ -70,8 +70,7 @@ const NAMES: &[&str] = &[
 /// # Errors
 /// What is wrong with it first.
 pub fn parse_resources(text: &str) -> Result<LinuxResources> {
-    let document =
-        Document { name: "the limits", shape: &RESOURCES, capabilities: "/capabilities" };
+    let document = Document { name: "the limits", shape: &RESOURCES };
     let text = readable(text.as_bytes(), document.name)?;
     let mut changed = false;
     let named = serde_json::from_str(text).map(|value| respelled(value, &mut changed));

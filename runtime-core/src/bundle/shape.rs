@@ -3,12 +3,14 @@
 //! the types have a value of their own where the config has none.
 //!
 //! Decides what of these is refused, and writes the others in a way that the types
-//! read right. All that is left stays as it is written, in its line.
+//! read right. All that is left stays as it is written, in its line. Names of capabilities
+//! that nobody knows are left out on the way.
 //!
 //! COMPAT(runc): null for a field is none, and for a value under a name of a person's
 //! own the empty one.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::escape;
@@ -27,6 +29,8 @@ pub(super) enum Shape {
     Map(&'static Shape, &'static str),
     /// An array.
     List(&'static Shape),
+    /// The name of a capability.
+    Capability,
 }
 
 /// What an object is without the fields that count.
@@ -40,10 +44,11 @@ pub(super) enum Without {
     None,
 }
 
-use Shape::{Any, List, Map, Object, With};
+use Shape::{Any, Capability, List, Map, Object, With};
 
 const PLAIN: Shape = Object(&[]);
 const PLAINS: Shape = List(&PLAIN);
+const CAPABILITIES: Shape = List(&Capability);
 
 const LIST_OF_MOUNTS: Shape = List(&Object(&[("uidMappings", PLAINS), ("gidMappings", PLAINS)]));
 
@@ -79,7 +84,16 @@ pub(super) const PROCESS: Shape = With(
     &[
         ("consoleSize", PLAIN),
         ("user", PLAIN),
-        ("capabilities", PLAIN),
+        (
+            "capabilities",
+            Object(&[
+                ("bounding", CAPABILITIES),
+                ("effective", CAPABILITIES),
+                ("permitted", CAPABILITIES),
+                ("inheritable", CAPABILITIES),
+                ("ambient", CAPABILITIES),
+            ]),
+        ),
         ("rlimits", PLAINS),
         // COMPAT(runc): the text.
         ("ioPriority", With(&[], &["class"], Without::Refused("invalid ioPriority.Class: \"\""))),
@@ -128,17 +142,21 @@ pub(super) const RESOURCES: Shape = Object(&[
     ("unified", Map(&Any, "\"\"")),
 ]);
 
-/// A document that the types read right. One that can't be parsed may come back as it is.
+/// A document that the types read right, and the names of capabilities that it has no
+/// more. One that can't be parsed may come back as it is.
 ///
 /// # Errors
 /// The first array in the place of an object; an object that lacks what it must have.
-pub(super) fn fitted<'a>(text: &'a str, shape: &'static Shape) -> Result<Cow<'a, str>> {
-    let (open, changes) = Default::default();
-    let mut walk = Walk { text, bytes: text.as_bytes(), open, changes };
+pub(super) fn fitted<'a>(
+    text: &'a str,
+    shape: &'static Shape,
+) -> Result<(Cow<'a, str>, BTreeSet<Cow<'a, str>>)> {
+    let (open, changes, unknown) = Default::default();
+    let mut walk = Walk { text, bytes: text.as_bytes(), open, changes, unknown };
     walk.all(shape)?;
-    let Walk { mut changes, .. } = walk;
+    let Walk { mut changes, unknown, .. } = walk;
     if changes.is_empty() {
-        return Ok(text.into());
+        return Ok((text.into(), unknown));
     }
     changes.sort_by_key(|(range, _)| (range.start, range.end));
     let mut fitted = String::with_capacity(text.len());
@@ -150,7 +168,7 @@ pub(super) fn fitted<'a>(text: &'a str, shape: &'static Shape) -> Result<Cow<'a,
         done = range.end;
     }
     fitted.push_str(&text[done..]);
-    Ok(fitted.into())
+    Ok((fitted.into(), unknown))
 }
 
 /// A container around the place that was reached. There are no more than shapes in one
@@ -176,6 +194,8 @@ struct Walk<'a> {
     bytes: &'a [u8],
     open: Vec<Level>,
     changes: Vec<(Range<usize>, String)>,
+    /// Names of capabilities that are none.
+    unknown: BTreeSet<Cow<'a, str>>,
 }
 
 impl Walk<'_> {
@@ -184,7 +204,7 @@ impl Walk<'_> {
         let mut at = 0;
         while let Some(byte) = self.bytes.get(at) {
             match byte {
-                b'{' | b'[' if matches!(next, Any) => at = self.over(at),
+                b'{' | b'[' if matches!(next, Any | Capability) => at = self.over(at),
                 b'{' | b'[' => {
                     let array = *byte == b'[';
                     if array && !matches!(next, List(_)) {
@@ -220,7 +240,7 @@ impl Walk<'_> {
                     if let Some(shape) = self.key(at..end) {
                         next = shape;
                     }
-                    at = end;
+                    at = if matches!(next, Capability) { self.capability(at..end) } else { end };
                 }
                 b'n' if self.bytes[at..].starts_with(b"null") => at = self.null(at),
                 b':' | b' ' | b'\t' | b'\r' | b'\n' => at += 1,
@@ -303,16 +323,36 @@ impl Walk<'_> {
             return end;
         }
         level.fields = level.fields.saturating_sub(1);
-        let rest = &self.bytes[end..];
+        self.leave_out(key.start..end)
+    }
+
+    /// Where it goes on behind the name of a capability.
+    ///
+    /// COMPAT(runc): upper case, with the prefix. The types take more than that.
+    fn capability(&mut self, range: Range<usize>) -> usize {
+        let name = name(&self.text[range.clone()]);
+        let bare = name.strip_prefix("CAP_");
+        if bare.is_some_and(|bare| bare.parse::<oci_spec::runtime::Capability>().is_ok()) {
+            return range.end;
+        }
+        self.unknown.insert(name);
+        self.leave_out(range)
+    }
+
+    /// Takes out an element or a field, with one comma, and tells where it goes on.
+    fn leave_out(&mut self, range: Range<usize>) -> usize {
+        let Some(level) = self.open.last_mut() else { return range.end };
+        let rest = &self.bytes[range.end..];
         let behind = rest.trim_ascii_start();
-        let (start, end) = if behind.first() == Some(&b',') {
+        let range = if behind.first() == Some(&b',') {
             level.key = None;
-            (key.start, end + rest.len() - behind.len() + 1)
+            range.start..range.end + rest.len() - behind.len() + 1
         } else {
             // With the comma before it. All since that is gone already.
-            (level.comma.unwrap_or(key.start), end)
+            level.comma.unwrap_or(range.start)..range.end
         };
-        self.replace(start..end, "");
+        let end = range.end;
+        self.replace(range, "");
         end
     }
 
@@ -373,7 +413,7 @@ mod tests {
     use super::*;
 
     fn fit(text: &str) -> String {
-        fitted(text, &CONFIG).unwrap().into_owned()
+        fitted(text, &CONFIG).unwrap().0.into_owned()
     }
 
     fn refusal(text: &str) -> String {
@@ -476,6 +516,26 @@ mod tests {
             [r#"{"linux": {"resources": {"pids": {"limit": 0}}}}"#, r#"{"linux": {"seccomp": {}}}"#]
         {
             assert_eq!(fit(given), given);
+        }
+    }
+
+    #[test]
+    fn capabilities_are_left_out_in_any_place() {
+        for (set, wanted) in [
+            (r#"["KILL"]"#, "[]"),
+            (r#"["KILL", "CAP_KILL"]"#, r#"["CAP_KILL"]"#),
+            (r#"["CAP_KILL", "KILL"]"#, r#"["CAP_KILL"]"#),
+            (r#"["a", "CAP_KILL" , "b","c" ]"#, r#"["CAP_KILL"]"#),
+            ("[\"CAP_KILL\",\n\"a\",\n\"CAP_BPF\"\n]", r#"["CAP_KILL", "CAP_BPF"]"#),
+            (r#"["a", 3, "b"]"#, "[3]"),
+            (r#"[["a"], {"b": "c"}]"#, r#"[["a"], {"b": "c"}]"#),
+            (r#""a""#, r#""a""#),
+        ] {
+            let config = |set: &str| {
+                let sets = format!(r#"{{"ambient": {set}, "other": ["a"]}}"#);
+                format!(r#"{{"process": {{"user": {{}}, "capabilities": {sets}}}}}"#)
+            };
+            same(&config(set), &config(wanted));
         }
     }
 

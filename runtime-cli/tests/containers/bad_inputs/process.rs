@@ -30,6 +30,8 @@ fn row_14_unknown_capability(lab: &Lab) {
         &[
             Case::patch("in every set", process("capabilities", sets(&["CAP_KILL", "CAP_BOGUS"])))
                 .warns(&["ignoring unknown or unavailable capabilities: [CAP_BOGUS]"]),
+            Case::patch("no name", process("capabilities", sets(&["CAP_BPF", "KILL", "cap_kill"])))
+                .warns(&["ignoring unknown or unavailable capabilities: [KILL cap_kill]"]),
             Case::patch("no name at all", process("capabilities", sets(&[""])))
                 .warns(&["ignoring unknown or unavailable capabilities: []"]),
         ],
