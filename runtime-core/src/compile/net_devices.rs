@@ -29,17 +29,17 @@ pub(super) fn validate(plan: &mut Builder, context: &Context) {
     let mut names = HashSet::new();
     for NetDevice { name, inside, pointer } in &devices {
         let below = format!("{pointer}/name");
-        let mut valid = |name: &str, pointer: &str| {
-            if !is_name(name) {
+        let mut valid = |is: bool, name: &str, pointer: &str| {
+            if !is {
                 let what = format!("invalid network device name {name:?}");
                 plan.error(Error::config(pointer, what));
             }
         };
-        valid(name, pointer);
+        valid(is_name(name) && !name.contains('%'), name, pointer);
         if inside != name {
-            valid(inside, &below);
+            valid(is_name(inside) && is_counted(inside), inside, &below);
         }
-        if !inside.contains("%d") && !names.insert(inside) {
+        if !inside.contains('%') && !names.insert(inside) {
             let what = format!("two network devices are to be named {inside:?}");
             plan.error(Error::config(below, what));
         }
@@ -61,6 +61,12 @@ pub(super) fn devices(context: &Context) -> Vec<NetDevice> {
         .collect();
     devices.sort_by(|one, other| one.name.cmp(&other.name));
     devices
+}
+
+/// SPEC: a name may have a `%d`, for which the kernel puts a number. It takes no other `%`
+/// (net/core/dev.c, `__dev_alloc_name`), and a device that is there has none.
+fn is_counted(name: &str) -> bool {
+    name.split_once('%').is_none_or(|(_, rest)| rest.starts_with('d') && !rest.contains('%'))
 }
 
 /// net/core/dev.c (`dev_valid_name`)

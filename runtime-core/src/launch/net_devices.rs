@@ -74,7 +74,7 @@ fn look(device: &NetDevice, host: &mut Socket, inside: &mut Socket) -> Result<u3
         .map_err(|errno| failed(errno, format!("looking for the network device {name:?}")))?;
     // The kernel fills in a number that nobody has. Else it would tell when the device
     // is there already.
-    if !new.contains("%d") {
+    if !new.contains('%') {
         let doing = || format!("looking for the name {new:?} in the network namespace");
         match named(inside, new) {
             Err(Errno::ENODEV) => {}
