@@ -248,6 +248,10 @@ fn what_makes_no_sense_is_refused() {
         (r#"{"unified":{"a/b":"1"}}"#, "unified resource \"a/b\" must be a file name (no slashes)"),
         (r#"{"unified":{"memory":"1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
         (r#"{"unified":{"..":"1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
+        (r#"{"unified":{"cgroup.procs":"1"}}"#, "\"cgroup.procs\" is no limit"),
+        (r#"{"unified":{"cgroup.threads":"1"}}"#, "/linux/resources/unified/cgroup.threads)"),
+        (r#"{"unified":{"cgroup.kill":"1"}}"#, "\"cgroup.kill\" is no limit"),
+        (r#"{"unified":{"cgroup.freeze":"1"}}"#, "\"cgroup.freeze\" is no limit"),
         (
             r#"{"unified":{"foo.max":"1"}}"#,
             "unified resource \"foo.max\" can't be set: controller \"foo\" not available",

@@ -119,6 +119,8 @@ fn row_33_files_and_paths(lab: &Lab) {
                 .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "unified resource \"nope.max\" can't be set: controller \"nope\" not available (config.json: /linux/resources/unified/nope.max)"),
             Case::patch("no controller", unified("max"))
                 .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "unified resource \"max\" must be in the form CONTROLLER.PARAMETER (config.json: /linux/resources/unified/max)"),
+            Case::patch("a move", unified("cgroup.procs"))
+                .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "unified resource \"cgroup.procs\" is no limit (config.json: /linux/resources/unified/cgroup.procs)"),
             Case::patch("a file", unified("cgroup.nope"))
                 .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "\"cgroup.nope\" does not exist in the cgroup \"/sys/fs/cgroup/*\": controller \"cgroup\" not available there (config.json: /linux/resources/unified/cgroup.nope)"),
             Case::patch("a page size with a way out", pages("../../x"))

@@ -144,11 +144,19 @@ fn weight_of(shares: u64) -> u64 {
     }
 }
 
+/// Files that move, end or stop processes, on the host too: a process that is written to
+/// the first one is the container's then, and is killed with it.
+const DEEDS: [&str; 4] = ["cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze"];
+
 fn unified(resources: &LinuxResources, list: &mut List) {
     let mut keys: Vec<_> = resources.unified().iter().flatten().collect();
     keys.sort();
     for (key, value) in keys {
         let pointer = format!("/linux/resources/unified/{}", escape(key));
+        if DEEDS.contains(&&**key) {
+            list.refuse(pointer, format!("unified resource {key:?} is no limit"));
+            continue;
+        }
         // COMPAT(runc): its words, twice.
         if key.contains('/') || key.contains('\0') {
             let text = format!("unified resource {key:?} must be a file name (no slashes)");
