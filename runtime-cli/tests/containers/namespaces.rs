@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
+use crate::extras::mounts;
 use crate::harness::{Bundle, Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -15,10 +16,13 @@ pub(crate) const TESTS: &[Test] = tests![
     the_mounts_may_be_the_hosts,
     the_mounts_may_be_those_of_a_path,
     a_user_namespace_maps_ids,
+    a_user_namespace_may_deny_groups,
     a_time_namespace_has_offsets,
     a_user_namespace_has_offsets_limits_and_a_score,
     names_and_sysctls_are_set,
 ];
+
+const MAP: &str = "0 100000 1000";
 
 const KINDS: [(&str, &str); 6] = [
     ("network", "net"),
@@ -200,6 +204,45 @@ fn a_user_namespace_maps_ids(lab: &Lab) {
     let queues = lab.exec("a", &["--user", "0"], &["stat", "/dev/mqueue"]).ok();
     assert_eq!(queues, "/dev/mqueue dir 1777 0:0\n");
     lab.delete("a");
+}
+
+/// A namespace of somebody without privileges, who has to deny it to map a group.
+fn a_user_namespace_may_deny_groups(lab: &Lab) {
+    let mut holder = Command::new("unshare");
+    holder.args(["--user", "sleep", "1000"]).stdin(Stdio::null());
+    let holder = Holder(holder.spawn().unwrap());
+    let pid = holder.0.id().to_string();
+    until("the namespace", || of(&pid, "user") != of("self", "user"));
+    for (file, text) in [("setgroups", "deny"), ("uid_map", MAP), ("gid_map", MAP)] {
+        fs::write(format!("/proc/{pid}/{file}"), text).unwrap();
+    }
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.namespace("user", Some(&format!("/proc/{pid}/ns/user")));
+    bundle.config["process"]["user"] = json!({ "uid": 5, "gid": 6 });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let status = lab.exec("a", &["--user", "7:8"], &["cat", "/proc/self/status"]).ok();
+    assert!(status.contains("Uid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\n"), "{status}");
+    mounts(lab, "add", &json!([{ "destination": "/tmp", "type": "tmpfs" }])).ok();
+    let denied = "becoming user 5:6: setgroups (config.json: /process/user): operation not \
+                  permitted (the user namespace that is joined denies it (user_namespaces(7)): \
+                  additionalGids can't be had there)";
+    let said = lab.exec("a", &["--additional-gids", "9"], &["sleep"]).fails();
+    assert!(said.ends_with(&denied.replace("config.json: /process", "process: ")), "{said}");
+    lab.delete("a");
+    bundle.config["process"]["user"]["additionalGids"] = json!([9]);
+    let said = lab.run(&bundle, "a", &[]).fails();
+    assert!(said.ends_with(denied), "{said}");
+
+    // A filter that answers the same says nothing of the namespace.
+    bundle.config["process"]["user"] = json!({ "uid": 5, "gid": 6 });
+    bundle.config["process"]["noNewPrivileges"] = json!(false);
+    let rule = json!({ "names": ["setgroups"], "action": "SCMP_ACT_ERRNO" });
+    bundle.config["linux"]["seccomp"] =
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    lab.delete("a");
+    bundle.user_namespace();
+    lab.create(&bundle, "a", &[]).fails();
 }
 
 fn a_time_namespace_has_offsets(lab: &Lab) {

@@ -1,7 +1,8 @@
 //! Namespaces and cgroups: joining, making, and going on as init.
 
-use crate::op::Op;
+use crate::op::{GROUPS_IF_LET, GROUPS_LEFT, Op};
 use crate::plan::{Plan, Slot, Words};
+use crate::process;
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, Fd, abi};
 use crate::wire::{HEAD, Message, MessageKind, Part, TEXT_MAX};
@@ -20,6 +21,7 @@ pub fn join_cgroups(stage: &Stage, slots: Words) -> Done {
 /// secret, so: first all we may from outside, then the user namespace, then the
 /// rest from inside.
 pub fn join(stage: &mut Stage, namespaces: Words) -> Done {
+    let proc = proc_to_ask(stage.plan);
     let mut user = None;
     let mut later = false;
     for (slot, kind) in pairs(stage.plan, namespaces) {
@@ -34,7 +36,8 @@ pub fn join(stage: &mut Stage, namespaces: Words) -> Done {
     }
     if let Some(slot) = user {
         join_one(stage, slot, abi::CLONE_NEWUSER)?;
-        become_root(0)?;
+        become_root(stage, GROUPS_LEFT)?;
+        ask_groups(stage, proc);
     }
     if !later {
         return Ok(());
@@ -60,11 +63,44 @@ fn join_one(stage: &mut Stage, slot: u32, kind: u32) -> Done {
 
 /// Joins all of a process's namespaces in one call (KERNEL(<5.8): absent).
 pub fn join_process(stage: &mut Stage, slot: Slot, kinds: u32) -> Done {
+    let proc = proc_to_ask(stage.plan);
     sys::setns(stage.plan.slot(slot), kinds).map_err(in_part(Part::Whole))?;
     if kinds & abi::CLONE_NEWUSER != 0 {
-        become_root(0)?;
+        become_root(stage, GROUPS_LEFT)?;
+        ask_groups(stage, proc);
     }
     if kinds & abi::CLONE_NEWNS != 0 { open_root(stage) } else { Ok(()) }
+}
+
+/// The host's procfs, if a user namespace is to be asked what it denies. What is at /proc
+/// afterwards may be anybody's.
+fn proc_to_ask(plan: Plan<'static>) -> Fd {
+    let asks = |op| match op {
+        Op::Ids { set_groups, .. } => set_groups == GROUPS_IF_LET,
+        Op::BecomeRoot { groups } => groups == GROUPS_IF_LET,
+        _ => false,
+    };
+    if !(0..plan.len()).filter_map(|index| plan.op(index)).any(asks) {
+        return sys::NO_FD;
+    }
+    let flags = abi::O_PATH | abi::O_DIRECTORY | abi::O_CLOEXEC;
+    sys::openat(abi::AT_FDCWD, c"/proc", flags).unwrap_or(sys::NO_FD)
+}
+
+/// What the kernel says of this very process. Where it says nothing, setgroups(2) has to
+/// work.
+fn ask_groups(stage: &mut Stage, proc: Fd) {
+    if proc == sys::NO_FD {
+        return;
+    }
+    let genuine = sys::fs_magic(proc) == Ok(abi::PROC_SUPER_MAGIC);
+    let opened = sys::openat(proc, c"self/setgroups", abi::O_RDONLY | abi::O_CLOEXEC);
+    if let Ok(fd) = opened {
+        let mut said = [0; 4];
+        stage.groups_denied = genuine && sys::read(fd, &mut said) == Ok(4) && said == *b"deny";
+        sys::close(fd);
+    }
+    sys::close(proc);
 }
 
 fn open_root(stage: &mut Stage) -> Done {
@@ -105,10 +141,8 @@ pub fn clone_init(stage: &mut Stage, kinds: u32, index: u32) -> Done {
 }
 
 /// Root of the user namespace we are in.
-pub fn become_root(drop_groups: u32) -> Done {
-    if drop_groups == 1 {
-        sys::setgroups(&[]).map_err(in_part(Part::Groups))?;
-    }
+pub fn become_root(stage: &Stage, groups: u32) -> Done {
+    process::set_groups(stage, groups, &[])?;
     sys::setresgid(0).map_err(in_part(Part::Group))?;
     sys::setresuid(0).map_err(in_part(Part::User))
 }

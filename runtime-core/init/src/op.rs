@@ -98,6 +98,13 @@ pub const CHDIR_TRY: u32 = 2;
 pub const CONSOLE_BOUND: u32 = 1;
 /// In `Console`, `like`: no carriage return is added to the end of a line.
 pub const CONSOLE_BARE_LINES: u32 = 2;
+
+/// Groups stay as they are: the namespace has no setgroups(2).
+pub const GROUPS_LEFT: u32 = 0;
+/// Groups are set.
+pub const GROUPS_SET: u32 = 1;
+/// Groups are set, or none are to be, and the user namespace that was joined denies it.
+pub const GROUPS_IF_LET: u32 = 2;
 /// In `Device`: made, or bound when the kernel does not let us.
 pub const DEVICE_MADE: u32 = 0;
 /// In `Device`: the host's own, bound.
@@ -136,7 +143,8 @@ ops! {
     /// Go on in a child, which is the container's init; tell the launcher its
     /// pidfd and exit. For pid namespaces that were joined or unshared.
     CloneInit { kinds: u32 }
-    /// Be root of the user namespace; drop all groups when `groups` is 1.
+    /// Be root of the user namespace; drop all groups as `groups` says, of which there
+    /// are [`GROUPS_LEFT`], [`GROUPS_SET`] and [`GROUPS_IF_LET`].
     BecomeRoot { groups: u32 }
     /// Enter the time namespace made for children.
     EnterTime {}
@@ -270,7 +278,8 @@ ops! {
     Label { file: Str, value: Bytes }
     /// Drop from the bounding set all that is not in `keep`.
     Bounding { keep: u64 }
-    /// Groups, group and user; capabilities survive until `Capabilities`.
+    /// Groups, group and user; capabilities survive until `Capabilities`. `set_groups` is
+    /// one of [`GROUPS_LEFT`], [`GROUPS_SET`] and [`GROUPS_IF_LET`].
     Ids { uid: u32, gid: u32, groups: Words, set_groups: u32 }
     /// Exactly these capability sets.
     Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 }

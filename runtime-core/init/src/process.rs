@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 
+use crate::op::{GROUPS_IF_LET, GROUPS_LEFT};
 use crate::plan::{Bytes, Gate, Words};
 use crate::run::{Done, Fail, Stage, in_part};
 use crate::sys::{self, Errno, abi};
@@ -103,14 +104,28 @@ pub fn bounding(keep: u64) -> Done {
 }
 
 /// Groups, group, user; in this order, because only root may do the first two.
-pub fn ids(stage: &Stage, uid: u32, gid: u32, groups: Words, set_groups: bool) -> Done {
+pub fn ids(stage: &Stage, uid: u32, gid: u32, groups: Words, how: u32) -> Done {
     sys::prctl(abi::PR_SET_KEEPCAPS, 1, 0, 0).map_err(in_part(Part::Whole))?;
-    if set_groups {
-        let groups = Bytes { at: groups.at, len: groups.len.saturating_mul(4) };
-        sys::setgroups(stage.plan.bytes(groups)).map_err(in_part(Part::Groups))?;
-    }
+    let groups = Bytes { at: groups.at, len: groups.len.saturating_mul(4) };
+    set_groups(stage, how, stage.plan.bytes(groups))?;
     sys::setresgid(gid).map_err(in_part(Part::Group))?;
     sys::setresuid(uid).map_err(in_part(Part::User))
+}
+
+/// These groups, as an op says `how`.
+///
+/// COMPAT(runc): a namespace that denies it leaves the caller's where none are asked for.
+/// A filter may answer EPERM, too: that is no reason to keep them.
+pub fn set_groups(stage: &Stage, how: u32, groups: &[u8]) -> Done {
+    if how == GROUPS_LEFT {
+        return Ok(());
+    }
+    match sys::setgroups(groups) {
+        Err(Errno(abi::EPERM)) if how == GROUPS_IF_LET && stage.groups_denied => {
+            if groups.is_empty() { Ok(()) } else { Err(Fail::new(Part::GroupsDenied, abi::EPERM)) }
+        }
+        result => result.map_err(in_part(Part::Groups)),
+    }
 }
 
 /// Exactly these sets; ambient ones last, since they need the other two.

@@ -56,6 +56,8 @@ pub struct Stage {
     pub parent: Option<(&'static [u8], Fd)>,
     /// The caller's, which its hooks have.
     pub umask: u32,
+    /// Whether the user namespace that was joined denies setgroups(2).
+    pub groups_denied: bool,
     /// Whether `Chdir` has already led into the working directory.
     pub in_cwd: bool,
     /// The program found by `FindProgram`.
@@ -86,6 +88,7 @@ pub fn main(argument: &CStr) -> ! {
         held: [mount::Held::NONE; MOST_HELD],
         parent: None,
         umask: 0,
+        groups_denied: false,
         in_cwd: false,
         program: exec::Program::default(),
         home: exec::Home::NONE,
@@ -134,7 +137,7 @@ impl Stage {
             Op::JoinProcess { slot, kinds } => namespace::join_process(self, slot, kinds),
             Op::Unshare { kinds } => sys::unshare(kinds).map_err(in_part(Part::Whole)),
             Op::CloneInit { kinds } => namespace::clone_init(self, kinds, index),
-            Op::BecomeRoot { groups } => namespace::become_root(groups),
+            Op::BecomeRoot { groups } => namespace::become_root(self, groups),
             Op::EnterTime {} => namespace::enter_time(),
             Op::Session {} => process::session(self),
             Op::Undumpable {} => process::undumpable(),
@@ -287,7 +290,7 @@ impl Stage {
             Op::Label { file, value } => file::label(self, plan.str(file), plan.bytes(value)),
             Op::Bounding { keep } => process::bounding(keep),
             Op::Ids { uid, gid, groups, set_groups } => {
-                process::ids(self, uid, gid, groups, set_groups == 1)
+                process::ids(self, uid, gid, groups, set_groups)
             }
             Op::Capabilities { effective, permitted, inheritable, ambient } => {
                 process::capabilities(effective, permitted, inheritable, ambient)

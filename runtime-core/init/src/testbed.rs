@@ -94,6 +94,7 @@ impl Bed {
             empty: NO_FD,
             parent: None,
             umask: 0,
+            groups_denied: false,
             in_cwd: false,
             program: exec::Program::default(),
             home: exec::Home::NONE,

@@ -76,9 +76,10 @@ pub enum Part {
     Dangling = 33,
     Clone = 34,
     Covered = 35,
+    GroupsDenied = 36,
 }
 
-const LAST_PART: u32 = Part::Covered as u32;
+const LAST_PART: u32 = Part::GroupsDenied as u32;
 
 impl Part {
     /// All parts, in the order of their numbers.
@@ -119,6 +120,7 @@ impl Part {
         Self::Dangling,
         Self::Clone,
         Self::Covered,
+        Self::GroupsDenied,
     ];
 }
 

@@ -85,7 +85,7 @@ fn in_container(
     }
     namespaces::join(&mut plan, &context);
     if user {
-        let groups = u32::from(!namespaces::setgroups_denied(&context));
+        let groups = namespaces::set_groups(&context);
         plan.push(Op::BecomeRoot { groups }, "", "becoming root of the user namespace");
     }
     rootfs::of_container(&mut plan);

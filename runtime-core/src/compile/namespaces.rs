@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxTimeOffset, Process};
+use orlop_init::op::{GROUPS_IF_LET, GROUPS_LEFT, GROUPS_SET};
 
 use super::{Context, Options, net_devices, resctrl, scheduling};
 use crate::error::Error;
@@ -242,7 +243,7 @@ fn map_ids(plan: &mut Builder, context: &Context) {
     plan.outside().maps = Some(Maps { uid, gid, uid_by, gid_by, deny_setgroups });
     let wait = "waiting for the maps of the user namespace";
     plan.push(Op::WaitFor { gate: Gate::Mapped }, "/linux/uidMappings", wait);
-    let groups = u32::from(!deny_setgroups);
+    let groups = set_groups(context);
     plan.push(Op::BecomeRoot { groups }, "", "becoming root of the user namespace");
 }
 
@@ -265,6 +266,16 @@ pub(super) fn setgroups_denied(context: &Context) -> bool {
     let Context { host, linux, namespaces, .. } = context;
     let by_itself = || !namespaces.is_new(USER) || Ids::Group.is_own(host, linux.gid_mappings());
     !host.setgroups || namespaces.user() && !Ids::Group.may_map(host) && by_itself()
+}
+
+/// How the groups are set. Whether a namespace that is joined by its path denies it is
+/// known to those who are in it.
+pub(super) fn set_groups(context: &Context) -> u32 {
+    match setgroups_denied(context) {
+        true => GROUPS_LEFT,
+        false if context.namespaces.joins(USER) => GROUPS_IF_LET,
+        false => GROUPS_SET,
+    }
 }
 
 /// One of the two kinds of ids.

@@ -258,7 +258,7 @@ fn cwd_text(process: &Process) -> String {
 
 fn ids(plan: &mut Builder, context: &Context, process: &Process) {
     let user = process.user();
-    let set_groups = u32::from(!namespaces::setgroups_denied(context));
+    let set_groups = namespaces::set_groups(context);
     let groups = plan.words(user.additional_gids().as_deref().unwrap_or_default());
     let (uid, gid) = (user.uid(), user.gid());
     let doing = format!("becoming user {uid}:{gid}");

@@ -115,6 +115,10 @@ fn hint(op: &Op, part: Part, errno: i32) -> &'static str {
         (Op::Stdio { .. }, Part::Open | Part::Verify, _) => {
             "/dev/null in the container has to be the null device, character device 1:3"
         }
+        (_, Part::GroupsDenied, _) => {
+            "the user namespace that is joined denies it (user_namespaces(7)): \
+             additionalGids can't be had there"
+        }
         (Op::Unmount { .. }, Part::Verify, abi::EINVAL) => "nothing is mounted there",
         _ => "",
     }
@@ -251,7 +255,7 @@ fn phrase(part: Part) -> &'static str {
         Part::Write => "writing",
         Part::Start => "starting it",
         Part::OutsideRoot => "it lies outside of the container's root",
-        Part::Groups => "setgroups",
+        Part::Groups | Part::GroupsDenied => "setgroups",
         Part::Group => "setgid",
         Part::User => "setuid",
         Part::Peer => "opening the terminal's other end",
