@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = tests![
     a_created_container_is_ended_by_its_pidfd,
     a_container_that_runs_is_ended_by_its_pidfd,
     a_further_process_is_ended_by_its_pidfd,
+    a_further_process_that_nobody_is_told_of_runs_nothing,
     a_socket_that_takes_none_leaves_nothing,
 ];
 
@@ -113,6 +114,28 @@ fn a_further_process_is_ended_by_its_pidfd(lab: &Lab) {
     send(&pidfd, libc::SIGKILL);
     until("its end", || !fs::exists(format!("/proc/{pid}")).unwrap());
     assert_eq!(lab.status("a"), "running");
+    lab.delete("a");
+}
+
+/// Whoever asked for its pid would know of none that is to be ended.
+fn a_further_process_that_nobody_is_told_of_runs_nothing(lab: &Lab) {
+    let mut bundle = lab.bundle(&["sleep"]);
+    bundle.config["root"]["readonly"] = json!(false);
+    lab.run(&bundle, "a", &["--detach"]).ok();
+    let missing = lab.path("missing").join("pid");
+    let flags = ["--detach", "--pid-file", missing.to_str().unwrap()];
+    for _ in 0..50 {
+        let output = lab.exec("a", &flags, &["write", "/work/ran", "x"]);
+        assert_eq!(output.code, 255);
+        let said = output.fails();
+        assert!(said.ends_with("no such file or directory"), "{said}");
+        assert!(said.contains("writing the pid file"), "{said}");
+    }
+    assert!(!bundle.rootfs().join("work/ran").exists());
+    let listed = lab.on("a", &["ps"], &[]).ok();
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    lab.exec("a", &[], &["write", "/work/ran", "x"]).ok();
+    assert!(bundle.rootfs().join("work/ran").exists());
     lab.delete("a");
 }
 

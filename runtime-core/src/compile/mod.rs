@@ -65,6 +65,9 @@ pub struct Options {
     /// Whether the lines that a terminal takes keep their ends
     /// ([`crate::container::Terminal::Joined`]).
     pub bare_lines: bool,
+    /// Whether a process of `exec` waits for the launcher's word before its program is
+    /// executed, to be told of first. The container's own always does.
+    pub held: bool,
     /// How many lists of tasks of the resctrl file system the process joins, as the
     /// container's class was resolved.
     pub resctrl: usize,

@@ -246,8 +246,9 @@ pub(super) fn become_process(
     plan.push(Op::Chdir { path, create: CHDIR_MUST }, "/process/cwd", doing);
     find_program(plan, process);
     install(plan, filter, Moment::BeforeReady);
-    if !context.first && !plan.outside().limits.is_empty() {
-        plan.push(Op::WaitFor { gate: Gate::Ready }, "", "waiting for the limits");
+    let held = context.options.held || !plan.outside().limits.is_empty();
+    if !context.first && held {
+        plan.push(Op::WaitFor { gate: Gate::Ready }, "", "waiting for the launcher's word");
     }
 }
 

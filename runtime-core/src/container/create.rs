@@ -512,6 +512,7 @@ fn plan(
         no_new_keyring: options.no_new_keyring,
         bare_lines: matches!(options.terminal, Terminal::Joined(_)),
         preserve_fds: options.preserve_fds,
+        held: true,
         resctrl: class.map_or(0, Class::groups),
         notify: options.notify.then(|| folder.notify_socket()),
     };

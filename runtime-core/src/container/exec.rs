@@ -74,6 +74,8 @@ impl Container {
         let manager = self.record.manager().below(&options.cgroups)?;
         let mut compile_options = self.record.options(options.preserve_fds, &self.folder());
         compile_options.bare_lines = matches!(options.terminal, Terminal::Joined(_));
+        // Whoever is to know of it knows before it runs.
+        compile_options.held = options.pid_file.is_some() || options.pidfd_socket.is_some();
         compile_options.placed = manager.only_by_adding();
         // COMPAT(runc): one that is gone, with its file system, is no hindrance.
         let class = self.record.intel_rdt.as_ref().filter(|class| class.exists());
@@ -121,16 +123,14 @@ impl Container {
         }
         let state = |_, _| Ok(self.record.for_hooks(State::Running, self.record.pid));
         if let Reached::Gate(_) = child.drive(&plan, &state, &self.record.bundle)? {
+            if let Some(receiver) = receiver {
+                receiver.send("setns", child.pidfd())?;
+            }
+            if let Some(path) = &options.pid_file {
+                write_pid_file(path, child.pid())?;
+            }
             child.release(&state)?;
             child.executed(&plan)?;
-        }
-        let sent = receiver.map_or(Ok(()), |receiver| receiver.send("setns", child.pidfd()));
-        let pid_file = options.pid_file.as_deref();
-        let written = || pid_file.map_or(Ok(()), |path| write_pid_file(path, child.pid()));
-        if let Err(error) = sent.and_then(|()| written()) {
-            // It runs, and nobody would know of it.
-            child.abandon();
-            return Err(error);
         }
         let warnings = std::mem::take(&mut plan.warnings);
         let (pid, pidfd) = child.into_process()?;

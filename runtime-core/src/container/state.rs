@@ -234,6 +234,7 @@ impl Record {
             no_new_keyring: self.no_new_keyring,
             preserve_fds,
             bare_lines: false,
+            held: false,
             resctrl: self.intel_rdt.as_ref().map_or(0, Class::groups),
             notify: self.notify.then(|| folder.notify_socket()),
         }
