@@ -57,6 +57,11 @@ pub(super) fn filter(plan: &mut Builder, context: &Context, process: &Process) -
             return None;
         }
     };
+    if let Some(place) = &compiled.refuses_programs {
+        // Behind it nothing could be told any more, if it kills.
+        let what = "the profile forbids execve, by which the program is started";
+        plan.error(Error::config(place, what));
+    }
     // Of the container, told when it was created: an engine may show to whoever
     // executes something what we say then.
     if context.first {

@@ -279,3 +279,41 @@ fn unknown_names_are_a_warning() {
         ["/linux/seccomp: ignoring unknown system calls \"frobnicate\", \"mkdri\""]
     );
 }
+
+/// What depends on the arguments depends on the program; a tracer or an agent may let it be.
+#[test]
+fn a_profile_under_which_nothing_is_executed_says_so() {
+    let execve = |action: &str, args: &Value| {
+        let names = ["execveat", "execve"];
+        json!({ "names": names, "action": action, "errnoRet": null, "args": args })
+    };
+    let some = json!([{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }]);
+    let (allow, errno) = ("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO");
+    let (whole, first) = (Some("/x"), Some("/x/syscalls/0"));
+    for (default, rules, place) in [
+        (errno, vec![], whole),
+        ("SCMP_ACT_TRAP", vec![], whole),
+        ("SCMP_ACT_KILL", vec![], whole),
+        ("SCMP_ACT_KILL_PROCESS", vec![], whole),
+        (errno, vec![execve(errno, &json!([]))], whole),
+        (errno, vec![execve(allow, &json!([]))], None),
+        (errno, vec![execve(allow, &some)], None),
+        (errno, vec![execve("SCMP_ACT_TRACE", &json!([]))], None),
+        ("SCMP_ACT_TRACE", vec![], None),
+        ("SCMP_ACT_LOG", vec![], None),
+        (allow, vec![], None),
+        (allow, vec![execve("SCMP_ACT_TRAP", &json!([]))], first),
+        (allow, vec![execve(errno, &some)], None),
+        (allow, vec![execve(errno, &some), execve(errno, &json!([]))], Some("/x/syscalls/1")),
+        (allow, vec![execve("SCMP_ACT_LOG", &json!([])), execve(errno, &json!([]))], None),
+        // Newer than all that the profile names.
+        (errno, vec![json!({ "names": ["read"], "action": allow })], whole),
+    ] {
+        let profile = json!({ "defaultAction": default, "syscalls": rules });
+        let seccomp = serde_json::from_value(profile.clone()).unwrap();
+        for machine in [Machine::X86_64, Machine::Aarch64, Machine::Riscv64] {
+            let found = compile_for(machine, &seccomp, "/x").unwrap();
+            assert_eq!(found.refuses_programs.as_deref(), place, "{profile} {machine:?}");
+        }
+    }
+}

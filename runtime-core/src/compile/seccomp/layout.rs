@@ -10,16 +10,25 @@ use super::program::{ARCH, FIRST_ARGUMENT, LIMIT, Label, NUMBER, Program};
 use super::table::{Call, Multiplexer};
 use super::verdict::{Chains, Otherwise, Segments, Verdict, Verdicts};
 
-/// The whole program as seccomp(2) reads it. `calls` are the known names of all
-/// rules, each with the index of its rule. `None` if it gets too long.
-pub(super) fn write(profile: &Profile<'_>, abis: &[Abi], calls: &[(Call, u32)]) -> Option<Vec<u8>> {
+/// The whole program as seccomp(2) reads it, and what `asked` gets on the native ABI.
+/// `calls` are the known names of all rules, each with the index of its rule. `None` if
+/// the program gets too long.
+pub(super) fn write(
+    profile: &Profile<'_>,
+    abis: &[Abi],
+    calls: &[(Call, u32)],
+    asked: Option<Call>,
+) -> Option<(Vec<u8>, Option<Verdict>)> {
     let mut program = Program::new();
+    let mut answer = None;
     let mut bodies = Bodies { profile, chains: Chains::default(), written: Vec::new() };
     let mut entries = Vec::with_capacity(abis.len());
     // The program is written from its end, so the native ABI, the first one, comes
     // last and ends up close to the start.
     for abi in abis.iter().rev().copied().filter(|abi| *abi != Abi::X32) {
         let verdicts = Verdicts::new(abi, profile, calls, &mut bodies.chains);
+        // In the end that of the native one, which comes last.
+        answer = asked.and_then(|call| verdicts.of(call));
         let mut segments = Segments::new();
         verdicts.segments(&mut segments);
         // x32 is a part of x86_64's numbers.
@@ -38,7 +47,7 @@ pub(super) fn write(profile: &Profile<'_>, abis: &[Abi], calls: &[(Call, u32)]) 
         next = program.if_equal(audit, entry, next);
     }
     program.load(ARCH, next);
-    (program.len() <= LIMIT).then(|| program.finish())
+    (program.len() <= LIMIT).then(|| (program.finish(), answer))
 }
 
 /// What is behind the searches. Calls with the same rules share their body.

@@ -25,6 +25,7 @@ pub use abi::Machine;
 use profile::Profile;
 use program::LIMIT;
 use table::Call;
+use verdict::Verdict;
 
 use crate::error::{Error, listed};
 
@@ -37,6 +38,9 @@ pub struct Filter {
     pub flags: u32,
     /// Whether installing it makes a listener, which the agent must get.
     pub notify: bool,
+    /// The place in the profile that keeps every program from being executed, whatever
+    /// it is: the rule for execve(2), or the whole profile.
+    pub refuses_programs: Option<String>,
     /// What a person should know though it is no failure, one line each.
     pub warnings: Vec<String>,
 }
@@ -80,17 +84,30 @@ pub fn compile_for(
         }
     }
     let abis = machine.abis(seccomp.architectures().as_deref().unwrap_or_default());
-    let program = layout::write(&profile, &abis, &calls).ok_or_else(|| {
+    let execve = Call::named("execve");
+    let (program, answer) = layout::write(&profile, &abis, &calls, execve).ok_or_else(|| {
         let what = format!("the seccomp profile needs more than {LIMIT} BPF instructions");
         vec![Error::config(pointer, what)]
     })?;
+    // With arguments it depends on the program.
+    let refuses_programs = match answer {
+        Some(Verdict::Return(value)) if profile::forbids(value) => {
+            let rule = calls.iter().find(|(call, index)| {
+                Some(*call) == execve && profile.rules[*index as usize].decides()
+            });
+            Some(
+                rule.map_or(pointer.to_owned(), |(_, index)| format!("{pointer}/syscalls/{index}")),
+            )
+        }
+        _ => None,
+    };
     let mut warnings = Vec::new();
     if !unknown.is_empty() {
         let names = listed(unknown.iter().map(|name| format!("{name:?}")), ", ");
         warnings.push(format!("{pointer}: ignoring unknown system calls {names}"));
     }
     let flags = flags(seccomp.flags().as_deref(), profile.notify);
-    Ok(Filter { program, flags, notify: profile.notify, warnings })
+    Ok(Filter { program, flags, notify: profile.notify, refuses_programs, warnings })
 }
 
 /// Calls that only MIPS, PowerPC or s390 has, or Arm's old ABI. One profile serves

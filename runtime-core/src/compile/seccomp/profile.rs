@@ -123,6 +123,11 @@ impl<'a> Rule<'a> {
         };
         Self { names: entry.names(), value, when, idle: value == default }
     }
+
+    /// Whether it alone says what its calls get.
+    pub(super) fn decides(&self) -> bool {
+        !self.idle && matches!(self.when, When::Always)
+    }
 }
 
 /// Names that can't be meant, and those that would hang the start.
@@ -174,6 +179,11 @@ fn value(action: Action, errno: Option<u32>) -> Result<u32, String> {
 /// to a tracer that knows new calls.
 pub(super) fn permits(value: u32) -> bool {
     matches!(value & ACTION, ALLOW | LOG | TRACE)
+}
+
+/// Whether a filter that returns this keeps the call from happening, whoever looks on.
+pub(super) fn forbids(value: u32) -> bool {
+    matches!(value & ACTION, KILL_PROCESS | KILL_THREAD | TRAP | ERRNO)
 }
 
 /// Whether the kernel would take `value` over `other` if two filters disagreed.

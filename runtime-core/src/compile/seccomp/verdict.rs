@@ -152,6 +152,11 @@ impl Verdicts {
         }
     }
 
+    /// What a call gets.
+    pub(super) fn of(&self, call: Call) -> Option<Verdict> {
+        call.slot(self.abi).map(|slot| self.verdict(slot))
+    }
+
     /// What the numbers with bit 30 get that are not x32's: those of a profile for
     /// x86_64 alone.
     pub(super) fn without_x32(&self, segments: &mut Segments<Verdict>) {
