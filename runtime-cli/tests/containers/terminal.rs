@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
@@ -21,6 +22,7 @@ use crate::harness::{Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     the_console_socket_gets_the_master,
+    who_has_the_master_hears_the_end,
     a_socket_that_takes_nobody_is_given_up,
     lines_to_a_pipe_have_no_carriage_return,
     exec_has_a_terminal_of_its_own,
@@ -67,6 +69,29 @@ fn the_console_socket_gets_the_master(lab: &Lab) {
     let master = accept(&listener);
     lab.on("a", &["start"], &[]).ok();
     assert_eq!(read(master), format!("{SEEN}33 rows 111 columns\r\n"));
+    lab.delete("a");
+}
+
+/// A created container may wait for days, and holds no socket all the while.
+fn who_has_the_master_hears_the_end(lab: &Lab) {
+    let socket = lab.path("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let mut bundle = lab.bundle(&["terminal"]);
+    bundle.config["process"]["terminal"] = json!(true);
+    lab.create(&bundle, "a", &["--console-socket", socket.to_str().unwrap()]).ok();
+    let (mut stream, _) = listener.accept().unwrap();
+    let master = orlop::launch::receive_terminal(stream.as_fd()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    let folder = format!("/proc/{}/fd", lab.state("a")["pid"]);
+    let sockets = || {
+        let open = std::fs::read_dir(&folder).unwrap().flatten();
+        let names = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
+    };
+    until("the end of its sockets", || sockets() == 0);
+    lab.on("a", &["start"], &[]).ok();
+    assert!(read(master).starts_with(SEEN));
     lab.delete("a");
 }
 

@@ -54,6 +54,8 @@ pub fn console(stage: &Stage, size: u32, like: u32, uid: u32, gid: u32) -> Done 
     sys::send_fds(stage.plan.slot(Slot::CONSOLE), b"/dev/pts/ptmx", &[master])
         .map_err(in_part(Part::Send))?;
     sys::close(master);
+    // Who takes the master may wait for the end of what comes.
+    sys::close(stage.plan.slot(Slot::CONSOLE));
     for stream in 0..3 {
         sys::dup3(slave, stream, 0).map_err(in_part(Part::Attach))?;
     }

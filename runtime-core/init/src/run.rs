@@ -386,6 +386,9 @@ impl Stage {
         for fd in held.chain([&mut self.root, &mut self.proc, &mut self.empty]) {
             sys::close(core::mem::replace(fd, NO_FD));
         }
+        // Nor a socket at whose other end nobody is any more.
+        sys::close(self.plan.slot(Slot::CONTROL));
+        self.report = NO_FD;
         loop {
             match sys::read(start, &mut word) {
                 Ok(1) => break,
