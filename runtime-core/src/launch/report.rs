@@ -73,6 +73,10 @@ pub(super) fn failure(plan: &Plan, message: &Message<'_>) -> Error {
     match op {
         Op::FindProgram { .. } => at(program(part, message.number, &origin.doing)),
         Op::Exec { .. } => at(exec(part, message.number, &origin.doing)),
+        // One that ends has no namespaces before anybody may wait for it.
+        Op::JoinProcess { .. } if message.number == libc::ESRCH => {
+            Error::new(Kind::WrongState, "container not running")
+        }
         Op::Hook { .. } => at(hook(part, message.number, &text, &origin.doing)),
         Op::OomScore { .. } => at(oom_score(Error::os(message.number, origin.doing.to_string()))),
         _ => {
@@ -273,6 +277,7 @@ fn phrase(part: Part) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{Builder, Slot};
 
     // moby daemon/errors.go (translateContainerdStartErr): 126 for "permission
     // denied", since version 23 for "is a directory" too; podman
@@ -281,6 +286,24 @@ mod tests {
     fn a_directory_reads_as_what_cannot_be_run_to_every_engine() {
         let text = program(Part::IsDirectory, abi::EISDIR, "exec: \"/etc\"").to_string();
         assert_eq!(text, "exec: \"/etc\": is a directory: permission denied");
+    }
+
+    #[test]
+    fn one_that_has_no_namespaces_any_more_does_not_run() {
+        let mut plan = Builder::new();
+        let join = Op::JoinProcess { slot: Slot::TARGET, kinds: 1 };
+        plan.push(join, "/linux/namespaces", "joining the container's namespaces");
+        let plan = plan.finish().unwrap();
+        let told = |number| {
+            let kind = MessageKind::Failure;
+            failure(&plan, &Message { kind, op: 0, part: 0, number, text: b"" })
+        };
+        let error = told(libc::ESRCH);
+        assert_eq!(
+            (error.kind(), &*error.to_string()),
+            (Kind::WrongState, "container not running")
+        );
+        assert!(told(libc::EPERM).to_string().starts_with("joining the container's namespaces"));
     }
 
     #[test]
