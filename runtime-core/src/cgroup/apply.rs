@@ -48,13 +48,25 @@ fn one<'a>(cgroup: &Directory, write: &'a Write) -> Result<(), (&'a str, Errno)>
     cgroup.write(file, value).map_err(|errno| (file, errno))
 }
 
+/// Whether a controller is in force in a cgroup. With v1 it is in whatever there is of its
+/// hierarchy; with v2 there is a list, without the core.
+fn has(cgroup: &Directory, controller: &str) -> bool {
+    let Ok(listed) = cgroup.read("cgroup.controllers") else { return true };
+    controller == "cgroup" || listed.split_whitespace().any(|one| one == controller)
+}
+
 fn failed(cgroup: &Directory, write: &Write, file: &str, errno: Errno) -> Error {
     let place = Place::Config(write.pointer.clone().into_owned());
     if errno == Errno::ENOENT && cgroup.path().exists() {
+        let controller = &*write.controller;
         let text = format!(
-            "{file:?} does not exist in the cgroup {:?}: controller {:?} not available there",
+            "{file:?} does not exist in the cgroup {:?}: {}",
             cgroup.path(),
-            write.controller
+            if has(cgroup, controller) {
+                "the kernel has no such file".to_owned()
+            } else {
+                format!("controller {controller:?} not available there")
+            }
         );
         return Error::new(Kind::Unsupported, text).at(place);
     }
@@ -121,5 +133,33 @@ impl Exact {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_missing_is_not_always_for_want_of_its_controller() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroup = Directory::open(dir.path().to_owned()).unwrap();
+        let told = |controller: &'static str| {
+            let write = Write {
+                controller: controller.into(),
+                file: "x.max".into(),
+                value: "1".into(),
+                pointer: "/linux/resources/x".into(),
+                missing: Missing::Fail,
+                retry: false,
+            };
+            writes(&cgroup, [&write].into_iter()).unwrap_err().to_string()
+        };
+        // A hierarchy of cgroup v1 is the controller's.
+        assert!(told("hugetlb").contains(": the kernel has no such file ("), "{}", told("hugetlb"));
+        std::fs::write(dir.path().join("cgroup.controllers"), "cpu hugetlb\n").unwrap();
+        assert!(told("hugetlb").contains(": the kernel has no such file ("));
+        assert!(told("cgroup").contains(": the kernel has no such file ("));
+        assert!(told("huge").contains(": controller \"huge\" not available there ("));
     }
 }

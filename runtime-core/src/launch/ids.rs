@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use caps::{CapSet, Capability};
+use nix::unistd::{SysconfVar, sysconf};
 use orlop_init::sys::abi;
 
 use super::mapper::Mapper;
@@ -35,6 +36,7 @@ fn write_maps(
     interrupt: Option<BorrowedFd<'_>>,
 ) -> Result<(), (Error, &'static str)> {
     let one = |ids: &'static str, extents: &[Extent], program: &Option<PathBuf>| {
+        short_enough(ids, extents).map_err(|error| (error, ids))?;
         let written = match program {
             None => write_proc(pid, &format!("{ids}_map"), &lines(extents))
                 .map_err(|error| explained(error, ids, extents)),
@@ -46,16 +48,28 @@ fn write_maps(
     one("uid", &maps.uid, &maps.uid_by)
 }
 
-/// With what a person can't see in the answer: that the map is too long, or the
-/// capability that it takes to give the namespace's user id 0 away (user_namespaces(7)),
-/// if the caller has not got it.
+/// Refuses a map of so many digits that the kernel does not read it, though it may have
+/// as many lines: it would answer no more than that an argument is invalid.
+fn short_enough(ids: &str, extents: &[Extent]) -> Result<()> {
+    let (length, page) = (lines(extents).len(), page_size());
+    if length < page {
+        return Ok(());
+    }
+    let what = format!(
+        "the {ids} mappings take {length} bytes: a map must be smaller than a page, {page}"
+    );
+    Err(Error::new(Kind::InvalidConfig, what).hint("user_namespaces(7)"))
+}
+
+fn page_size() -> usize {
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| size.try_into().ok()).unwrap_or(4096)
+}
+
+/// With what a person can't see in the answer: the capability that it takes to give the
+/// namespace's user id 0 away (user_namespaces(7)), if the caller has not got it.
 fn explained(error: Error, ids: &str, extents: &[Extent]) -> Error {
     let root = ids == "uid" && extents.iter().any(|extent| extent.outside == 0);
-    // In bytes: what is written to a map is less than a page (user_namespaces(7)).
-    const LEAST_PAGE: usize = 4096;
-    if error.errno() == Some(libc::EINVAL) && lines(extents).len() >= LEAST_PAGE {
-        return error.hint("the kernel takes less than a page of it");
-    }
     let may = || caps::has_cap(None, CapSet::Effective, Capability::CAP_SETFCAP);
     if root && error.errno() == Some(libc::EPERM) && matches!(may(), Ok(false)) {
         error.hint("since Linux 5.12 CAP_SETFCAP is needed to give the user id 0 away")

@@ -160,7 +160,12 @@ fn hook(part: Part, number: i32, output: &str, doing: &str) -> Error {
     let doing = match part {
         Part::TimedOut => format!("{doing}: hook ran past its timeout"),
         Part::Died => format!("{doing}: {}", status(number)),
-        _ => return Error::os(number, format!("{doing}: starting it")).of_kind(Kind::Hook),
+        // Its path comes with it, if it is that which can't be executed.
+        _ => {
+            let path = if output.is_empty() { "it".to_owned() } else { format!("{output:?}") };
+            let doing = format!("{doing}: starting {path}");
+            return Error::os(number, doing).of_kind(Kind::Hook);
+        }
     };
     let tail = if output.is_empty() { String::new() } else { format!(", output: {output:?}") };
     Error::new(Kind::Hook, format!("{doing}{tail}"))
@@ -304,6 +309,14 @@ mod tests {
             (Kind::WrongState, "container not running")
         );
         assert!(told(libc::EPERM).to_string().starts_with("joining the container's namespaces"));
+    }
+
+    #[test]
+    fn a_hook_that_is_not_there_is_named() {
+        let text = hook(Part::Start, abi::ENOENT, "/nope", "error running x hook #0").to_string();
+        assert_eq!(text, "error running x hook #0: starting \"/nope\": no such file or directory");
+        let text = hook(Part::Start, abi::EMFILE, "", "error running x hook #0").to_string();
+        assert!(text.starts_with("error running x hook #0: starting it: "), "{text}");
     }
 
     #[test]

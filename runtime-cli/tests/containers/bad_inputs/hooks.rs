@@ -50,7 +50,7 @@ fn row_37_hooks(lab: &Lab) {
             Case::patch("prestart fails", hooks("prestart", shell("exit 2")))
                 .fails("error running prestart hook #0: exit status 2 (config.json: /hooks/prestart/0)"),
             Case::patch("createContainer missing", hooks("createContainer", json!({"path": "/nope"})))
-                .fails("error running createContainer hook #0: starting it (config.json: /hooks/createContainer/0): no such file or directory"),
+                .fails("error running createContainer hook #0: starting \"/nope\" (config.json: /hooks/createContainer/0): no such file or directory"),
             Case::patch("createContainer fails", hooks("createContainer", shell("echo why; exit 2")))
                 .fails("error running createContainer hook #0: exit status 2, output: \"why\" (config.json: /hooks/createContainer/0)"),
             Case::patch("createContainer takes too long", hooks("createContainer", slow))
@@ -71,7 +71,7 @@ fn row_37_hooks_of_the_container(lab: &Lab) {
         lab,
         &[
             Case::patch("missing", hooks("startContainer", json!({"path": "/nope"}))).at_run()
-                .fails("error running startContainer hook #0: starting it (config.json: /hooks/startContainer/0): no such file or directory"),
+                .fails("error running startContainer hook #0: starting \"/nope\" (config.json: /hooks/startContainer/0): no such file or directory"),
             Case::patch("fails", hooks("startContainer", probe(&["probe", "exit", "3"]))).at_run()
                 .fails("error running startContainer hook #0: exit status 3 (config.json: /hooks/startContainer/0)"),
             Case::patch("takes too long", hooks("startContainer", slow)).at_run()

@@ -78,6 +78,8 @@ fn row_26_maps(lab: &Lab) {
     let maps = |uid: Value| json!({"linux": {"uidMappings": uid, "gidMappings": [map(0, 100_000, 65_536)]}});
     let user = |bundle: &mut Bundle| bundle.namespace("user", None);
     let many: Vec<_> = (0..341).map(|n| map(n, 100_000 + n, 1)).collect();
+    let long = (0..200).map(|n| map(1_000_000_000 + n, 2_000_000_000 + n, 1));
+    let long: Vec<_> = std::iter::once(map(0, 100_000, 1)).chain(long).collect();
     let with = |name, uid| Case::patch(name, maps(uid)).and(user);
     check(
         lab,
@@ -91,6 +93,7 @@ fn row_26_maps(lab: &Lab) {
             with("overlap inside", json!([map(0, 100_000, 10), map(9, 200_000, 5)])).fails("uid mapping overlaps an earlier one (config.json: /linux/uidMappings/1)"),
             with("overlap outside", json!([map(0, 100_000, 10), map(50, 100_009, 5)])).fails("uid mapping overlaps an earlier one (config.json: /linux/uidMappings/1)"),
             with("too many", json!(many)).fails("more than 340 uid mappings: the kernel takes no more (config.json: /linux/uidMappings)"),
+            with("too many digits", json!(long)).fails("the uid mappings take 4811 bytes: a map must be smaller than a page, 4096 (config.json: /linux/uidMappings) (user_namespaces(7))"),
             with("overflow", json!([map(0, 10, u32::MAX - 5)])).fails("uid mapping goes beyond the last id 4294967294 (config.json: /linux/uidMappings/0)"),
             with("the id that is none", json!([map(0, u32::MAX, 1)])).fails("uid mapping goes beyond the last id 4294967294 (config.json: /linux/uidMappings/0)"),
         ],

@@ -122,7 +122,7 @@ fn row_33_files_and_paths(lab: &Lab) {
             Case::patch("a move", unified("cgroup.procs"))
                 .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "unified resource \"cgroup.procs\" is no limit (config.json: /linux/resources/unified/cgroup.procs)"),
             Case::patch("a file", unified("cgroup.nope"))
-                .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "\"cgroup.nope\" does not exist in the cgroup \"/sys/fs/cgroup/*\": controller \"cgroup\" not available there (config.json: /linux/resources/unified/cgroup.nope)"),
+                .fails_on("invalid configuration: cannot use unified on cgroup v1 (config.json: /linux/resources/unified)", "\"cgroup.nope\" does not exist in the cgroup \"/sys/fs/cgroup/*\": the kernel has no such file (config.json: /linux/resources/unified/cgroup.nope)"),
             Case::patch("a page size with a way out", pages("../../x"))
                 .fails("the page size \"../../x\" is not a number with KB, MB or GB (config.json: /linux/resources/hugepageLimits/0/pageSize)"),
             Case::patch("a page size with a slash", pages("2MB/x"))
