@@ -29,8 +29,8 @@ use super::{Container, Started, Store, check_id, check_pid_file, write_pid_file}
 use crate::bundle::Bundle;
 use crate::compile::{self, External, ExternalKind};
 use crate::criu::{
-    Asked, CgroupRoot, Criu, ExternalMount, FIRST_GIVEN, InheritFd, JoinNamespace, Options, Start,
-    Worker, names, null,
+    Asked, CgroupMode, CgroupRoot, Criu, ExternalMount, FIRST_GIVEN, InheritFd, JoinNamespace,
+    Options, Start, Worker, names, null,
 };
 use crate::error::{Error, Kind, Place, Result};
 use crate::launch::{
@@ -62,6 +62,8 @@ struct Prepared {
     given: Vec<File>,
     criu: Criu,
     console: Option<OwnedFd>,
+    /// Whether CRIU leaves cgroups alone, and makes no namespace of them then.
+    leaves_cgroups: bool,
 }
 
 /// A container on its way back.
@@ -140,7 +142,18 @@ impl Prepared {
             wanted.inherit_fds.push(InheritFd { key, fd });
         }
         let criu = Criu::find()?;
-        Ok(Self { compiled, externals, images, wanted, label, given, criu, console })
+        let leaves_cgroups = how.criu.cgroups == Some(CgroupMode::Ignore);
+        Ok(Self {
+            compiled,
+            externals,
+            images,
+            wanted,
+            label,
+            given,
+            criu,
+            console,
+            leaves_cgroups,
+        })
     }
 }
 
@@ -370,7 +383,9 @@ impl<'a> Restoring<'a> {
                 network_parameters(plan, init.as_fd())
             }
             "post-restore" => {
-                check_namespaces(asked.pid, criu, &self.bundle.spec, |_| true)?;
+                let leaves = prepared.leaves_cgroups;
+                let made = |kind| kind != LinuxNamespaceType::Cgroup || !leaves;
+                check_namespaces(asked.pid, criu, &self.bundle.spec, made)?;
                 check_mounts(asked.pid, read_only, &prepared.externals)?;
                 let listed = self.bundle.spec.mounts().as_deref().unwrap_or_default();
                 record.mounts = mounted::restored(asked.pid, listed)?;

@@ -108,6 +108,11 @@ fn the_callers_namespaces_are_not_taken_for_the_containers(lab: &Lab) {
         };
         refused(&bundle, name);
     }
+    // CRIU makes no namespace of cgroups that it shall leave alone.
+    let bundle = lab.bundle(&["sleep"]);
+    fake.tell("stays in", "cgroup");
+    fake.restore(&bundle, &["--manage-cgroups-mode", "ignore"], "a").ok();
+    lab.delete("a");
     // What the config has not may be the image's.
     let mut bundle = lab.bundle(&["sleep"]);
     for kind in ["ipc", "network"] {
