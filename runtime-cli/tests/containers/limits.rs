@@ -264,7 +264,8 @@ fn exec_goes_below(lab: &Lab) {
     neighbours.iter().for_each(|neighbour| fs::create_dir(neighbour).unwrap());
     let name = neighbours[0].file_name().unwrap().to_str().unwrap().trim_end_matches('2');
     for (flags, why) in [
-        (&["--cgroup", "../x"][..], "bad sub cgroup path"),
+        (&["--cgroup", ".."][..], "bad sub cgroup path"),
+        (&["--cgroup", "../x"], "bad sub cgroup path"),
         // Another's, whose name begins as the container's.
         (&["--cgroup", &*format!("../{name}2")], "bad sub cgroup path"),
         (&["--cgroup", &*format!("/inner/../../{name}2")], "bad sub cgroup path"),
