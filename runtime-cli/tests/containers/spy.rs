@@ -42,7 +42,7 @@ pub(crate) fn look(pids: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-fn is_stage(pid: &str) -> bool {
+pub(crate) fn is_stage(pid: &str) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"orlop-init\0"))
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -20,17 +21,17 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// A place of the host that must stay as it is.
-struct Outside {
-    path: PathBuf,
+pub(super) struct Outside {
+    pub(super) path: PathBuf,
     names: &'static [&'static str],
 }
 
 impl Outside {
-    fn new(lab: &Lab) -> Self {
+    pub(super) fn new(lab: &Lab) -> Self {
         Self::with(lab, &["marker", "null", "ptmx"])
     }
 
-    fn with(lab: &Lab, names: &'static [&'static str]) -> Self {
+    pub(super) fn with(lab: &Lab, names: &'static [&'static str]) -> Self {
         let path = lab.path("outside");
         fs::create_dir(&path).unwrap();
         for name in names {
@@ -39,7 +40,7 @@ impl Outside {
         Self { path, names }
     }
 
-    fn check(&self, what: &str) {
+    pub(super) fn check(&self, what: &str) {
         let mut names: Vec<_> =
             fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
@@ -53,13 +54,13 @@ impl Outside {
     }
 }
 
-fn without_dev_mounts(bundle: &mut Bundle) {
+pub(super) fn without_dev_mounts(bundle: &mut Bundle) {
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
     mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
 }
 
 /// Makes `at` what the name says.
-fn put(kind: &str, at: &Path, outside: &Outside) {
+pub(super) fn put(kind: &str, at: &Path, outside: &Outside) {
     let _ = fs::remove_dir_all(at).or_else(|_| fs::remove_file(at));
     let node = |kind, major, minor| {
         mknod(at, kind, Mode::from_bits_truncate(0o666), makedev(major, minor)).unwrap();
@@ -79,7 +80,7 @@ fn put(kind: &str, at: &Path, outside: &Outside) {
     }
 }
 
-const FAKES: [&str; 9] = [
+pub(super) const FAKES: [&str; 9] = [
     "nothing",
     "a file",
     "a directory",
@@ -111,6 +112,16 @@ fn dev_is_a_link_out(lab: &Lab) {
     }
 }
 
+/// A command whose standard input is a file, and not the null device, which would be
+/// opened again inside, and refused.
+pub(super) fn reading(file: &Path, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$@\" <\"$0\""]).arg(file);
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
+}
+
 /// /dev comes from the host, as a volume that another container may write to.
 fn with_dev(bundle: &mut Bundle, dev: &Path) {
     without_dev_mounts(bundle);
@@ -132,11 +143,7 @@ fn null_is_no_cover(lab: &Lab) {
         fs::write(bundle.rootfs().join("work/decoy"), "decoy\n").unwrap();
         bundle.config["linux"]["maskedPaths"] = json!(["/work/secret", "/proc/kcore"]);
         let run = lab.start_of("run", &bundle, "a", &[]);
-        // Not the null device, which would be opened again inside, and refused.
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "exec \"$@\" <\"$0\""]).arg(lab.path("input"));
-        shell.arg(run.get_program()).args(run.get_args());
-        let output = lab.begin(shell).end();
+        let output = lab.begin(reading(&lab.path("input"), &run)).end();
         assert_eq!(output.stdout, "", "{fake}");
         outside.check(fake);
         lab.delete("a");
@@ -161,12 +168,8 @@ fn null_is_no_stream(lab: &Lab) {
                 lab.run(&bundle, "a", &[])
             } else {
                 bundle.args(&["sleep"]);
-                // Standard streams that are no null device.
-                let mut shell = std::process::Command::new("sh");
                 let create = lab.start_of("create", &bundle, "a", &[]);
-                shell.args(["-c", "exec \"$@\" <\"$0\""]).arg(outside.path.join("marker"));
-                shell.arg(create.get_program()).args(create.get_args());
-                lab.begin(shell).end().ok();
+                lab.begin(reading(&outside.path.join("marker"), &create)).end().ok();
                 lab.exec("a", &["--user", "1000:1000"], &["node", "/proc/self/fd/0"])
             };
             let fine = output.code != 0 || output.stdout == "char 1:3\n";
@@ -207,7 +210,7 @@ fn a_device_stays_whose_it_is(lab: &Lab) {
             exec.arg(lab.id("a")).args(["/bin/probe", "exit", "0"]);
             exec
         };
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         shell.args(["-c", "exec \"$@\" <\"$NULL\" >\"$FILE\" 2>\"$ZERO\"", "sh"]);
         shell.env("NULL", &streams[0]).env("ZERO", &streams[1]).env("FILE", &streams[2]);
         shell.arg(command.get_program()).args(command.get_args());

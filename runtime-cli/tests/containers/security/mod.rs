@@ -23,5 +23,8 @@ pub(crate) const ROOMS: &[&[Test]] = &[
     observer::TESTS,
     procfs::TESTS,
     race::TESTS,
+    race::binds::TESTS,
+    race::devices::TESTS,
+    race::procfs::TESTS,
     root::TESTS,
 ];
