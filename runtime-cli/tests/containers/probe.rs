@@ -96,6 +96,7 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             }
         }
         ["node", path] => println!("{}", kind(&fs::metadata(path)?)),
+        ["spy-out", file, pids @ ..] => crate::spy::look_out(file, pids)?,
         ["spy", pids @ ..] => crate::spy::look(pids)?,
         ["try", calls @ ..] => calls.iter().for_each(|call| println!("{call} {}", attempt(call))),
         ["write-each", text, paths @ ..] => {

@@ -8,6 +8,7 @@ mod descriptors;
 mod devices;
 mod grammar;
 mod identity;
+mod mounts;
 mod observer;
 mod procfs;
 mod race;
@@ -20,6 +21,7 @@ pub(crate) const ROOMS: &[&[Test]] = &[
     devices::TESTS,
     grammar::TESTS,
     identity::TESTS,
+    mounts::TESTS,
     observer::TESTS,
     procfs::TESTS,
     race::TESTS,
