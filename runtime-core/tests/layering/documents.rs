@@ -78,14 +78,40 @@ fn the_tests_of_advisories_exist() {
         let tests: Vec<&str> = row.split('`').filter(|word| word.contains("::")).collect();
         assert!(!tests.is_empty(), "an advisory without a test: {row}");
         for test in tests {
-            let (room, name) = test.rsplit_once("::").expect("it has two parts");
-            let file = format!("runtime-cli/tests/containers/{}.rs", room.replace("::", "/"));
-            let code = fs::read_to_string(source::root().join(&file)).expect(&file);
-            let lists = code.split("tests![").skip(1).filter_map(|rest| rest.split(']').next());
-            let listed = lists.flat_map(|list| list.split(',')).any(|one| one.trim() == name);
-            assert!(code.contains(&format!("\nfn {name}(")) && listed, "there is no test {test}");
+            assert!(is_run(test), "there is no test {test}");
             count += 1;
         }
     }
     assert!(count > 30, "only {count} tests were found");
+}
+
+/// Whether there is a test of this name: `room::name` of containers, or `shim::file::name`
+/// of the shim.
+fn is_run(test: &str) -> bool {
+    let (room, name) = test.rsplit_once("::").expect("it has two parts");
+    let read = |file: &str| fs::read_to_string(source::root().join(file)).unwrap_or_default();
+    if let Some(file) = room.strip_prefix("shim::") {
+        let code = read(&format!("shim/tests/service/{file}.rs"));
+        let is_there = read("shim/tests/service/main.rs").contains(&format!("\nmod {file};"))
+            || file == "main";
+        return is_there && code.contains(&format!("\n#[test]\nfn {name}("));
+    }
+    let code = read(&format!("runtime-cli/tests/containers/{}.rs", room.replace("::", "/")));
+    let lists = code.split("tests![").skip(1).filter_map(|rest| rest.split(']').next());
+    let listed = lists.flat_map(|list| list.split(',')).any(|one| one.trim() == name);
+    listed && code.contains(&format!("\nfn {name}("))
+}
+
+#[test]
+fn a_test_that_is_not_run_is_none() {
+    for (test, there) in [
+        ("security::race::a_place_that_becomes_a_link", true),
+        ("security::race::for_a_while", false),
+        ("security::nowhere::a_place_that_becomes_a_link", false),
+        ("shim::advisories::nobody_else_reaches_the_socket", true),
+        ("shim::advisories::as_another", false),
+        ("shim::nowhere::nobody_else_reaches_the_socket", false),
+    ] {
+        assert_eq!(is_run(test), there, "{test}");
+    }
 }

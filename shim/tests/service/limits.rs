@@ -55,7 +55,7 @@ pub(crate) fn assert_rests(pid: u32) {
     assert!(used < 10, "{used} ticks");
 }
 
-fn kilobytes(pid: u32) -> u64 {
+pub(crate) fn kilobytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()

@@ -1,6 +1,7 @@
 //! The built shim as containerd sees it: started, asked by ttrpc, and telling events, with
 //! real containers. Needs root.
 
+mod advisories;
 mod checkpoint;
 mod client;
 mod early;
