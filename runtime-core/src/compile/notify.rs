@@ -10,9 +10,10 @@ use oci_spec::runtime::{Mount, Process};
 use super::{Context, Options, rootfs};
 use crate::plan::Builder;
 
-/// COMPAT(runc): the place, and the options.
+/// COMPAT(runc): the place, and the options; but for the last, without which it is a peer
+/// or a slave of the host's mount, as the container's root is.
 const AT: &str = "/run/notify";
-const OPTIONS: [&str; 5] = ["bind", "nosuid", "noexec", "nodev", "ro"];
+const OPTIONS: [&str; 6] = ["bind", "nosuid", "noexec", "nodev", "ro", "private"];
 
 /// The mount of its directory, so that the socket can be made later.
 pub(super) fn mount(options: &Options) -> Option<Mount> {

@@ -9,7 +9,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
-use crate::harness::{Bundle, Lab, Test, tests};
+use crate::harness::{Bundle, Lab, Test, tests, until};
 
 pub(crate) const TESTS: &[Test] = tests![
     dev_is_a_link_out,
@@ -163,17 +163,27 @@ fn null_is_no_stream(lab: &Lab) {
             with_dev(&mut bundle, &dev);
             fs::write(bundle.rootfs().join("work/decoy"), "decoy\n").unwrap();
             let user = json!({"uid": 1000, "gid": 1000});
-            let output = if verb == "run" {
+            // In the background, where the caller's streams are its own.
+            let command = if verb == "run" {
                 bundle.config["process"]["user"] = user;
-                lab.run(&bundle, "a", &[])
+                lab.start_of("run", &bundle, "a", &["--detach"])
             } else {
                 bundle.args(&["sleep"]);
                 let create = lab.start_of("create", &bundle, "a", &[]);
                 lab.begin(reading(&outside.path.join("marker"), &create)).end().ok();
-                lab.exec("a", &["--user", "1000:1000"], &["node", "/proc/self/fd/0"])
+                let mut exec = lab.command(&["exec", "--detach", "--user", "1000:1000"]);
+                exec.arg(lab.id("a")).args(["/bin/probe", "node", "/proc/self/fd/0"]);
+                exec
             };
-            let fine = output.code != 0 || output.stdout == "char 1:3\n";
-            assert!(fine, "{fake}, {verb}: {}", output.stdout);
+            let said = lab.path("said");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "exec \"$@\" >\"$SAID\"", "sh"]).env("SAID", &said);
+            shell.arg(command.get_program()).args(command.get_args());
+            if lab.begin(shell).end().code == 0 {
+                let node = || fs::read_to_string(&said).unwrap();
+                until("the program's word", || node().ends_with('\n'));
+                assert_eq!(node(), "char 1:3\n", "{fake}, {verb}");
+            }
             outside.check(fake);
             let decoy = fs::metadata(bundle.rootfs().join("work/decoy")).unwrap();
             assert_eq!(decoy.uid(), 0, "{fake}, {verb}");
@@ -202,11 +212,11 @@ fn a_device_stays_whose_it_is(lab: &Lab) {
         let user = json!({"uid": 1000, "gid": 1000});
         let command = if verb == "run" {
             bundle.config["process"]["user"] = user;
-            lab.start_of("run", &bundle, "a", &[])
+            lab.start_of("run", &bundle, "a", &["--detach"])
         } else {
             bundle.args(&["sleep"]);
             lab.run(&bundle, "a", &["--detach"]).ok();
-            let mut exec = lab.command(&["exec", "--user", "1000:1000"]);
+            let mut exec = lab.command(&["exec", "--detach", "--user", "1000:1000"]);
             exec.arg(lab.id("a")).args(["/bin/probe", "exit", "0"]);
             exec
         };
