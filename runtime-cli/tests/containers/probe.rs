@@ -8,7 +8,7 @@ use std::io::{Read, Write, copy};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -61,7 +61,7 @@ fn act(words: &[&str]) -> std::io::Result<u8> {
             let eaten = vec![1_u8; usize::from(number(megabytes)) << 20];
             println!("{}", eaten.len());
         }
-        ["leave"] => drop(Command::new("/bin/probe").arg("sleep").spawn()?),
+        ["leave", how @ ..] => leave(how.contains(&"quietly"))?,
         ["bereave"] => bereave()?,
         ["hear"] => {
             for line in std::io::stdin().lines() {
@@ -174,6 +174,16 @@ fn flood(terminal: &Path) -> ! {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Leaves a child behind, with our streams or without.
+fn leave(quietly: bool) -> std::io::Result<()> {
+    let mut child = Command::new("/bin/probe");
+    child.arg("sleep");
+    if quietly {
+        child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    }
+    child.spawn().map(drop)
 }
 
 /// Sleeps with that many children.

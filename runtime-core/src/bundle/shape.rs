@@ -10,7 +10,6 @@
 //! own the empty one.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::escape;
@@ -150,7 +149,7 @@ pub(super) const RESOURCES: Shape = Object(&[
 pub(super) fn fitted<'a>(
     text: &'a str,
     shape: &'static Shape,
-) -> Result<(Cow<'a, str>, BTreeSet<Cow<'a, str>>)> {
+) -> Result<(Cow<'a, str>, Vec<Cow<'a, str>>)> {
     let (open, changes, unknown) = Default::default();
     let mut walk = Walk { text, bytes: text.as_bytes(), open, changes, unknown };
     walk.all(shape)?;
@@ -194,8 +193,8 @@ struct Walk<'a> {
     bytes: &'a [u8],
     open: Vec<Level>,
     changes: Vec<(Range<usize>, String)>,
-    /// Names of capabilities that are none.
-    unknown: BTreeSet<Cow<'a, str>>,
+    /// Names of capabilities that are none, in order.
+    unknown: Vec<Cow<'a, str>>,
 }
 
 impl Walk<'_> {
@@ -335,7 +334,9 @@ impl Walk<'_> {
         if bare.is_some_and(|bare| bare.parse::<oci_spec::runtime::Capability>().is_ok()) {
             return range.end;
         }
-        self.unknown.insert(name);
+        if let Err(place) = self.unknown.binary_search(&name) {
+            self.unknown.insert(place, name);
+        }
         self.leave_out(range)
     }
 

@@ -324,7 +324,7 @@ fn further_processes_come_back_too(lab: &Lab) {
     quietly(command_on(lab, &bundle, &RUN, "a"));
     // One that is the init's child: CRIU saves no other.
     let mut command = lab.command(&["exec"]);
-    command.arg(lab.id("a")).args(["/bin/probe", "leave"]);
+    command.arg(lab.id("a")).args(["/bin/probe", "leave", "quietly"]);
     quietly(command);
     save(lab, &[], "a");
     lab.begin(command_on(lab, &bundle, &RESTORE, "a")).end().ok();
