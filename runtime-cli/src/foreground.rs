@@ -134,7 +134,10 @@ impl Foreground {
     ///
     /// COMPAT(runc): so it is there, too.
     pub(crate) fn pipes(&mut self, owner: Option<u32>) -> Result<[OwnedFd; 3]> {
-        let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).context("making a pipe");
+        let pipe = || {
+            let made = nix::unistd::pipe2(OFlag::O_CLOEXEC);
+            made.map_err(|errno| Error::os(errno as i32, "making a pipe"))
+        };
         let ((input, to), (from, output), (from_error, error)) = (pipe()?, pipe()?, pipe()?);
         let theirs = [input, output, error];
         if let Some(owner) = owner.map(Uid::from_raw).filter(|owner| *owner != geteuid()) {
@@ -192,10 +195,12 @@ impl Foreground {
         status.exit_status().context("the process has not ended")
     }
 
-    /// Waits until all is written that the process has said, and those that it has left
-    /// behind with its pipes. What is deleted of them first can't be waited for in vain.
-    pub(crate) fn finish(mut self) -> Result<()> {
-        self.session.take().map_or(Ok(()), |mut session| session.drain(&self.signals))
+    /// Waits until all is written that the process has said; with `others`, what those say
+    /// that it has left behind with its pipes, too, until they end.
+    ///
+    /// COMPAT(runc): so does `exec`.
+    pub(crate) fn finish(mut self, others: bool) -> Result<()> {
+        self.session.take().map_or(Ok(()), |mut session| session.drain(&self.signals, others))
     }
 
     fn poll(&self, started: &Started, session: Option<&mut Session>) -> Result<(bool, bool)> {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -116,15 +117,13 @@ impl Session {
         }
     }
 
-    /// The process has ended: what was written last is still on its way. Of a terminal no
-    /// more than it can hold, since one that the process left behind may write for ever; of
-    /// pipes all, until the last of those has ended too. Neither they nor a reader of ours
-    /// that has stopped are waited for against the caller's will.
-    ///
-    /// COMPAT(runc): so does it with pipes.
-    pub(crate) fn drain(&mut self, signals: &SignalFd) -> Result<()> {
+    /// The process has ended: what was written last is still on its way. No more than a
+    /// terminal or a pipe can hold, since one that the process left behind may write for
+    /// ever; or, with pipes and `others`, all until the last of those has ended too. Neither
+    /// they nor a reader of ours that has stopped are waited for against the caller's will.
+    pub(crate) fn drain(&mut self, signals: &SignalFd, others: bool) -> Result<()> {
         self.flows.remove(0);
-        if self.master.is_some() {
+        if self.master.is_some() || !others {
             self.flows.iter_mut().for_each(Flow::take_the_last);
         }
         loop {
@@ -184,7 +183,14 @@ impl Flow {
             match nix::unistd::write(to, &front[..front.len().min(CHUNK)]) {
                 Ok(length) => drop(self.bytes.drain(..length)),
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(_) => self.to = None,
+                Err(errno) => {
+                    // Who does not read any more knows that.
+                    if errno != Errno::EPIPE {
+                        let error = orlop::Error::os(errno as i32, "writing what the process says");
+                        log::warn!("{error}");
+                    }
+                    self.to = None;
+                }
             }
         }
         if self.to.is_none() {
@@ -212,9 +218,13 @@ impl Flow {
         }
     }
 
-    /// Reads what there is, so much at most as a terminal can hold.
+    /// Reads what there is, so much at most as can have been there.
     fn take_the_last(&mut self) {
-        let most = self.bytes.len() + BUFFER;
+        let Some(from) = &self.from else { return };
+        let holds = fcntl(from.as_fd(), FcntlArg::F_GETPIPE_SZ).ok();
+        // A terminal tells no size, and has less.
+        let holds = holds.and_then(|size| usize::try_from(size).ok()).unwrap_or(BUFFER);
+        let most = self.bytes.len() + holds;
         while let Some(from) = &self.from
             && self.bytes.len() < most
             && ready(from.as_fd(), POLL_IN)

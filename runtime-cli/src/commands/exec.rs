@@ -126,7 +126,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     super::warn(&started.warnings);
     drop(options);
     let status = foreground.wait(&started)?;
-    foreground.finish()?;
+    foreground.finish(true)?;
     u8::try_from(status).context("the exit status is out of range")
 }
 

@@ -46,6 +46,6 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     if !keep {
         foreground::delete(&container);
     }
-    foreground.finish()?;
+    foreground.finish(false)?;
     u8::try_from(status?).context("the exit status is out of range")
 }

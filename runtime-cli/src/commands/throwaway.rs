@@ -79,7 +79,7 @@ pub(super) fn run(mut call: Call) -> anyhow::Result<u8> {
     drop(options);
     introduce(&isolation, terminal);
     let status = foreground.wait(&started)?;
-    foreground.finish()?;
+    foreground.finish(false)?;
     u8::try_from(status).context("the exit status is out of range")
 }
 

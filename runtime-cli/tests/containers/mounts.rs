@@ -337,7 +337,7 @@ fn ids_that_the_kernel_refuses_are_those_of_the_mount(lab: &Lab) {
     last["gidMappings"] = json!([line(0)]);
     let output = lab.run(&bundle, "a", &[]);
     let end = format!(
-        "(config.json: /mounts/{index}): invalid argument (the kernel takes less than a page of it)"
+        "a map must be smaller than a page, 4096 (config.json: /mounts/{index}) (user_namespaces(7))"
     );
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains(&end), "{output:?}");

@@ -120,14 +120,16 @@ pub fn launch(plan: &Plan, kit: &Kit<'_>) -> Result<Child> {
         *place = fd.as_raw_fd();
     }
     let plan_file = plan_file(plan, &table)?;
-    let copies = kit.stdio.map(above_streams).transpose()?;
+    let low = |streams: &[BorrowedFd<'_>; 3]| streams.iter().any(|fd| fd.as_raw_fd() < 3);
+    let copies = kit.stdio.filter(low).map(above_streams).transpose()?;
+    let stdio = copies.as_ref().map(|fds| fds.each_ref().map(AsFd::as_fd)).or(kit.stdio);
     let preserved = 3..3 + preserved(plan).cast_signed();
     let inherit = table.iter().copied().filter(|fd| *fd >= 0).chain(preserved).collect();
     let cloned = clone::clone(&clone::Request {
         program,
         plan: plan_file.as_fd(),
         inherit,
-        stdio: copies.as_ref().map(|fds| fds.each_ref().map(AsRawFd::as_raw_fd)),
+        stdio: stdio.map(|fds| fds.map(|fd| fd.as_raw_fd())),
         flags: plan.outside.clone_flags,
         cgroup: kit.cgroup,
         patience: if kit.paused { PATIENCE } else { BIRTH },

@@ -78,27 +78,33 @@ fn row_44_no_standard_streams(lab: &Lab) {
         lab.delete("a");
     }
     // The program has all three, so that no file of its own becomes one of them.
-    let fds = lab.bundle(&["fds"]);
+    let (fds, sleep) = (lab.bundle(&["fds"]), lab.bundle(&["sleep"]));
     for closed in ["0<&-", "2>&-", "0<&- 2>&-"] {
         let run = lab.start_of("run", &fds, "a", &[]);
         let listed = redirected(lab, closed, &run).ok();
-        for line in listed.lines() {
-            let (number, target) = line.split_once(' ').unwrap();
-            let file = if number == "1" { target } else { "/dev/null" };
-            assert!(target == file || number == "2" || number == "3", "{closed}: {listed}");
+        let pipes = listed.lines().take(3).enumerate();
+        let mut pipes = pipes.map(|(number, line)| line.starts_with(&format!("{number} pipe:")));
+        assert!(pipes.all(|is| is) && listed.lines().count() == 4, "{closed}: {listed}");
+        let run = lab.start_of("run", &sleep, "a", &["--detach"]);
+        redirected(lab, closed, &run).ok();
+        let pid = lab.state("a")["pid"].clone();
+        for number in [0, 2].into_iter().filter(|number| closed.contains(&number.to_string())) {
+            let found = fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap();
+            assert_eq!(found.to_str(), Some("/dev/null"), "{closed}: {number}");
         }
-        assert!(listed.contains("0 /dev/null") && listed.contains("2 "), "{closed}: {listed}");
+        lab.delete("a");
     }
 }
 
 fn row_44_nobody_reads(lab: &Lab) {
-    // The program's own failure to write, and its own status.
+    // It has said it all, and its status is its own.
     let bundle = lab.bundle(&["cat", "/etc/text"]);
     fs::write(bundle.rootfs().join("etc/text"), "text\n").unwrap();
     let run = lab.start_of("run", &bundle, "a", &[]);
     let output = redirected(lab, ">/dev/full", &run);
-    assert_eq!(output.code, 99, "{}", output.stderr);
-    assert!(output.stderr.contains("No space left on device"), "{}", output.stderr);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let warning = "level=warning msg=\"writing what the process says: no space left on device\"\n";
+    assert!(output.stderr.ends_with(warning), "{}", output.stderr);
     let run = lab.start_of("run", &bundle, "a", &[]);
     let mut shell = Command::new("sh");
     // The fifo's reader is gone when the runtime begins.
@@ -106,8 +112,7 @@ fn row_44_nobody_reads(lab: &Lab) {
     shell.env("F", lab.path("fifo")).args(["-c", script, "sh"]).arg(run.get_program());
     shell.args(run.get_args());
     let output = lab.begin(shell).end();
-    assert_eq!(output.code, 99, "{}", output.stderr);
-    assert!(output.stderr.contains("Broken pipe"), "{}", output.stderr);
+    assert_eq!((output.code, &*output.stderr), (0, ""));
 }
 
 fn row_45_few_descriptors(lab: &Lab) {
@@ -115,7 +120,7 @@ fn row_45_few_descriptors(lab: &Lab) {
     // Raising them again may not be allowed.
     bundle.config["process"]["rlimits"] = json!([]);
     let before = Picture::take(lab);
-    for limit in 3..=32 {
+    for limit in 3..=40 {
         // What the tests' own caller has open is none of the few.
         let script = format!("exec 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-; ulimit -n {limit};");
         let run = lab.start_of("run", &bundle, "a", &[]);
@@ -124,7 +129,7 @@ fn row_45_few_descriptors(lab: &Lab) {
             let said = refused(&output, 1);
             assert!(said.ends_with("too many open files"), "{limit}: {said}");
         }
-        assert!(output.code == 7 || limit < 32, "{limit}: {output:?}");
+        assert!(output.code == 7 || limit < 40, "{limit}: {output:?}");
         lab.delete("a");
         assert_eq!(before.leaks(lab), [""; 0], "{limit}");
     }
