@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -20,6 +19,9 @@ use crate::ending::Ending;
 
 /// Most that is kept for a side that does not read.
 const BUFFER: usize = 64 * 1024;
+
+/// Most that a pipe holds (pipe(7), `pipe-max-size`); a terminal holds less.
+const HELD: usize = 1024 * 1024;
 
 /// The streams of a foreground process, joined to ours.
 pub(crate) struct Session {
@@ -220,11 +222,7 @@ impl Flow {
 
     /// Reads what there is, so much at most as can have been there.
     fn take_the_last(&mut self) {
-        let Some(from) = &self.from else { return };
-        let holds = fcntl(from.as_fd(), FcntlArg::F_GETPIPE_SZ).ok();
-        // A terminal tells no size, and has less.
-        let holds = holds.and_then(|size| usize::try_from(size).ok()).unwrap_or(BUFFER);
-        let most = self.bytes.len() + holds;
+        let most = self.bytes.len() + HELD;
         while let Some(from) = &self.from
             && self.bytes.len() < most
             && ready(from.as_fd(), POLL_IN)
