@@ -124,7 +124,8 @@ impl Session {
     /// ever; or, with pipes and `others`, all until the last of those has ended too. Neither
     /// they nor a reader of ours that has stopped are waited for against the caller's will.
     pub(crate) fn drain(&mut self, signals: &SignalFd, others: bool) -> Result<()> {
-        self.flows.remove(0);
+        let input = &mut self.flows[0];
+        (input.from, input.to) = (None, None);
         if self.master.is_some() || !others {
             self.flows.iter_mut().for_each(Flow::take_the_last);
         }
